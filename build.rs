@@ -1,0 +1,70 @@
+//! Finds TensorFlow with pkg-config and compiles the C++ shim against it.
+
+use std::path::Path;
+
+const SHIM: [&str; 2] = ["session_device", "shim"];
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=third_party/tensorflow/lib/pkgconfig/tensorflow.pc");
+
+    let tensorflow = pkg_config::Config::new()
+        .atleast_version("2.0")
+        .probe("tensorflow")
+        .unwrap_or_else(|_| {
+            fail(
+                "TensorFlow was not found. Run `make tensorflow` to install the pinned one into \
+                 this checkout, or put the folder of your own tensorflow.pc (2.x, with C++ \
+                 headers) in PKG_CONFIG_PATH",
+            )
+        });
+    let header = "tensorflow/core/common_runtime/direct_session.h";
+    if !tensorflow.include_paths.iter().any(|dir| dir.join(header).exists()) {
+        fail(&format!(
+            "TensorFlow {} was found, but not its C++ header {header}, in {:?}. Run `make \
+             tensorflow` and unset PKG_CONFIG_PATH, or install TensorFlow's C++ headers",
+            tensorflow.version, tensorflow.include_paths
+        ));
+    }
+    println!("cargo:rustc-env=SESSION_GROUP_TENSORFLOW_VERSION={}", tensorflow.version);
+
+    compile_shim(&tensorflow);
+
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsession_group.so.0");
+    // A library, test or program of this package finds the TensorFlow it was linked with. Programs
+    // of other packages get the folder as DEP_SESSION_GROUP_TENSORFLOW_LIBDIR.
+    for dir in &tensorflow.link_paths {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", dir.display());
+        println!("cargo:tensorflow_libdir={}", dir.display());
+    }
+}
+
+fn compile_shim(tensorflow: &pkg_config::Library) {
+    let dir = Path::new("src/tensorflow");
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++17")
+        // As the stock wheel was compiled: NDEBUG changes the layout of TensorFlow's classes.
+        .define("NDEBUG", None)
+        .flag("-fvisibility=hidden");
+    for path in &tensorflow.include_paths {
+        build.flag("-isystem").flag(path.to_str().expect("an include path is not UTF-8"));
+    }
+    for (name, value) in &tensorflow.defines {
+        build.define(name, value.as_deref());
+    }
+    for name in SHIM {
+        for extension in ["h", "cc"] {
+            println!("cargo:rerun-if-changed=src/tensorflow/{name}.{extension}");
+        }
+        build.file(dir.join(name).with_extension("cc"));
+    }
+    build.compile("session_group_shim");
+}
+
+/// Ends the build with a message that is not wrapped in a panic's text.
+fn fail(message: &str) -> ! {
+    eprintln!("error: {message}");
+    std::process::exit(1)
+}

@@ -1,0 +1,262 @@
+"""Exports the models of the tests and the demo with stock TensorFlow.
+
+    python models/make.py OUT [NAME ...]
+
+Writes each model (default: all) to OUT/NAME, or OUT/NAME.pb for a plain GraphDef, and skips those
+that are there already. Weights are random but the same on every run.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+import tensorflow as tf
+
+tf1 = tf.compat.v1
+
+FIELDS = 26  # categorical features of the Criteo data set, whose shape the model has
+DENSE = 13  # its numeric ones
+COUNTRIES = ["at", "br", "cn", "de", "fr", "in", "jp", "us"]
+
+
+class WideDeep(tf.Module):
+    """Wide & Deep: 26 embeddings, 13 numbers, a country as a string; one score a row.
+
+    ids: int64 [batch, 26], any value (taken modulo the size of the table); dense: float
+    [batch, 13]; country: string [batch]. score: float [batch], 0 to 1.
+    """
+
+    def __init__(self, rows: int, width: int = 16):
+        super().__init__()
+        rng = np.random.default_rng(1)
+
+        def variable(*shape):
+            values = rng.standard_normal(shape, dtype=np.float32) * 0.1
+            return tf.Variable(values)
+
+        self.rows = rows
+        self.embeddings = [variable(rows, width) for _ in range(FIELDS)]
+        self.wide = [variable(rows, 1) for _ in range(FIELDS)]
+        self.country = variable(len(COUNTRIES) + 1, width)
+        sizes = [(FIELDS + 1) * width + DENSE, 128, 64, 1]
+        self.kernels = [variable(a, b) for a, b in zip(sizes, sizes[1:])]
+        self.biases = [variable(b) for b in sizes[1:]]
+        self.table = tf.lookup.StaticVocabularyTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(COUNTRIES), tf.range(len(COUNTRIES), dtype=tf.int64)
+            ),
+            num_oov_buckets=1,
+        )
+
+    @tf.function
+    def serve(self, ids, dense, country):
+        rows = tf.math.floormod(ids, self.rows)
+        columns = tf.unstack(rows, FIELDS, axis=1)
+        deep = [tf.gather(table, column) for table, column in zip(self.embeddings, columns)]
+        deep.append(tf.gather(self.country, self.table.lookup(country)))
+        wide = tf.add_n([tf.gather(table, column) for table, column in zip(self.wide, columns)])
+        x = tf.concat(deep + [dense], axis=1)
+        for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases)):
+            x = tf.matmul(x, kernel) + bias
+            if i + 1 < len(self.kernels):
+                x = tf.nn.relu(x)
+        return {"score": tf.sigmoid(tf.squeeze(x + wide, axis=1))}
+
+
+def wide_deep(path, rows=800):
+    model = WideDeep(rows)
+    signature = model.serve.get_concrete_function(
+        ids=tf.TensorSpec([None, FIELDS], tf.int64, name="ids"),
+        dense=tf.TensorSpec([None, DENSE], tf.float32, name="dense"),
+        country=tf.TensorSpec([None], tf.string, name="country"),
+    )
+    tf.saved_model.save(model, path, signatures=signature)
+
+
+def wide_deep_large(path):
+    wide_deep(path, rows=192_000)  # 26 x 192,000 x 17 floats: 339 MB
+
+
+def mlp_frozen(path):
+    """A plain GraphDef whose weights are constants. x: float [batch, 64]; y: float [batch, 8]."""
+    rng = np.random.default_rng(2)
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder(tf.float32, [None, 64], name="x")
+        for i, (a, b) in enumerate([(64, 256), (256, 256), (256, 8)]):
+            kernel = tf.constant(rng.standard_normal((a, b), dtype=np.float32) * 0.1)
+            x = tf.nn.relu(x @ kernel, name=f"layer{i}") if i < 2 else x @ kernel
+        tf.nn.softmax(x, name="y")
+    write_graph_def(graph, path)
+
+
+class ControlFlow(tf.Module):
+    """n: int32 []; x: float [batch]. y: x after n rounds, of different kinds for even and odd n."""
+
+    def __init__(self):
+        super().__init__()
+        self.step = tf.Variable(0.5)
+
+    @tf.function
+    def serve(self, n, x):
+        _, y = tf.while_loop(
+            lambda i, _: i < n, lambda i, y: (i + 1, tf.sin(y) + self.step), [0, x]
+        )
+        return {"y": tf.cond(n % 2 == 0, lambda: y * 2.0, lambda: tf.reduce_sum(y) - y)}
+
+
+def control_flow(path):
+    model = ControlFlow()
+    signature = model.serve.get_concrete_function(
+        n=tf.TensorSpec([], tf.int32, name="n"), x=tf.TensorSpec([None], tf.float32, name="x")
+    )
+    tf.saved_model.save(model, path, signatures=signature)
+
+
+class Strings(tf.Module):
+    """text: string [batch]. words: string [number of different words]; count: int32 like words."""
+
+    @tf.function
+    def serve(self, text):
+        words = tf.strings.split(tf.strings.lower(text)).flat_values
+        unique, _, count = tf.unique_with_counts(words)
+        return {"words": tf.strings.join(["<", unique, ">"]), "count": count}
+
+
+def strings(path):
+    model = Strings()
+    signature = model.serve.get_concrete_function(
+        text=tf.TensorSpec([None], tf.string, name="text")
+    )
+    tf.saved_model.save(model, path, signatures=signature)
+
+
+def tf1_saved_model(path):
+    """TF1: ref variables, a table without a shared name, loops of Enter and Switch nodes.
+
+    word: string [batch]; n: int32 []. y: float [batch].
+    """
+    tf1.disable_control_flow_v2()
+    with tf.Graph().as_default(), tf1.Session() as session:
+        word = tf1.placeholder(tf.string, [None], name="word")
+        n = tf1.placeholder(tf.int32, [], name="n")
+        weights = tf1.get_variable(
+            "weights", initializer=tf.constant([0.25, 1.5, -2.0]), use_resource=False
+        )
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant([0, 1])), 2
+        )
+        rows = tf.gather(weights, table.lookup(word))
+        _, y = tf1.while_loop(lambda i, _: i < n, lambda i, y: (i + 1, y * 1.5 + 1), [0, rows])
+        y = tf1.cond(n > 3, lambda: -y, lambda: y)
+        y = tf.identity(y, name="y")
+        session.run(tf1.global_variables_initializer())
+        unshare(tf1.get_default_graph())
+        signature = tf1.saved_model.build_signature_def(
+            {"word": tf1.saved_model.build_tensor_info(word),
+             "n": tf1.saved_model.build_tensor_info(n)},
+            {"y": tf1.saved_model.build_tensor_info(y)},
+            tf1.saved_model.PREDICT_METHOD_NAME,
+        )
+        builder = tf1.saved_model.Builder(path)
+        builder.add_meta_graph_and_variables(
+            session,
+            [tf1.saved_model.SERVING],
+            {"serving_default": signature},
+            main_op=tf1.tables_initializer(),
+        )
+        builder.save()
+    tf1.enable_control_flow_v2()
+
+
+def init_op(path):
+    """A plain GraphDef with an operation `init`, then state of every kind that can be shared.
+
+    word: string [batch]. y: float [batch], from a resource variable, a ref variable and two
+    tables, one of them without a shared name. `add` adds delta (float []) to both variables.
+    """
+    with tf.Graph().as_default() as graph:
+        word = tf1.placeholder(tf.string, [None], name="word")
+        delta = tf1.placeholder(tf.float32, [], name="delta")
+        resource = tf1.get_variable("resource", initializer=10.0, use_resource=True)
+        ref = tf1.get_variable("ref", initializer=100.0, use_resource=False)
+        tables = [
+            tf.lookup.StaticHashTable(
+                tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant(values)), 0.0
+            )
+            for values in ([1.0, 2.0], [0.25, 0.5])
+        ]
+        y = sum(table.lookup(word) for table in tables) + resource + ref
+        tf.identity(y, name="y")
+        tf.group(resource.assign_add(delta), ref.assign_add(delta), name="add")
+        tf.group(tf1.global_variables_initializer(), tf1.tables_initializer(), name="init")
+        unshare(graph)
+    write_graph_def(graph, path)
+
+
+def unshare(graph):
+    """Takes the shared name away from the first table of the graph."""
+    table = next(op for op in graph.get_operations() if op.type == "HashTableV2")
+    table._set_attr("shared_name", tf1.AttrValue(s=b""))
+
+
+def mutable_table(path):
+    """A plain GraphDef: `insert` (feeds key: string [n], value: int64 [n]) and `y`, a look-up of
+    key, in a table without a shared name."""
+    with tf.Graph().as_default() as graph:
+        key = tf1.placeholder(tf.string, [None], name="key")
+        value = tf1.placeholder(tf.int64, [None], name="value")
+        table = tf.raw_ops.MutableHashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
+        tf.raw_ops.LookupTableInsertV2(table_handle=table, keys=key, values=value, name="insert")
+        tf.raw_ops.LookupTableFindV2(
+            table_handle=table, keys=key, default_value=tf.constant(-1, tf.int64), name="y"
+        )
+    write_graph_def(graph, path)
+
+
+def slow(path):
+    """A plain GraphDef: y is x: float [] after n: int32 [] rounds of a loop of small steps."""
+    with tf.Graph().as_default() as graph:
+        n = tf1.placeholder(tf.int32, [], name="n")
+        x = tf1.placeholder(tf.float32, [], name="x")
+        _, y = tf.while_loop(lambda i, _: i < n, lambda i, y: (i + 1, tf.sin(y)), [0, x])
+        tf.identity(y, name="y")
+    write_graph_def(graph, path)
+
+
+def write_graph_def(graph, path):
+    pathlib.Path(path).write_bytes(graph.as_graph_def().SerializeToString())
+
+
+SAVED_MODELS = [wide_deep, wide_deep_large, control_flow, strings, tf1_saved_model]
+GRAPH_DEFS = [mlp_frozen, init_op, mutable_table, slow]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=pathlib.Path)
+    names = [make.__name__ for make in SAVED_MODELS + GRAPH_DEFS]
+    parser.add_argument("name", nargs="*", help="of: " + ", ".join(names))
+    args = parser.parse_args()
+    if unknown := set(args.name) - set(names):
+        parser.error(f"no such model: {', '.join(sorted(unknown))}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for make in SAVED_MODELS + GRAPH_DEFS:
+        name = make.__name__ + (".pb" if make in GRAPH_DEFS else "")
+        path = args.out / name
+        if path.exists() or (args.name and make.__name__ not in args.name):
+            continue
+        start = time.monotonic()
+        unfinished = args.out / f".{name}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make(str(unfinished))
+        unfinished.rename(path)
+        print(f"made {path} in {time.monotonic() - start:.1f} s", flush=True)
+
+
+main()

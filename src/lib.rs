@@ -1,0 +1,42 @@
+//! N TensorFlow sessions in one process, one copy of the model, every core busy.
+//!
+//! A [`SessionGroup`] wraps N sessions of the stock TensorFlow runtime. They share variables and
+//! lookup tables, which are loaded once; each has its own inter-op and intra-op threads. A request
+//! goes to one of them, chosen by a [`Policy`](policy::Policy).
+//!
+//! ```no_run
+//! use session_group::{Options, SessionGroup, tensorflow::{SessionOptions, Tensor}};
+//!
+//! # fn main() -> session_group::Result<()> {
+//! let mut options = Options::new();
+//! options.set_session_num(4)?;
+//! let loaded = SessionGroup::load(&SessionOptions::new(), None, "/models/wide_deep/1", &["serve"], &options)?;
+//! let ids = Tensor::from_slice(&[1, 26], &[7i64; 26])?;
+//! let scores = loaded.group.run(&[("serving_default_ids:0", &ids)], &["StatefulPartitionedCall:0"], &[])?;
+//! println!("{:?}", scores[0].to_vec::<f32>()?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In reading order: [`options`] and [`cpuset`] say what a group shall be, [`plan`] decides what it
+//! will be, [`group`] is the group. `gate` keeps its sessions alive while requests run on them,
+//! [`policy`] chooses a session, [`execution`] says on which threads its graph runs, `workers` are
+//! such threads, and [`affinity`] starts threads where they belong. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
+
+pub mod affinity;
+pub mod cpuset;
+pub mod error;
+pub mod execution;
+mod ffi;
+mod gate;
+pub mod group;
+pub mod options;
+pub mod plan;
+pub mod policy;
+pub mod tensorflow;
+mod workers;
+
+pub use error::{Code, Error, Result};
+pub use group::{Loaded, Request, SessionGroup};
+pub use options::Options;
+pub use workers::Queue;

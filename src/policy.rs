@@ -1,0 +1,334 @@
+//! Which session a request goes to.
+
+use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::cpuset::CpuSet;
+use crate::error::{Error, Result};
+
+/// A policy as it is asked for.
+#[derive(Clone, Default)]
+pub enum Policy {
+    /// One session after the other.
+    #[default]
+    RoundRobin,
+    /// A calling thread stays with one session.
+    Thread,
+    /// The session with the fewest requests in flight; among more than eight sessions, the better
+    /// of two random ones.
+    LeastLoaded,
+    /// The session whose cpuset holds the CPU that the caller runs on; round robin where none does.
+    CpuLocal,
+    /// The caller's own.
+    Custom(Arc<dyn Choose>),
+}
+
+/// A policy of the user's own.
+pub trait Choose: Send + Sync {
+    /// The number of the session to run on, from 0. Called by the thread that runs the request, by
+    /// many threads at a time. A number that is out of range fails the request.
+    fn choose(&self, load: &Load<'_>) -> i32;
+}
+
+/// What the sessions of a group are doing now. All slices have one number for each session.
+pub struct Load<'a> {
+    /// Requests that have been given to the session and have not been answered.
+    pub in_flight: &'a [i64],
+    /// Those of them that wait for a worker thread.
+    pub queued: &'a [i64],
+}
+
+/// The names of the policies that have one.
+const NAMED: [(&str, Policy); 4] = [
+    ("round_robin", Policy::RoundRobin),
+    ("thread", Policy::Thread),
+    ("least_loaded", Policy::LeastLoaded),
+    ("cpu_local", Policy::CpuLocal),
+];
+
+impl Policy {
+    /// The policy's name, `custom` for one of the user's own.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::Thread => "thread",
+            Self::LeastLoaded => "least_loaded",
+            Self::CpuLocal => "cpu_local",
+            Self::Custom(_) => "custom",
+        }
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Policy {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        NAMED.iter().find(|(known, _)| *known == name).map(|(_, policy)| policy.clone()).ok_or_else(
+            || {
+                let names = NAMED.map(|(known, _)| known).join(", ");
+                Error::invalid(format!("there is no policy {name:?}: it is one of {names}"))
+            },
+        )
+    }
+}
+
+/// How busy the sessions are, as a policy asks for it.
+pub(crate) trait Counts {
+    fn in_flight(&self, session: usize) -> u64;
+    fn queued(&self, session: usize) -> u64;
+}
+
+/// A policy at work in a group.
+pub(crate) struct Dispatcher {
+    sessions: usize,
+    rule: Rule,
+}
+
+enum Rule {
+    RoundRobin(RoundRobin),
+    Thread,
+    LeastLoaded,
+    CpuLocal { sessions_of_cpu: Vec<Vec<usize>>, elsewhere: RoundRobin },
+    Custom(Arc<dyn Choose>),
+}
+
+/// Sessions up to this many are all looked at for the least loaded one.
+const LOOK_AT_ALL: usize = 8;
+
+impl Dispatcher {
+    /// `cpus` has one set for each session, or is empty where sessions have no CPUs of their own.
+    pub fn new(policy: &Policy, sessions: usize, cpus: &[CpuSet]) -> Self {
+        let rule = match policy {
+            Policy::RoundRobin => Rule::RoundRobin(RoundRobin::default()),
+            Policy::Thread => Rule::Thread,
+            Policy::LeastLoaded => Rule::LeastLoaded,
+            Policy::CpuLocal => Rule::CpuLocal {
+                sessions_of_cpu: sessions_of_cpu(cpus),
+                elsewhere: RoundRobin::default(),
+            },
+            Policy::Custom(choose) => Rule::Custom(choose.clone()),
+        };
+        Self { sessions, rule }
+    }
+
+    /// The session for a request of the calling thread.
+    pub fn choose(&self, counts: &impl Counts) -> Result<usize> {
+        let n = self.sessions;
+        Ok(match &self.rule {
+            Rule::RoundRobin(turn) => turn.next(n),
+            Rule::Thread => this_thread() % n,
+            Rule::LeastLoaded => least_loaded(n, counts),
+            Rule::CpuLocal { sessions_of_cpu, elsewhere } => {
+                match current_cpu().and_then(|cpu| sessions_of_cpu.get(cpu)).map(Vec::as_slice) {
+                    None | Some([]) => elsewhere.next(n),
+                    Some([only]) => *only,
+                    Some(several) => several[this_thread() % several.len()],
+                }
+            }
+            Rule::Custom(choose) => custom(choose.as_ref(), n, counts)?,
+        })
+    }
+}
+
+#[derive(Default)]
+struct RoundRobin(AtomicU64);
+
+impl RoundRobin {
+    fn next(&self, n: usize) -> usize {
+        // Unsigned, so that it can't turn negative. Where it wraps, after 2^64 requests, the order
+        // may skip ahead once.
+        (self.0.fetch_add(1, Relaxed) % n as u64) as usize
+    }
+}
+
+fn sessions_of_cpu(cpus: &[CpuSet]) -> Vec<Vec<usize>> {
+    let highest = cpus.iter().flat_map(CpuSet::cpus).max().map_or(0, |&cpu| cpu as usize);
+    (0..=highest)
+        .map(|cpu| (0..cpus.len()).filter(|&i| cpus[i].contains(cpu as u32)).collect())
+        .collect()
+}
+
+fn current_cpu() -> Option<usize> {
+    // SAFETY: no precondition.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+/// A number of the calling thread. Threads get consecutive ones in the order of their first call,
+/// so that N threads spread evenly over N sessions.
+fn this_thread() -> usize {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Relaxed));
+    NUMBER.with(|number| *number as usize)
+}
+
+fn least_loaded(n: usize, counts: &impl Counts) -> usize {
+    if n > LOOK_AT_ALL {
+        let (a, b) = (random() as usize % n, random() as usize % n);
+        return if counts.in_flight(b) < counts.in_flight(a) { b } else { a };
+    }
+    // Starts at a random session, so that equally loaded ones take turns.
+    let start = random() as usize % n;
+    (0..n).map(|i| (start + i) % n).min_by_key(|&i| counts.in_flight(i)).unwrap_or(0)
+}
+
+/// A thread-local xorshift generator: choosing needs no more than that different threads and
+/// requests differ.
+fn random() -> u32 {
+    thread_local!(static STATE: Cell<u64> = const { Cell::new(0) });
+    STATE.with(|state| {
+        let mut x = state.get();
+        if x == 0 {
+            x = (this_thread() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        }
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        state.set(x);
+        (x >> 32) as u32
+    })
+}
+
+fn custom(choose: &dyn Choose, n: usize, counts: &impl Counts) -> Result<usize> {
+    let in_flight: Vec<i64> = (0..n).map(|i| counts.in_flight(i) as i64).collect();
+    let queued: Vec<i64> = (0..n).map(|i| counts.queued(i) as i64).collect();
+    let chosen = choose.choose(&Load { in_flight: &in_flight, queued: &queued });
+    usize::try_from(chosen).ok().filter(|&i| i < n).ok_or_else(|| {
+        Error::invalid(format!(
+            "the custom policy chose session {chosen}, but the group has {n}: it must return 0 to {}",
+            n - 1
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(Vec<u64>);
+
+    impl Counts for Fixed {
+        fn in_flight(&self, session: usize) -> u64 {
+            self.0[session]
+        }
+        fn queued(&self, session: usize) -> u64 {
+            self.0[session] / 2
+        }
+    }
+
+    fn idle(n: usize) -> Fixed {
+        Fixed(vec![0; n])
+    }
+
+    fn dispatcher(policy: Policy, n: usize) -> Dispatcher {
+        Dispatcher::new(&policy, n, &[])
+    }
+
+    #[test]
+    fn round_robin_takes_turns() {
+        let d = dispatcher(Policy::RoundRobin, 3);
+        let chosen: Vec<_> = (0..7).map(|_| d.choose(&idle(3)).unwrap()).collect();
+        assert_eq!(chosen, [0, 1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn round_robin_stays_in_range_where_its_counter_wraps() {
+        let turn = RoundRobin(AtomicU64::new(u64::MAX - 1));
+        for _ in 0..4 {
+            assert!(turn.next(3) < 3);
+        }
+    }
+
+    #[test]
+    fn a_thread_stays_with_its_session_and_threads_spread() {
+        let d = dispatcher(Policy::Thread, 2);
+        let of_thread = || {
+            let first = d.choose(&idle(2)).unwrap();
+            assert!((0..100).all(|_| d.choose(&idle(2)).unwrap() == first));
+            first
+        };
+        let used: std::collections::HashSet<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(of_thread)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(used.len(), 2);
+    }
+
+    #[test]
+    fn least_loaded_finds_the_idle_session() {
+        let d = dispatcher(Policy::LeastLoaded, 4);
+        assert!((0..100).all(|_| d.choose(&Fixed(vec![3, 1, 0, 2])).unwrap() == 2));
+        let tied: std::collections::HashSet<_> =
+            (0..100).map(|_| d.choose(&Fixed(vec![3, 1, 1, 2])).unwrap()).collect();
+        assert_eq!(tied, [1, 2].into());
+    }
+
+    #[test]
+    fn least_loaded_of_many_avoids_the_busiest() {
+        let mut load = vec![1; 32];
+        load[5] = 100;
+        let d = dispatcher(Policy::LeastLoaded, 32);
+        let busiest = (0..10_000).filter(|_| d.choose(&Fixed(load.clone())).unwrap() == 5).count();
+        // Only where both choices are the busiest: 1 in 1024.
+        assert!(busiest < 100, "{busiest}");
+    }
+
+    #[test]
+    fn cpu_local_follows_the_cpu() {
+        let allowed = crate::affinity::allowed().unwrap();
+        let sets: Vec<CpuSet> =
+            allowed.cpus().iter().map(|&cpu| CpuSet::new([cpu]).unwrap()).collect();
+        let d = Dispatcher::new(&Policy::CpuLocal, sets.len(), &sets);
+        for (i, set) in sets.iter().enumerate() {
+            let chosen = crate::affinity::on_thread("test", Some(set), || {
+                (0..100).map(|_| d.choose(&idle(sets.len()))).collect::<Result<Vec<_>>>()
+            });
+            assert_eq!(chosen.unwrap(), vec![i; 100]);
+        }
+    }
+
+    #[test]
+    fn cpu_local_falls_back_to_taking_turns() {
+        let nowhere = [CpuSet::new([60_000]).unwrap(), CpuSet::new([60_001]).unwrap()];
+        let d = Dispatcher::new(&Policy::CpuLocal, 2, &nowhere);
+        let chosen: Vec<_> = (0..4).map(|_| d.choose(&idle(2)).unwrap()).collect();
+        assert_eq!(chosen, [0, 1, 0, 1]);
+    }
+
+    struct Returns(i32);
+
+    impl Choose for Returns {
+        fn choose(&self, load: &Load<'_>) -> i32 {
+            assert_eq!((load.in_flight, load.queued), (&[4, 6][..], &[2, 3][..]));
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_custom_policy_sees_the_load_and_may_not_choose_nonsense() {
+        let choose = |i| dispatcher(Policy::Custom(Arc::new(Returns(i))), 2).choose(&Fixed(vec![4, 6]));
+        assert_eq!(choose(1), Ok(1));
+        for nonsense in [-1, 2, i32::MIN, i32::MAX] {
+            let error = choose(nonsense).unwrap_err();
+            assert!(error.message.contains(&nonsense.to_string()), "{error}");
+            assert!(error.message.contains("must return 0 to 1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_parse_and_a_wrong_one_lists_them() {
+        for (name, _) in NAMED {
+            assert_eq!(name.parse::<Policy>().unwrap().name(), name);
+        }
+        let error = "random".parse::<Policy>().unwrap_err();
+        assert!(error.message.contains("\"random\"") && error.message.contains("cpu_local"));
+    }
+}

@@ -1,0 +1,34 @@
+//! The devices whose resource managers hold what the sessions of a group share.
+
+use super::session_options::SessionOptions;
+use super::shim;
+use super::status;
+use crate::error::Result;
+
+/// A set of TensorFlow devices, in shared ownership of the sessions over them.
+pub struct Devices(*mut shim::sg_devices);
+
+// SAFETY: TensorFlow's devices and resource managers are thread-safe; the handle is never changed.
+unsafe impl Send for Devices {}
+// SAFETY: as above.
+unsafe impl Sync for Devices {}
+
+impl Devices {
+    /// All devices that TensorFlow finds for these options.
+    pub fn new(options: &SessionOptions) -> Result<Self> {
+        // SAFETY: the options are live.
+        status::call(|status| Self(unsafe { shim::sg_devices_new(options.as_ptr(), status) }))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut shim::sg_devices {
+        self.0
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        // SAFETY: owned, and sessions over the devices own them too, so none is left. NULL, where
+        // new failed, is allowed.
+        unsafe { shim::sg_devices_delete(self.0) }
+    }
+}

@@ -1,0 +1,21 @@
+//! The only place that knows TensorFlow.
+//!
+//! [`version`] checks that the loaded library is the one this crate was built for. [`status`],
+//! [`buffer`], [`tensor`] and [`session_options`] are TensorFlow's own C types with owners.
+//! [`graph`], [`run_options`], [`devices`] and [`session`] stand over the C++ shim, declared in
+//! `shim`: sessions that share variables, which TensorFlow's C API can't make.
+
+pub mod buffer;
+pub mod devices;
+pub mod graph;
+pub mod run_options;
+pub mod session;
+pub mod session_options;
+pub(crate) mod shim;
+pub mod status;
+pub mod tensor;
+pub mod version;
+
+pub use buffer::Buffer;
+pub use session_options::SessionOptions;
+pub use tensor::Tensor;

@@ -1,0 +1,155 @@
+//! One session of a group: TensorFlow's direct session over shared devices.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use tensorflow_sys as tf;
+
+use super::devices::Devices;
+use super::graph::{Graph, SavedModel};
+use super::run_options::RunOptions;
+use super::session_options::SessionOptions;
+use super::shim::{self, sg_str};
+use super::{Buffer, Tensor, status};
+use crate::error::Result;
+
+/// A session's own intra-op threads.
+pub struct IntraOpPool(*mut shim::sg_intra_op_pool);
+
+impl IntraOpPool {
+    /// Starts the threads. They inherit name and affinity mask of the calling thread.
+    pub fn new(options: &SessionOptions, threads: i32) -> Result<Self> {
+        // SAFETY: the options are live.
+        status::call(|status| unsafe {
+            Self(shim::sg_intra_op_pool_new(options.as_ptr(), threads, status))
+        })
+    }
+}
+
+/// A session that shares variables and tables with all others over the same devices.
+pub struct Session {
+    ptr: *mut shim::sg_session,
+    /// Dropped after the session, whose kernels use them.
+    _devices: Arc<Devices>,
+}
+
+// SAFETY: TensorFlow's session is thread-safe, and this handle to it is never changed.
+unsafe impl Send for Session {}
+// SAFETY: as above.
+unsafe impl Sync for Session {}
+
+/// What a session shall compute.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// Feeds: a tensor and the name of the graph's tensor that it replaces, as `name:0`.
+    pub inputs: &'a [(&'a str, &'a Tensor)],
+    /// Fetches: names of tensors.
+    pub outputs: &'a [&'a str],
+    /// Targets: names of operations to run without fetching anything.
+    pub targets: &'a [&'a str],
+}
+
+impl Session {
+    /// A session that computes on `pool` and on an inter-op pool of its own, whose threads inherit
+    /// name and affinity mask of the calling thread.
+    pub fn new(
+        devices: Arc<Devices>,
+        options: &SessionOptions,
+        pool: IntraOpPool,
+        inter_op_threads: i32,
+    ) -> Result<Self> {
+        let ptr = status::call(|status| {
+            // SAFETY: devices and options are live; the pool is given away.
+            unsafe {
+                shim::sg_session_new(
+                    devices.as_ptr(),
+                    options.as_ptr(),
+                    pool.0,
+                    inter_op_threads,
+                    status,
+                )
+            }
+        })?;
+        Ok(Self { ptr, _devices: devices })
+    }
+
+    /// Gives the session its graph.
+    pub fn create(&self, graph: &Graph) -> Result<()> {
+        // SAFETY: session and graph are live.
+        status::call(|status| unsafe { shim::sg_session_create(self.ptr, graph.as_ptr(), status) })
+    }
+
+    /// Adds nodes to the session's graph.
+    pub fn extend(&self, graph: &Graph) -> Result<()> {
+        // SAFETY: session and graph are live.
+        status::call(|status| unsafe { shim::sg_session_extend(self.ptr, graph.as_ptr(), status) })
+    }
+
+    /// Gives the session the model's graph.
+    pub fn create_from(&self, model: &SavedModel) -> Result<()> {
+        status::call(|status| {
+            // SAFETY: session and model are live.
+            unsafe { shim::sg_session_create(self.ptr, model.graph_ptr(), status) }
+        })
+    }
+
+    /// Restores the model's variables and runs its initialisers.
+    pub fn restore(&self, model: &SavedModel, options: &RunOptions) -> Result<()> {
+        status::call(|status| {
+            // SAFETY: session, model and options are live.
+            unsafe {
+                shim::sg_session_restore(self.ptr, model.as_ptr(), options.as_ptr(), status);
+            }
+        })
+    }
+
+    /// Runs a step. Gives as many tensors as there are outputs, in their order.
+    pub fn run(
+        &self,
+        options: &RunOptions,
+        step: &Step<'_>,
+        metadata: Option<&mut Buffer>,
+    ) -> Result<Vec<Tensor>> {
+        let input_names: Vec<sg_str<'_>> =
+            step.inputs.iter().map(|&(name, _)| name.into()).collect();
+        let inputs: Vec<_> = step.inputs.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+        let output_names: Vec<sg_str<'_>> = step.outputs.iter().map(|&name| name.into()).collect();
+        let targets: Vec<sg_str<'_>> = step.targets.iter().map(|&name| name.into()).collect();
+        let mut outputs: Vec<Option<NonNull<tf::TF_Tensor>>> = vec![None; output_names.len()];
+        status::call(|status| {
+            // SAFETY: every array has the length given with it and outlives the call; `outputs`
+            // has one pointer's room for each output name, an Option<NonNull> being a pointer.
+            unsafe {
+                shim::sg_session_run(
+                    self.ptr,
+                    options.as_ptr(),
+                    input_names.as_ptr(),
+                    inputs.as_ptr(),
+                    inputs.len(),
+                    output_names.as_ptr(),
+                    outputs.as_mut_ptr().cast(),
+                    outputs.len(),
+                    targets.as_ptr(),
+                    targets.len(),
+                    metadata.map_or(std::ptr::null_mut(), Buffer::as_mut_ptr),
+                    status,
+                );
+            }
+        })?;
+        // SAFETY: the shim gave one tensor for each output, which is ours now.
+        Ok(outputs.into_iter().flatten().map(|tensor| unsafe { Tensor::from_raw(tensor) }).collect())
+    }
+
+    /// What devices the session sees. The caller must free the list with `TF_DeleteDeviceList`.
+    pub fn list_devices(&self) -> Result<*mut tf::TF_DeviceList> {
+        // SAFETY: the session is live.
+        status::call(|status| unsafe { shim::sg_session_list_devices(self.ptr, status) })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // SAFETY: owned and deleted once, with no run under way, since a run borrows the session.
+        unsafe { shim::sg_session_delete(self.ptr) }
+    }
+}

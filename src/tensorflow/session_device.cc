@@ -1,0 +1,24 @@
+#include "session_device.h"
+
+#ifndef NDEBUG
+#error "TensorFlow's headers lay classes out differently without NDEBUG: build as the wheel was"
+#endif
+
+namespace session_group {
+
+IntraOpPool::IntraOpPool(tensorflow::Env* env, int num_threads, bool spin)
+    : pool_(env, tsl::ThreadOptions(), "session_group_intra", num_threads, /*low_latency_hint=*/spin,
+            /*allocator=*/nullptr),
+      eigen_(pool_.AsEigenThreadPool(), num_threads) {
+  workers_.num_threads = num_threads;
+  workers_.workers = &pool_;
+}
+
+SessionDevice::SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool)
+    : Device(wrapped->env(), wrapped->attributes()), wrapped_(wrapped) {
+  // Kernels for accelerators, too, use these for the work that they do on the host.
+  set_tensorflow_cpu_worker_threads(intra_op_pool->workers());
+  if (wrapped->has_eigen_cpu_device()) set_eigen_cpu_device(intra_op_pool->eigen());
+}
+
+}  // namespace session_group

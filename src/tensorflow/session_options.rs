@@ -1,0 +1,88 @@
+//! `TF_SessionOptions`: what the user's own configuration asks for.
+
+use tensorflow_sys as tf;
+
+use super::shim;
+use super::status;
+use crate::error::Result;
+
+/// An owned `TF_SessionOptions`.
+#[repr(transparent)]
+pub struct SessionOptions(*mut tf::TF_SessionOptions);
+
+// SAFETY: the options are owned, and only a mutable reference changes them.
+unsafe impl Send for SessionOptions {}
+// SAFETY: as above.
+unsafe impl Sync for SessionOptions {}
+
+/// What a `ConfigProto` says about the threads of a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Config {
+    /// `intra_op_parallelism_threads`; 0 where it is left to us.
+    pub intra_op_threads: i32,
+    /// `inter_op_parallelism_threads`; 0 where it is left to us.
+    pub inter_op_threads: i32,
+    /// `operation_timeout_in_ms`; 0 for none.
+    pub operation_timeout_ms: i64,
+    /// Whether the options name a target, another runtime to run in.
+    pub has_target: bool,
+}
+
+impl SessionOptions {
+    /// TensorFlow's defaults.
+    pub fn new() -> Self {
+        // SAFETY: no precondition.
+        Self(unsafe { tf::TF_NewSessionOptions() })
+    }
+
+    /// Replaces the configuration with a serialised `ConfigProto`.
+    pub fn set_config(&mut self, config_proto: &[u8]) -> Result<()> {
+        status::call(|status| {
+            // SAFETY: the options are live, the bytes outlive the call, which copies them.
+            unsafe {
+                tf::TF_SetConfig(self.0, config_proto.as_ptr().cast(), config_proto.len(), status)
+            }
+        })
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let mut config = shim::sg_config::default();
+        // SAFETY: the options are live; the shim fills `config`.
+        unsafe { shim::sg_session_options_config(self.0, &mut config) };
+        Config {
+            intra_op_threads: config.intra_op_threads,
+            inter_op_threads: config.inter_op_threads,
+            operation_timeout_ms: config.operation_timeout_ms,
+            has_target: config.has_target != 0,
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const tf::TF_SessionOptions {
+        self.0
+    }
+
+    /// Borrows options that a C caller owns.
+    ///
+    /// # Safety
+    ///
+    /// `options` must point to a live `TF_SessionOptions*` that nobody changes while the reference
+    /// is in use.
+    pub(crate) unsafe fn borrow(options: &*const tf::TF_SessionOptions) -> &Self {
+        // SAFETY: SessionOptions is a transparent pointer; the caller vouches for what it points
+        // to, and a shared reference neither changes nor frees it.
+        unsafe { &*std::ptr::from_ref(options).cast() }
+    }
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for SessionOptions {
+    fn drop(&mut self) {
+        // SAFETY: made by TF_NewSessionOptions and deleted once.
+        unsafe { tf::TF_DeleteSessionOptions(self.0) }
+    }
+}

@@ -1,0 +1,318 @@
+#include "shim.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "session_device.h"
+#include "tensorflow/c/c_api_internal.h"
+#include "tensorflow/c/tf_status_helper.h"
+#include "tensorflow/c/tf_tensor_internal.h"
+#include "tensorflow/cc/saved_model/loader.h"
+#include "tensorflow/cc/saved_model/reader.h"
+#include "tensorflow/core/common_runtime/device_factory.h"
+#include "tensorflow/core/common_runtime/device_mgr.h"
+#include "tensorflow/core/common_runtime/direct_session.h"
+#include "tensorflow/core/framework/op.h"
+
+using tensorflow::Device;
+using tensorflow::Tensor;
+
+// The wrapped devices. Their resource managers die with them.
+struct sg_devices {
+  std::vector<std::unique_ptr<Device>> devices;
+};
+
+struct sg_graph {
+  tensorflow::GraphDef def;
+};
+
+struct sg_saved_model {
+  std::string export_dir;
+  tensorflow::MetaGraphDef meta_graph;  // without its graph, which is in `graph`
+  sg_graph graph;
+};
+
+struct sg_run_options {
+  tensorflow::RunOptions proto;
+};
+
+struct sg_intra_op_pool {
+  session_group::IntraOpPool pool;
+};
+
+// Destroyed from the last member to the first: the session before the threads it computes on.
+struct sg_session {
+  std::unique_ptr<sg_intra_op_pool> intra_op_pool;
+  std::unique_ptr<tensorflow::Session> session;
+};
+
+namespace {
+
+void SetStatus(TF_Status* status, const absl::Status& from) {
+  tsl::Set_TF_Status_from_Status(status, from);
+}
+
+// Runs `body`, which returns an absl::Status, and reports it; whatever is thrown becomes a status.
+template <typename Body>
+void Guard(TF_Status* status, Body body) noexcept {
+  try {
+    SetStatus(status, body());
+  } catch (const std::bad_alloc&) {
+    TF_SetStatus(status, TF_RESOURCE_EXHAUSTED, "out of memory");
+  } catch (const std::exception& e) {
+    TF_SetStatus(status, TF_INTERNAL, e.what());
+  } catch (...) {
+    TF_SetStatus(status, TF_INTERNAL, "an exception of unknown type was thrown");
+  }
+}
+
+std::string String(sg_str s) { return std::string(s.data, s.size); }
+
+std::vector<std::string> Strings(const sg_str* strings, size_t n) {
+  std::vector<std::string> result;
+  result.reserve(n);
+  for (size_t i = 0; i < n; ++i) result.emplace_back(strings[i].data, strings[i].size);
+  return result;
+}
+
+absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buffer* buffer) {
+  const size_t size = message.ByteSizeLong();
+  void* data = malloc(size > 0 ? size : 1);
+  if (data == nullptr || !message.SerializeToArray(data, size)) {
+    free(data);
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot serialise ", size, " bytes of ", message.GetTypeName()));
+  }
+  buffer->data = data;
+  buffer->length = size;
+  buffer->data_deallocator = [](void* data, size_t) { free(data); };
+  return absl::OkStatus();
+}
+
+// A table without a shared_name gets one that is private to its kernel, and kernels are private to
+// their session, so the table that one session initialises would not be there for the others. The
+// node's name, unique in a graph, does as a name within the group. Function bodies are left alone:
+// node names are not unique across them.
+void ShareTables(tensorflow::GraphDef* graph) {
+  constexpr char kByNodeName[] = "use_node_name_sharing";
+  for (tensorflow::NodeDef& node : *graph->mutable_node()) {
+    const tensorflow::OpDef* op = nullptr;
+    if (!tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok()) continue;
+    const auto& attrs = op->attr();
+    const bool can_share_by_node_name =
+        std::any_of(attrs.begin(), attrs.end(),
+                    [&](const auto& attr) { return attr.name() == kByNodeName; });
+    if (!can_share_by_node_name) continue;
+    const auto shared_name = node.attr().find("shared_name");
+    if (shared_name != node.attr().end() && !shared_name->second.s().empty()) continue;
+    (*node.mutable_attr())[kByNodeName].set_b(true);
+  }
+}
+
+}  // namespace
+
+void sg_session_options_config(const TF_SessionOptions* options, sg_config* config) {
+  const tensorflow::ConfigProto& proto = options->options.config;
+  config->intra_op_threads = proto.intra_op_parallelism_threads();
+  config->inter_op_threads = proto.inter_op_parallelism_threads();
+  config->operation_timeout_ms = proto.operation_timeout_in_ms();
+  config->has_target = options->options.target.empty() ? 0 : 1;
+}
+
+sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status) {
+  auto devices = std::make_unique<sg_devices>();
+  Guard(status, [&] {
+    return tensorflow::DeviceFactory::AddDevices(
+        options->options, "/job:localhost/replica:0/task:0", &devices->devices);
+  });
+  return TF_GetCode(status) == TF_OK ? devices.release() : nullptr;
+}
+
+void sg_devices_delete(sg_devices* devices) { delete devices; }
+
+sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) {
+  auto graph = std::make_unique<sg_graph>();
+  Guard(status, [&]() -> absl::Status {
+    if (!tensorflow::ParseProtoUnlimited(&graph->def, graph_def, size)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("graph_def is not a serialised GraphDef (", size, " bytes)"));
+    }
+    if (graph->def.node_size() == 0) return absl::InvalidArgumentError("graph_def has no nodes");
+    ShareTables(&graph->def);
+    return absl::OkStatus();
+  });
+  return TF_GetCode(status) == TF_OK ? graph.release() : nullptr;
+}
+
+void sg_graph_delete(sg_graph* graph) { delete graph; }
+
+sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_t ntags,
+                                    TF_Buffer* meta_graph_def, TF_Status* status) {
+  auto model = std::make_unique<sg_saved_model>();
+  Guard(status, [&]() -> absl::Status {
+    model->export_dir = String(export_dir);
+    const std::vector<std::string> names = Strings(tags, ntags);
+    const std::unordered_set<std::string> tag_set(names.begin(), names.end());
+    absl::Status read = tensorflow::ReadMetaGraphDefFromSavedModel(model->export_dir, tag_set,
+                                                                   &model->meta_graph);
+    if (!read.ok()) return read;
+    if (meta_graph_def != nullptr) {
+      absl::Status filled = FillBuffer(model->meta_graph, meta_graph_def);
+      if (!filled.ok()) return filled;
+    }
+    // Restoring needs all of the MetaGraphDef but its graph, and the sessions only that.
+    model->graph.def.Swap(model->meta_graph.mutable_graph_def());
+    model->meta_graph.clear_graph_def();
+    ShareTables(&model->graph.def);
+    return absl::OkStatus();
+  });
+  return TF_GetCode(status) == TF_OK ? model.release() : nullptr;
+}
+
+const sg_graph* sg_saved_model_graph(const sg_saved_model* model) { return &model->graph; }
+
+void sg_saved_model_delete(sg_saved_model* model) { delete model; }
+
+sg_run_options* sg_run_options_parse(const void* data, size_t size, TF_Status* status) {
+  auto options = std::make_unique<sg_run_options>();
+  Guard(status, [&]() -> absl::Status {
+    if (!tensorflow::ParseProtoUnlimited(&options->proto, data, size)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("run_options is not a serialised RunOptions (", size, " bytes)"));
+    }
+    return absl::OkStatus();
+  });
+  return TF_GetCode(status) == TF_OK ? options.release() : nullptr;
+}
+
+sg_run_options* sg_run_options_copy(const sg_run_options* options, TF_Status* status) {
+  std::unique_ptr<sg_run_options> copy;
+  Guard(status, [&]() -> absl::Status {
+    copy = std::make_unique<sg_run_options>(*options);
+    return absl::OkStatus();
+  });
+  return copy.release();
+}
+
+void sg_run_options_delete(sg_run_options* options) { delete options; }
+
+int64_t sg_run_options_timeout_ms(const sg_run_options* options) {
+  return options->proto.timeout_in_ms();
+}
+
+void sg_run_options_set_timeout_ms(sg_run_options* options, int64_t timeout_ms) {
+  options->proto.set_timeout_in_ms(timeout_ms);
+}
+
+int32_t sg_run_options_inter_op_pool(const sg_run_options* options) {
+  return options->proto.inter_op_thread_pool();
+}
+
+void sg_run_options_set_inter_op_pool(sg_run_options* options, int32_t pool) {
+  options->proto.set_inter_op_thread_pool(pool);
+}
+
+sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t threads,
+                                       TF_Status* status) {
+  std::unique_ptr<sg_intra_op_pool> pool;
+  Guard(status, [&]() -> absl::Status {
+    const bool spin = !options->options.config.experimental().disable_thread_spinning();
+    pool.reset(new sg_intra_op_pool{{options->options.env, threads, spin}});
+    return absl::OkStatus();
+  });
+  return pool.release();
+}
+
+sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
+                           sg_intra_op_pool* pool, int32_t inter_op_threads, TF_Status* status) {
+  std::unique_ptr<sg_intra_op_pool> owned_pool(pool);
+  std::unique_ptr<sg_session> session;
+  Guard(status, [&]() -> absl::Status {
+    session = std::make_unique<sg_session>();
+    session->intra_op_pool = std::move(owned_pool);
+
+    tensorflow::SessionOptions own = options->options;
+    own.config.set_use_per_session_threads(true);
+    own.config.set_intra_op_parallelism_threads(pool->pool.workers()->num_threads);
+    own.config.set_inter_op_parallelism_threads(inter_op_threads);
+
+    std::vector<std::unique_ptr<Device>> wrappers;
+    for (const auto& device : devices->devices) {
+      wrappers.push_back(
+          std::make_unique<session_group::SessionDevice>(device.get(), &pool->pool));
+    }
+    session->session = std::make_unique<tensorflow::DirectSession>(
+        own, new tensorflow::StaticDeviceMgr(std::move(wrappers)), /*factory=*/nullptr);
+    return absl::OkStatus();
+  });
+  return TF_GetCode(status) == TF_OK ? session.release() : nullptr;
+}
+
+void sg_session_delete(sg_session* session) { delete session; }
+
+void sg_session_create(sg_session* session, const sg_graph* graph, TF_Status* status) {
+  Guard(status, [&] { return session->session->Create(graph->def); });
+}
+
+void sg_session_extend(sg_session* session, const sg_graph* graph, TF_Status* status) {
+  Guard(status, [&] { return session->session->Extend(graph->def); });
+}
+
+void sg_session_restore(sg_session* session, const sg_saved_model* model,
+                        const sg_run_options* options, TF_Status* status) {
+  Guard(status, [&] {
+    return tensorflow::RestoreSession(options->proto, model->meta_graph, model->export_dir,
+                                      &session->session);
+  });
+}
+
+void sg_session_run(sg_session* session, const sg_run_options* options,
+                    const sg_str* input_names, TF_Tensor* const* inputs, size_t ninputs,
+                    const sg_str* output_names, TF_Tensor** outputs, size_t noutputs,
+                    const sg_str* targets, size_t ntargets, TF_Buffer* run_metadata,
+                    TF_Status* status) {
+  Guard(status, [&]() -> absl::Status {
+    std::vector<std::pair<std::string, Tensor>> feeds(ninputs);
+    for (size_t i = 0; i < ninputs; ++i) {
+      feeds[i].first = String(input_names[i]);
+      absl::Status converted = tensorflow::TF_TensorToTensor(inputs[i], &feeds[i].second);
+      if (!converted.ok()) return converted;
+    }
+    std::vector<Tensor> fetched;
+    tensorflow::RunMetadata metadata;
+    absl::Status ran =
+        session->session->Run(options->proto, feeds, Strings(output_names, noutputs),
+                              Strings(targets, ntargets), &fetched, &metadata);
+    if (!ran.ok()) return ran;
+
+    // All that can fail comes before the first output is handed over.
+    std::vector<std::unique_ptr<TF_Tensor, decltype(&TF_DeleteTensor)>> results;
+    results.reserve(noutputs);
+    for (const Tensor& tensor : fetched) {
+      absl::Status converted;
+      results.emplace_back(tensorflow::TF_TensorFromTensor(tensor, &converted), &TF_DeleteTensor);
+      if (!converted.ok()) return converted;
+    }
+    if (run_metadata != nullptr) {
+      absl::Status filled = FillBuffer(metadata, run_metadata);
+      if (!filled.ok()) return filled;
+    }
+    for (size_t i = 0; i < results.size(); ++i) outputs[i] = results[i].release();
+    return absl::OkStatus();
+  });
+}
+
+int32_t sg_tensor_dtype(const TF_Tensor* tensor) { return TF_TensorType(tensor); }
+
+TF_DeviceList* sg_session_list_devices(sg_session* session, TF_Status* status) {
+  auto list = std::make_unique<TF_DeviceList>();
+  Guard(status, [&] { return session->session->ListDevices(&list->response); });
+  return TF_GetCode(status) == TF_OK ? list.release() : nullptr;
+}

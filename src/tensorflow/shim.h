@@ -1,0 +1,103 @@
+// The part of TensorFlow that has no C API, as the crate sees it: sessions that share the
+// resources of one set of devices and keep everything else to themselves.
+//
+// Internal: src/tensorflow/shim.rs declares the same functions. Nothing here is exported. No
+// function throws; one that can fail takes a TF_Status last and writes its result only on success.
+#ifndef SESSION_GROUP_SHIM_H_
+#define SESSION_GROUP_SHIM_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tensorflow/c/c_api.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// The devices that own what a group shares: variables and tables live in their resource managers.
+typedef struct sg_devices sg_devices;
+// A GraphDef, parsed and made fit for sharing.
+typedef struct sg_graph sg_graph;
+// A MetaGraphDef read from a SavedModel, with the folder to restore its variables from.
+typedef struct sg_saved_model sg_saved_model;
+// A parsed RunOptions.
+typedef struct sg_run_options sg_run_options;
+// The intra-op threads of one session.
+typedef struct sg_intra_op_pool sg_intra_op_pool;
+// A TensorFlow session over wrappers of an sg_devices, with thread pools of its own.
+typedef struct sg_session sg_session;
+
+// A string that is not zero-terminated; Rust's &str.
+typedef struct sg_str {
+  const char* data;
+  size_t size;
+} sg_str;
+
+// What the caller's ConfigProto says about a session.
+typedef struct sg_config {
+  int32_t intra_op_threads;
+  int32_t inter_op_threads;
+  int64_t operation_timeout_ms;
+  int32_t has_target;  // 1 where SessionOptions.target is not empty
+} sg_config;
+
+void sg_session_options_config(const TF_SessionOptions* options, sg_config* config);
+
+sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status);
+// All sessions over the devices must be deleted first.
+void sg_devices_delete(sg_devices* devices);
+
+// Parses a GraphDef and gives every table that has no shared_name one that all sessions agree on.
+sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status);
+void sg_graph_delete(sg_graph* graph);
+
+// Reads the MetaGraphDef with exactly these tags. Where meta_graph_def is not NULL, fills it.
+sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_t ntags,
+                                    TF_Buffer* meta_graph_def, TF_Status* status);
+// The model's graph, made fit for sharing; owned by the model.
+const sg_graph* sg_saved_model_graph(const sg_saved_model* model);
+void sg_saved_model_delete(sg_saved_model* model);
+
+sg_run_options* sg_run_options_parse(const void* data, size_t size, TF_Status* status);
+sg_run_options* sg_run_options_copy(const sg_run_options* options, TF_Status* status);
+void sg_run_options_delete(sg_run_options* options);
+int64_t sg_run_options_timeout_ms(const sg_run_options* options);
+void sg_run_options_set_timeout_ms(sg_run_options* options, int64_t timeout_ms);
+int32_t sg_run_options_inter_op_pool(const sg_run_options* options);
+void sg_run_options_set_inter_op_pool(sg_run_options* options, int32_t pool);
+
+// Starts the threads before it returns; they inherit name and affinity mask of the calling thread.
+sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t threads,
+                                       TF_Status* status);
+// Makes a session that computes on `pool`, which it owns from this call on, also on failure, and
+// on an inter-op pool of its own, whose threads start and inherit as above.
+sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
+                           sg_intra_op_pool* pool, int32_t inter_op_threads, TF_Status* status);
+// Closes the session if that has not been done, waits for its threads and frees it. No run may be
+// under way.
+void sg_session_delete(sg_session* session);
+
+void sg_session_create(sg_session* session, const sg_graph* graph, TF_Status* status);
+void sg_session_extend(sg_session* session, const sg_graph* graph, TF_Status* status);
+// Restores the model's variables and runs its initialisers on this session, whose graph must be
+// the model's.
+void sg_session_restore(sg_session* session, const sg_saved_model* model,
+                        const sg_run_options* options, TF_Status* status);
+// Thread-safe. `outputs` has room for noutputs tensors, which the caller will own. run_metadata
+// may be NULL; otherwise its data must be NULL.
+void sg_session_run(sg_session* session, const sg_run_options* options,
+                    const sg_str* input_names, TF_Tensor* const* inputs, size_t ninputs,
+                    const sg_str* output_names, TF_Tensor** outputs, size_t noutputs,
+                    const sg_str* targets, size_t ntargets, TF_Buffer* run_metadata,
+                    TF_Status* status);
+// The tensor's TF_DataType, as a number: it may be one that the caller's headers don't list.
+int32_t sg_tensor_dtype(const TF_Tensor* tensor);
+
+TF_DeviceList* sg_session_list_devices(sg_session* session, TF_Status* status);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // SESSION_GROUP_SHIM_H_

@@ -1,0 +1,139 @@
+//! The functions of `shim.h`, which documents them.
+
+use std::ffi::c_void;
+use std::marker::{PhantomData, PhantomPinned};
+
+use tensorflow_sys as tf;
+
+macro_rules! opaque {
+    ($($name:ident),*) => {$(
+        #[allow(non_camel_case_types)]
+        #[repr(C)]
+        pub struct $name {
+            _data: [u8; 0],
+            _marker: PhantomData<(*mut u8, PhantomPinned)>,
+        }
+    )*};
+}
+
+opaque!(sg_devices, sg_graph, sg_saved_model, sg_run_options, sg_intra_op_pool, sg_session);
+
+/// A `&str` as the shim takes it.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct sg_str<'a> {
+    data: *const u8,
+    size: usize,
+    _lifetime: PhantomData<&'a str>,
+}
+
+impl<'a> From<&'a str> for sg_str<'a> {
+    fn from(s: &'a str) -> Self {
+        Self { data: s.as_ptr(), size: s.len(), _lifetime: PhantomData }
+    }
+}
+
+#[allow(non_camel_case_types)]
+#[derive(Default)]
+#[repr(C)]
+pub struct sg_config {
+    pub intra_op_threads: i32,
+    pub inter_op_threads: i32,
+    pub operation_timeout_ms: i64,
+    pub has_target: i32,
+}
+
+// sg_str borrows through raw pointers and a lifetime marker only, which C can't misread.
+#[allow(improper_ctypes)]
+unsafe extern "C" {
+    pub fn sg_session_options_config(options: *const tf::TF_SessionOptions, config: *mut sg_config);
+
+    pub fn sg_devices_new(
+        options: *const tf::TF_SessionOptions,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_devices;
+    pub fn sg_devices_delete(devices: *mut sg_devices);
+
+    pub fn sg_graph_parse(
+        graph_def: *const c_void,
+        size: usize,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_graph;
+    pub fn sg_graph_delete(graph: *mut sg_graph);
+
+    pub fn sg_saved_model_read(
+        export_dir: sg_str<'_>,
+        tags: *const sg_str<'_>,
+        ntags: usize,
+        meta_graph_def: *mut tf::TF_Buffer,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_saved_model;
+    pub fn sg_saved_model_graph(model: *const sg_saved_model) -> *const sg_graph;
+    pub fn sg_saved_model_delete(model: *mut sg_saved_model);
+
+    pub fn sg_run_options_parse(
+        data: *const c_void,
+        size: usize,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_run_options;
+    pub fn sg_run_options_copy(
+        options: *const sg_run_options,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_run_options;
+    pub fn sg_run_options_delete(options: *mut sg_run_options);
+    pub fn sg_run_options_timeout_ms(options: *const sg_run_options) -> i64;
+    pub fn sg_run_options_set_timeout_ms(options: *mut sg_run_options, timeout_ms: i64);
+    pub fn sg_run_options_inter_op_pool(options: *const sg_run_options) -> i32;
+    pub fn sg_run_options_set_inter_op_pool(options: *mut sg_run_options, pool: i32);
+
+    pub fn sg_intra_op_pool_new(
+        options: *const tf::TF_SessionOptions,
+        threads: i32,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_intra_op_pool;
+    pub fn sg_session_new(
+        devices: *mut sg_devices,
+        options: *const tf::TF_SessionOptions,
+        pool: *mut sg_intra_op_pool,
+        inter_op_threads: i32,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_session;
+    pub fn sg_session_delete(session: *mut sg_session);
+
+    pub fn sg_session_create(
+        session: *mut sg_session,
+        graph: *const sg_graph,
+        status: *mut tf::TF_Status,
+    );
+    pub fn sg_session_extend(
+        session: *mut sg_session,
+        graph: *const sg_graph,
+        status: *mut tf::TF_Status,
+    );
+    pub fn sg_session_restore(
+        session: *mut sg_session,
+        model: *const sg_saved_model,
+        options: *const sg_run_options,
+        status: *mut tf::TF_Status,
+    );
+    pub fn sg_session_run(
+        session: *mut sg_session,
+        options: *const sg_run_options,
+        input_names: *const sg_str<'_>,
+        inputs: *const *mut tf::TF_Tensor,
+        ninputs: usize,
+        output_names: *const sg_str<'_>,
+        outputs: *mut *mut tf::TF_Tensor,
+        noutputs: usize,
+        targets: *const sg_str<'_>,
+        ntargets: usize,
+        run_metadata: *mut tf::TF_Buffer,
+        status: *mut tf::TF_Status,
+    );
+    pub fn sg_tensor_dtype(tensor: *const tf::TF_Tensor) -> i32;
+    pub fn sg_session_list_devices(
+        session: *mut sg_session,
+        status: *mut tf::TF_Status,
+    ) -> *mut tf::TF_DeviceList;
+}

@@ -1,0 +1,251 @@
+//! `TF_Tensor`: what is fed and fetched.
+
+use std::ffi::c_int;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use tensorflow_sys as tf;
+
+use super::shim;
+use crate::error::{Error, Result};
+
+/// An owned `TF_Tensor`. Its contents don't change once it is made.
+#[repr(transparent)]
+pub struct Tensor(NonNull<tf::TF_Tensor>);
+
+// SAFETY: the tensor is owned, its buffer is counted atomically, and nothing here changes it.
+unsafe impl Send for Tensor {}
+// SAFETY: as above.
+unsafe impl Sync for Tensor {}
+
+/// A Rust type that is the element of a numeric TensorFlow type.
+///
+/// # Safety
+///
+/// `DTYPE` must be the TensorFlow type whose elements have this type's size and layout, any bit
+/// pattern TensorFlow stores being valid.
+pub unsafe trait Element: Copy {
+    /// The TensorFlow type.
+    const DTYPE: tf::TF_DataType;
+}
+
+macro_rules! elements {
+    ($($rust:ty => $tensorflow:ident),* $(,)?) => {$(
+        // SAFETY: same size and layout; every bit pattern is valid.
+        unsafe impl Element for $rust {
+            const DTYPE: tf::TF_DataType = tf::$tensorflow;
+        }
+    )*};
+}
+
+elements! {
+    f32 => TF_FLOAT, f64 => TF_DOUBLE,
+    i8 => TF_INT8, i16 => TF_INT16, i32 => TF_INT32, i64 => TF_INT64,
+    u8 => TF_UINT8, u16 => TF_UINT16, u32 => TF_UINT32, u64 => TF_UINT64,
+}
+
+impl Tensor {
+    /// A tensor of this shape with these elements, in row-major order.
+    pub fn from_slice<T: Element>(dims: &[i64], elements: &[T]) -> Result<Self> {
+        let tensor = Self::allocate(T::DTYPE, dims, elements.len(), size_of::<T>())?;
+        // SAFETY: the new tensor's buffer has room for exactly these elements and is not shared.
+        unsafe {
+            let data = tf::TF_TensorData(tensor.as_ptr()).cast::<T>();
+            if !elements.is_empty() {
+                std::ptr::copy_nonoverlapping(elements.as_ptr(), data, elements.len());
+            }
+        }
+        Ok(tensor)
+    }
+
+    /// A tensor of this shape of type `DT_BOOL`.
+    pub fn from_bools(dims: &[i64], elements: &[bool]) -> Result<Self> {
+        let tensor = Self::allocate(tf::TF_BOOL, dims, elements.len(), 1)?;
+        for (i, &element) in elements.iter().enumerate() {
+            // SAFETY: the buffer has one byte for each element and is not shared.
+            unsafe { tf::TF_TensorData(tensor.as_ptr()).cast::<bool>().add(i).write(element) };
+        }
+        Ok(tensor)
+    }
+
+    /// A tensor of this shape of type `DT_STRING`.
+    pub fn from_strings<S: AsRef<[u8]>>(dims: &[i64], strings: &[S]) -> Result<Self> {
+        let tensor =
+            Self::allocate(tf::TF_STRING, dims, strings.len(), size_of::<tf::TF_TString>())?;
+        // SAFETY: the buffer holds one TF_TString for each string; TensorFlow deallocates them
+        // with the tensor.
+        unsafe {
+            let data = tf::TF_TensorData(tensor.as_ptr()).cast::<tf::TF_TString>();
+            for (i, string) in strings.iter().enumerate() {
+                let bytes = string.as_ref();
+                tf::TF_StringInit(data.add(i));
+                tf::TF_StringCopy(data.add(i), bytes.as_ptr().cast(), bytes.len());
+            }
+        }
+        Ok(tensor)
+    }
+
+    fn allocate(
+        dtype: tf::TF_DataType,
+        dims: &[i64],
+        elements: usize,
+        element_size: usize,
+    ) -> Result<Self> {
+        let expected = dims
+            .iter()
+            .try_fold(1usize, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?))
+            .ok_or_else(|| Error::invalid(format!("{dims:?} is not the shape of a tensor")))?;
+        if expected != elements {
+            return Err(Error::invalid(format!(
+                "a tensor of shape {dims:?} has {expected} elements, but {elements} were given"
+            )));
+        }
+        // SAFETY: `dims` is valid for the call.
+        let tensor = unsafe {
+            let rank = dims.len() as c_int;
+            tf::TF_AllocateTensor(dtype, dims.as_ptr(), rank, elements * element_size)
+        };
+        NonNull::new(tensor).map(Self).ok_or_else(|| {
+            Error::invalid(format!("TensorFlow can't allocate a tensor of shape {dims:?}"))
+        })
+    }
+
+    /// The number of TensorFlow's `DataType`.
+    pub fn dtype(&self) -> i32 {
+        // SAFETY: the tensor is live.
+        unsafe { shim::sg_tensor_dtype(self.as_ptr()) }
+    }
+
+    /// The shape.
+    pub fn dims(&self) -> Vec<i64> {
+        // SAFETY: the tensor is live and the index is in range.
+        unsafe {
+            let rank = tf::TF_NumDims(self.as_ptr());
+            (0..rank).map(|i| tf::TF_Dim(self.as_ptr(), i)).collect()
+        }
+    }
+
+    /// The bytes of a numeric tensor; of a string tensor, those of its internal representation.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the tensor is live, nobody changes it, and its data have this many bytes.
+        unsafe {
+            let size = tf::TF_TensorByteSize(self.as_ptr());
+            let data: *const u8 = tf::TF_TensorData(self.as_ptr()).cast();
+            if size == 0 { &[] } else { std::slice::from_raw_parts(data, size) }
+        }
+    }
+
+    /// The elements, in row-major order.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        if self.dtype() != T::DTYPE as i32 {
+            return Err(Error::invalid(format!(
+                "the tensor has type {}, not {:?}",
+                self.dtype(),
+                T::DTYPE
+            )));
+        }
+        let bytes = self.bytes();
+        let n = bytes.len() / size_of::<T>();
+        let mut elements = Vec::with_capacity(n);
+        // SAFETY: the vector has room for the n elements that are copied, and all bit patterns
+        // are valid.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), elements.as_mut_ptr() as *mut u8, n * size_of::<T>());
+            elements.set_len(n);
+        }
+        Ok(elements)
+    }
+
+    /// The elements of a string tensor, in row-major order.
+    pub fn to_strings(&self) -> Result<Vec<Vec<u8>>> {
+        if self.dtype() != tf::TF_STRING as i32 {
+            return Err(Error::invalid(format!("the tensor has type {}, not string", self.dtype())));
+        }
+        // SAFETY: a live string tensor holds one TF_TString for each element.
+        unsafe {
+            let data = tf::TF_TensorData(self.as_ptr()).cast::<tf::TF_TString>();
+            let n = tf::TF_TensorElementCount(self.as_ptr()).max(0) as usize;
+            let bytes = |i| {
+                let string = data.add(i);
+                let size = tf::TF_StringGetSize(string);
+                std::slice::from_raw_parts(tf::TF_StringGetDataPointer(string).cast(), size)
+            };
+            Ok((0..n).map(|i| bytes(i).to_vec()).collect())
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *mut tf::TF_Tensor {
+        self.0.as_ptr()
+    }
+
+    /// Takes over a tensor.
+    ///
+    /// # Safety
+    ///
+    /// The tensor must be live and the caller's to give.
+    pub(crate) unsafe fn from_raw(tensor: NonNull<tf::TF_Tensor>) -> Self {
+        Self(tensor)
+    }
+
+    /// Gives the tensor to the caller, who must delete it with `TF_DeleteTensor`.
+    pub fn into_raw(self) -> *mut tf::TF_Tensor {
+        ManuallyDrop::new(self).as_ptr()
+    }
+
+    /// Borrows a tensor that a C caller owns.
+    ///
+    /// # Safety
+    ///
+    /// `tensor` must point to a pointer to a live tensor that nobody changes while the reference
+    /// is in use.
+    pub(crate) unsafe fn borrow(tensor: &NonNull<tf::TF_Tensor>) -> &Self {
+        // SAFETY: Tensor is a transparent NonNull; the caller vouches for the tensor, and a shared
+        // reference neither changes nor frees it.
+        unsafe { &*std::ptr::from_ref(tensor).cast() }
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        // SAFETY: the tensor is owned and deleted once.
+        unsafe { tf::TF_DeleteTensor(self.as_ptr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_and_shape_come_back() {
+        let tensor = Tensor::from_slice(&[2, 3], &[1f32, 2., 3., 4., 5., 6.]).unwrap();
+        assert_eq!(tensor.dims(), [2, 3]);
+        assert_eq!(tensor.to_vec::<f32>().unwrap(), [1., 2., 3., 4., 5., 6.]);
+        assert!(tensor.to_vec::<i32>().is_err());
+        assert!(tensor.to_strings().is_err());
+    }
+
+    #[test]
+    fn strings_short_and_long_come_back() {
+        let long = vec![b'x'; 1000];
+        let strings: Vec<&[u8]> = vec![b"", b"a\0b", &long];
+        let tensor = Tensor::from_strings(&[3], &strings).unwrap();
+        assert_eq!(tensor.to_strings().unwrap(), strings);
+    }
+
+    #[test]
+    fn scalars_and_empty_tensors() {
+        assert_eq!(Tensor::from_slice(&[], &[7i64]).unwrap().to_vec::<i64>().unwrap(), [7]);
+        let empty = Tensor::from_slice::<i64>(&[0, 4], &[]).unwrap();
+        assert_eq!(empty.dims(), [0, 4]);
+        assert!(empty.to_vec::<i64>().unwrap().is_empty());
+        assert_eq!(Tensor::from_bools(&[2], &[true, false]).unwrap().bytes(), [1, 0]);
+    }
+
+    #[test]
+    fn a_shape_that_does_not_fit_is_an_error() {
+        for dims in [&[2][..], &[-1], &[i64::MAX, i64::MAX]] {
+            assert!(Tensor::from_slice(dims, &[1f32]).is_err());
+        }
+    }
+}
