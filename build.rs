@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 2] = ["session_device", "shim"];
+const SHIM: [&str; 3] = ["host_allocator", "session_device", "shim"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -19,14 +19,21 @@ fn main() {
             )
         });
     let header = "tensorflow/core/common_runtime/direct_session.h";
-    if !tensorflow.include_paths.iter().any(|dir| dir.join(header).exists()) {
+    if !tensorflow
+        .include_paths
+        .iter()
+        .any(|dir| dir.join(header).exists())
+    {
         fail(&format!(
             "TensorFlow {} was found, but not its C++ header {header}, in {:?}. Run `make \
              tensorflow` and unset PKG_CONFIG_PATH, or install TensorFlow's C++ headers",
             tensorflow.version, tensorflow.include_paths
         ));
     }
-    println!("cargo:rustc-env=SESSION_GROUP_TENSORFLOW_VERSION={}", tensorflow.version);
+    println!(
+        "cargo:rustc-env=SESSION_GROUP_TENSORFLOW_VERSION={}",
+        tensorflow.version
+    );
 
     compile_shim(&tensorflow);
 
@@ -49,7 +56,9 @@ fn compile_shim(tensorflow: &pkg_config::Library) {
         .define("NDEBUG", None)
         .flag("-fvisibility=hidden");
     for path in &tensorflow.include_paths {
-        build.flag("-isystem").flag(path.to_str().expect("an include path is not UTF-8"));
+        build
+            .flag("-isystem")
+            .flag(path.to_str().expect("an include path is not UTF-8"));
     }
     for (name, value) in &tensorflow.defines {
         build.define(name, value.as_deref());

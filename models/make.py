@@ -175,10 +175,10 @@ def tf1_saved_model(path):
 
 
 def init_op(path):
-    """A plain GraphDef with an operation `init`, then state of every kind that can be shared.
+    """A plain GraphDef with an operation `initialize` and state of every kind that can be shared.
 
     word: string [batch]. y: float [batch], from a resource variable, a ref variable and two
-    tables, one of them without a shared name. `add` adds delta (float []) to both variables.
+    tables, one of them without a shared name. `increase` adds delta (float []) to both variables.
     """
     with tf.Graph().as_default() as graph:
         word = tf1.placeholder(tf.string, [None], name="word")
@@ -193,8 +193,8 @@ def init_op(path):
         ]
         y = sum(table.lookup(word) for table in tables) + resource + ref
         tf.identity(y, name="y")
-        tf.group(resource.assign_add(delta), ref.assign_add(delta), name="add")
-        tf.group(tf1.global_variables_initializer(), tf1.tables_initializer(), name="init")
+        tf.group(resource.assign_add(delta), ref.assign_add(delta), name="increase")
+        tf.group(tf1.global_variables_initializer(), tf1.tables_initializer(), name="initialize")
         unshare(graph)
     write_graph_def(graph, path)
 
@@ -220,8 +220,8 @@ def mutable_table(path):
 
 
 def slow(path):
-    """A plain GraphDef: y is x: float [] after n: int32 [] rounds of a loop of small steps."""
-    with tf.Graph().as_default() as graph:
+    """A plain GraphDef: slow/y is slow/x: float [] after slow/n: int32 [] rounds of a loop."""
+    with tf.Graph().as_default() as graph, tf1.name_scope("slow"):
         n = tf1.placeholder(tf.int32, [], name="n")
         x = tf1.placeholder(tf.float32, [], name="x")
         _, y = tf.while_loop(lambda i, _: i < n, lambda i, y: (i + 1, tf.sin(y)), [0, x])

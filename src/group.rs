@@ -1,6 +1,8 @@
 //! The group: N sessions, one set of variables.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,11 +21,9 @@ use crate::tensorflow::graph::{Graph, SavedModel};
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::session::{IntraOpPool, Session, Step};
 use crate::tensorflow::{Buffer, SessionOptions, Tensor, version};
-use crate::workers::{self, Workers};
+use crate::workers::{self, Queue, Workers};
 
-/// N sessions that share variables and tables. All methods may be called by many threads at a time.
-///
-/// Dropping a group closes it.
+/// N sessions that share variables and tables. May be used by many threads at a time.
 pub struct SessionGroup {
     plan: Plan,
     dispatcher: Dispatcher,
@@ -86,7 +86,12 @@ impl SessionGroup {
     pub fn new(session_options: &SessionOptions, options: &Options) -> Result<Self> {
         version::check()?;
         let config = session_options.config();
-        let plan = plan::plan(options, &Environment::read(), &config, &affinity::allowed()?)?;
+        let plan = plan::plan(
+            options,
+            &Environment::read(),
+            &config,
+            &affinity::allowed()?,
+        )?;
         let devices = Arc::new(Devices::new(session_options)?);
         let group = next_group();
         let members = plan
@@ -95,11 +100,14 @@ impl SessionGroup {
             .enumerate()
             .map(|(i, session)| {
                 let name = format!("sg{group}.s{i}");
-                Member::new(&name, session, session_options, options, devices.clone())
+                Member::new(&name, session, plan.queue, session_options, devices.clone())
             })
             .collect::<Result<Vec<_>>>()?;
-        let cpus: Vec<CpuSet> =
-            plan.sessions.iter().filter_map(|session| session.cpus.clone()).collect();
+        let cpus: Vec<CpuSet> = plan
+            .sessions
+            .iter()
+            .filter_map(|session| session.cpus.clone())
+            .collect();
         let mut here = RunOptions::parse(&[])?;
         here.run_on_calling_thread();
         Ok(Self {
@@ -132,9 +140,14 @@ impl SessionGroup {
         group.change_graph(|session| session.create_from(&model))?;
         {
             let members = group.enter(group.session_num())?;
-            members[0].session.restore(&model, run_options.unwrap_or(&group.steps.pool))?;
+            members[0]
+                .session
+                .restore(&model, run_options.unwrap_or(&group.steps.pool))?;
         }
-        Ok(Loaded { group, meta_graph_def })
+        Ok(Loaded {
+            group,
+            meta_graph_def,
+        })
     }
 
     /// Gives all sessions their graph, a serialised `GraphDef`. Run its initialisers through the
@@ -188,7 +201,15 @@ impl SessionGroup {
         outputs: &[&str],
         targets: &[&str],
     ) -> Result<Vec<Tensor>> {
-        self.run_request(&Request { inputs, outputs, targets, ..Request::default() }, None)
+        self.run_request(
+            &Request {
+                inputs,
+                outputs,
+                targets,
+                ..Request::default()
+            },
+            None,
+        )
     }
 
     /// Runs a request; where asked for, also fills a buffer with a serialised `RunMetadata`.
@@ -215,8 +236,11 @@ impl SessionGroup {
         request: &Request<'_>,
         metadata: Option<&mut Buffer>,
     ) -> Result<Vec<Tensor>> {
-        let step =
-            Step { inputs: request.inputs, outputs: request.outputs, targets: request.targets };
+        let step = Step {
+            inputs: request.inputs,
+            outputs: request.outputs,
+            targets: request.targets,
+        };
         let timeout_ms = match request.options.map_or(0, RunOptions::timeout_ms) {
             ms if ms > 0 => ms,
             _ => self.steps.timeout_ms,
@@ -248,11 +272,15 @@ impl SessionGroup {
             let Some(deadline) = deadline else {
                 return member.session.run(options, &step, metadata);
             };
-            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .as_millis();
             if left == 0 {
                 return Err(workers::deadline_exceeded());
             }
-            member.session.run(&options.with_timeout_ms(left as i64)?, &step, metadata)
+            member
+                .session
+                .run(&options.with_timeout_ms(left as i64)?, &step, metadata)
         })
     }
 
@@ -274,7 +302,9 @@ impl SessionGroup {
     }
 
     fn enter(&self, lane: usize) -> Result<Entered<'_, Vec<Member>>> {
-        self.gate.enter(lane).ok_or_else(|| Error::precondition("the session group is closed"))
+        self.gate
+            .enter(lane)
+            .ok_or_else(|| Error::precondition("the session group is closed"))
     }
 
     fn no_graph(&self) -> Error {
@@ -325,8 +355,8 @@ impl Member {
     fn new(
         name: &str,
         plan: &SessionPlan,
+        queue: Queue,
         session_options: &SessionOptions,
-        options: &Options,
         devices: Arc<Devices>,
     ) -> Result<Self> {
         let cpus = plan.cpus.as_ref();
@@ -337,7 +367,7 @@ impl Member {
         })?;
         let workers = match plan.worker_threads {
             0 => None,
-            n => Some(Workers::new(&format!("{name}-work"), n, cpus, options.queue)?),
+            n => Some(Workers::new(&format!("{name}-work"), n, cpus, queue)?),
         };
         Ok(Self { workers, session })
     }

@@ -9,7 +9,7 @@
 //!
 //! # fn main() -> session_group::Result<()> {
 //! let mut options = Options::new();
-//! options.set_session_num(4)?;
+//! options.set_session_num(4);
 //! let loaded = SessionGroup::load(&SessionOptions::new(), None, "/models/wide_deep/1", &["serve"], &options)?;
 //! let ids = Tensor::from_slice(&[1, 26], &[7i64; 26])?;
 //! let scores = loaded.group.run(&[("serving_default_ids:0", &ids)], &["StatefulPartitionedCall:0"], &[])?;
@@ -39,4 +39,3 @@ mod workers;
 pub use error::{Code, Error, Result};
 pub use group::{Loaded, Request, SessionGroup};
 pub use options::Options;
-pub use workers::Queue;

@@ -1,25 +1,22 @@
 //! What a group shall be.
 
 use crate::cpuset::Cpusets;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::execution::Execution;
 use crate::policy::Policy;
-use crate::workers::Queue;
 
 /// The most sessions that a group can have.
 pub const MAX_SESSIONS: usize = 1024;
 
-/// How a group is made. What is not set is left to the environment, and then to defaults; see
-/// [`plan`](crate::plan).
+/// How a group shall be made. What is not set is left to the environment, and then to defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    pub(crate) session_num: Option<usize>,
+    pub(crate) session_num: Option<i32>,
     pub(crate) cpusets: Option<Cpusets>,
-    pub(crate) affinity: Option<bool>,
     pub(crate) policy: Policy,
     pub(crate) execution: Execution,
-    pub(crate) worker_threads: Option<usize>,
-    pub(crate) queue: Queue,
+    pub(crate) worker_threads: Option<i32>,
+    pub(crate) queue: Option<(i32, bool)>,
 }
 
 impl Options {
@@ -28,15 +25,26 @@ impl Options {
         Self::default()
     }
 
-    /// How many sessions. Default: as many as there are entries in the cpuset.
-    pub fn set_session_num(&mut self, session_num: usize) -> Result<&mut Self> {
-        if !(1..=MAX_SESSIONS).contains(&session_num) {
-            return Err(Error::invalid(format!(
-                "session_num is {session_num}: it must be 1 to {MAX_SESSIONS}"
-            )));
-        }
+    /// How many sessions, 1 to [`MAX_SESSIONS`]. Default: as many as the cpuset has entries. This
+    /// and the other numbers are checked when a group is made.
+    pub fn set_session_num(&mut self, session_num: i32) -> &mut Self {
         self.session_num = Some(session_num);
-        Ok(self)
+        self
+    }
+
+    /// For the execution `worker`: how many worker threads each session has. Default: as many as
+    /// it has CPUs.
+    pub fn set_worker_threads(&mut self, worker_threads: i32) -> &mut Self {
+        self.worker_threads = Some(worker_threads);
+        self
+    }
+
+    /// For the execution `worker`: how many requests may wait for a session's worker threads, and
+    /// whether one more waits for room or fails at once with `RESOURCE_EXHAUSTED`. Default: 1024,
+    /// fails.
+    pub fn set_queue(&mut self, capacity: i32, wait_when_full: bool) -> &mut Self {
+        self.queue = Some((capacity, wait_when_full));
+        self
     }
 
     /// The CPUs of each session, in the grammar of [`cpuset`](crate::cpuset).

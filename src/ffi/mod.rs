@@ -1,1 +1,20 @@
+//! The C ABI: one file for each noun, in the order of the header.
+//!
+//! Functions check what they are given, call the crate, and report; `check` holds what they check
+//! with. No panic leaves them. cbindgen turns these files into `include/session_group.h`.
+//!
+//! All rely on the same rules, which the header states to C: a pointer is NULL or points to
+//! something live of its type, made by the matching function; strings are zero-terminated; arrays
+//! are as long as said; a status, a buffer to fill and options are used by one thread at a time.
+//! What is documented as deleted is not used again.
 
+mod check;
+
+// In the order of the header, which rustfmt keeps where lines are apart.
+mod options;
+
+mod group;
+
+mod load;
+
+mod run;

@@ -29,6 +29,13 @@ impl Buffer {
         }
     }
 
+    /// Exchanges contents, and who frees them, with a buffer of the caller's.
+    pub(crate) fn swap(&mut self, other: &mut tf::TF_Buffer) {
+        // SAFETY: the pointer is a live TF_Buffer that nobody else uses; both buffers own their
+        // data together with the function that frees them.
+        std::mem::swap(unsafe { &mut *self.0 }, other);
+    }
+
     pub(crate) fn as_mut_ptr(&mut self) -> *mut tf::TF_Buffer {
         self.0
     }

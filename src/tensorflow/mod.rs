@@ -11,6 +11,7 @@ pub mod graph;
 pub mod run_options;
 pub mod session;
 pub mod session_options;
+/// cbindgen:ignore
 pub(crate) mod shim;
 pub mod status;
 pub mod tensor;

@@ -21,7 +21,11 @@ impl IntraOpPool {
     pub fn new(options: &SessionOptions, threads: i32) -> Result<Self> {
         // SAFETY: the options are live.
         status::call(|status| unsafe {
-            Self(shim::sg_intra_op_pool_new(options.as_ptr(), threads, status))
+            Self(shim::sg_intra_op_pool_new(
+                options.as_ptr(),
+                threads,
+                status,
+            ))
         })
     }
 }
@@ -70,7 +74,10 @@ impl Session {
                 )
             }
         })?;
-        Ok(Self { ptr, _devices: devices })
+        Ok(Self {
+            ptr,
+            _devices: devices,
+        })
     }
 
     /// Gives the session its graph.
@@ -112,7 +119,11 @@ impl Session {
     ) -> Result<Vec<Tensor>> {
         let input_names: Vec<sg_str<'_>> =
             step.inputs.iter().map(|&(name, _)| name.into()).collect();
-        let inputs: Vec<_> = step.inputs.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+        let inputs: Vec<_> = step
+            .inputs
+            .iter()
+            .map(|(_, tensor)| tensor.as_ptr())
+            .collect();
         let output_names: Vec<sg_str<'_>> = step.outputs.iter().map(|&name| name.into()).collect();
         let targets: Vec<sg_str<'_>> = step.targets.iter().map(|&name| name.into()).collect();
         let mut outputs: Vec<Option<NonNull<tf::TF_Tensor>>> = vec![None; output_names.len()];
@@ -137,7 +148,11 @@ impl Session {
             }
         })?;
         // SAFETY: the shim gave one tensor for each output, which is ours now.
-        Ok(outputs.into_iter().flatten().map(|tensor| unsafe { Tensor::from_raw(tensor) }).collect())
+        Ok(outputs
+            .into_iter()
+            .flatten()
+            .map(|tensor| unsafe { Tensor::from_raw(tensor) })
+            .collect())
     }
 
     /// What devices the session sees. The caller must free the list with `TF_DeleteDeviceList`.

@@ -1,5 +1,7 @@
 #include "session_device.h"
 
+#include "host_allocator.h"
+
 #ifndef NDEBUG
 #error "TensorFlow's headers lay classes out differently without NDEBUG: build as the wheel was"
 #endif
@@ -15,10 +17,18 @@ IntraOpPool::IntraOpPool(tensorflow::Env* env, int num_threads, bool spin)
 }
 
 SessionDevice::SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool)
-    : Device(wrapped->env(), wrapped->attributes()), wrapped_(wrapped) {
+    : Device(wrapped->env(), wrapped->attributes()),
+      wrapped_(wrapped),
+      plain_(wrapped->device_type() == tensorflow::DEVICE_CPU ? wrapped->GetAllocator({})
+                                                              : nullptr) {
   // Kernels for accelerators, too, use these for the work that they do on the host.
   set_tensorflow_cpu_worker_threads(intra_op_pool->workers());
   if (wrapped->has_eigen_cpu_device()) set_eigen_cpu_device(intra_op_pool->eigen());
+}
+
+tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttributes attributes) {
+  tensorflow::Allocator* theirs = wrapped_->GetAllocator(attributes);
+  return theirs == plain_ ? HostAllocator::Get() : theirs;
 }
 
 }  // namespace session_group

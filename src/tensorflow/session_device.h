@@ -47,9 +47,8 @@ class SessionDevice final : public tensorflow::Device {
     return wrapped_->tensorflow_device_thread_pool();
   }
 
-  tensorflow::Allocator* GetAllocator(tensorflow::AllocatorAttributes attributes) override {
-    return wrapped_->GetAllocator(attributes);
-  }
+  // The wrapped device's where that is not plain memory of the host.
+  tensorflow::Allocator* GetAllocator(tensorflow::AllocatorAttributes attributes) override;
   tensorflow::Allocator* GetScopedAllocator(tensorflow::AllocatorAttributes attributes,
                                             int64_t step_id) override {
     return wrapped_->GetScopedAllocator(attributes, step_id);
@@ -112,6 +111,8 @@ class SessionDevice final : public tensorflow::Device {
 
  private:
   tensorflow::Device* const wrapped_;
+  // What the wrapped device calls plain memory of the host; NULL for an accelerator.
+  tensorflow::Allocator* const plain_;
 };
 
 }  // namespace session_group

@@ -1,0 +1,184 @@
+//! What every exported function does: check pointers, catch panics, report a status.
+
+use std::ffi::{CStr, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tensorflow_sys as tf;
+
+use crate::error::{Code, Error, Result};
+use crate::tensorflow::status;
+
+/// Calls `body`, reports its outcome in `status` and gives its value, on failure `failed`. A panic
+/// becomes `TF_INTERNAL`. Without a status to report in, `body` is not called.
+///
+/// # Safety
+///
+/// `status` must be NULL or a live `TF_Status` that no other thread uses now.
+pub(super) unsafe fn guard<T>(
+    status: *mut tf::TF_Status,
+    failed: T,
+    body: impl FnOnce() -> Result<T>,
+) -> T {
+    if status.is_null() {
+        return failed;
+    }
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Err(Error::new(
+            Code::Internal,
+            format!("libsession_group panicked: {what}"),
+        ))
+    });
+    let (value, outcome) = match result {
+        Ok(value) => (value, Ok(())),
+        Err(error) => (failed, Err(error)),
+    };
+    // SAFETY: the caller vouches for the status.
+    unsafe { status::report(status, &outcome) };
+    value
+}
+
+/// As [`guard`] for functions that can't fail: a panic gives `failed`.
+pub(super) fn guard_infallible<T>(failed: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(failed)
+}
+
+/// # Safety
+///
+/// `pointer` must be NULL or point to a `T` that lives as long as `'a`.
+pub(super) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&'a T> {
+    // SAFETY: the caller vouches for it.
+    unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
+}
+
+/// # Safety
+///
+/// As [`reference`], and nobody else may use the `T` meanwhile.
+pub(super) unsafe fn mutable<'a, T>(pointer: *mut T, name: &str) -> Result<&'a mut T> {
+    // SAFETY: the caller vouches for it.
+    unsafe { pointer.as_mut() }.ok_or_else(|| null(name))
+}
+
+/// # Safety
+///
+/// `pointer` must be NULL or point to a zero-terminated string that lives as long as `'a`.
+pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: the caller vouches for it.
+    unsafe { CStr::from_ptr(pointer) }
+        .to_str()
+        .map_err(|error| {
+            Error::invalid(format!(
+                "{name} is not valid UTF-8 from byte {} on",
+                error.valid_up_to()
+            ))
+        })
+}
+
+/// An array and its length; the pointer may be NULL where the length is 0.
+///
+/// # Safety
+///
+/// `pointer` must be NULL or point to `n` values of type `T` that live as long as `'a`.
+pub(super) unsafe fn array<'a, T>(pointer: *const T, n: i32, name: &str) -> Result<&'a [T]> {
+    let n = length(n, name)?;
+    if n == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: the caller vouches for it.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, n) })
+}
+
+/// # Safety
+///
+/// As [`array`], and each element as in [`string`].
+pub(super) unsafe fn strings<'a>(
+    pointer: *const *const c_char,
+    n: i32,
+    name: &str,
+) -> Result<Vec<&'a str>> {
+    // SAFETY: the caller vouches for it.
+    let pointers = unsafe { array(pointer, n, name) }?;
+    let string = |(i, &pointer)| {
+        // SAFETY: the caller vouches for it.
+        unsafe { string(pointer, &format!("{name}[{i}]")) }
+    };
+    pointers.iter().enumerate().map(string).collect()
+}
+
+/// # Safety
+///
+/// `pointer` must be NULL or point to `size` bytes that live as long as `'a`.
+pub(super) unsafe fn bytes<'a>(
+    pointer: *const std::ffi::c_void,
+    size: usize,
+    name: &str,
+) -> Result<&'a [u8]> {
+    if size > isize::MAX as usize {
+        return Err(Error::invalid(format!(
+            "the size of {name} is {size}: negative?"
+        )));
+    }
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: the caller vouches for it.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), size) })
+}
+
+pub(super) fn length(n: i32, name: &str) -> Result<usize> {
+    usize::try_from(n).map_err(|_| Error::invalid(format!("the number of {name} is {n}: negative")))
+}
+
+pub(super) fn null(name: &str) -> Error {
+    Error::invalid(format!("{name} is NULL"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensorflow::status::call;
+
+    #[test]
+    fn a_panic_becomes_a_status() {
+        let result = call(|status| {
+            // SAFETY: the status is live and this thread's alone.
+            unsafe { guard(status, 1, || -> Result<i32> { panic!("on {}", "purpose") }) }
+        });
+        let error = result.unwrap_err();
+        assert_eq!(error.code, Code::Internal);
+        assert!(error.message.contains("on purpose"), "{error}");
+        assert_eq!(guard_infallible(1, || panic!("on purpose")), 1);
+    }
+
+    #[test]
+    fn without_a_status_nothing_is_done() {
+        // SAFETY: NULL is allowed.
+        let value = unsafe {
+            guard(std::ptr::null_mut(), 1, || -> Result<i32> {
+                unreachable!()
+            })
+        };
+        assert_eq!(value, 1);
+    }
+
+    #[test]
+    fn strings_are_checked_one_by_one() {
+        let pointers = [c"good".as_ptr(), c"b\xffd".as_ptr()];
+        // SAFETY: two zero-terminated strings.
+        let error = unsafe { strings(pointers.as_ptr(), 2, "output_names") }.unwrap_err();
+        assert_eq!(
+            error.message,
+            "output_names[1] is not valid UTF-8 from byte 1 on"
+        );
+    }
+}

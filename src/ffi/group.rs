@@ -1,0 +1,143 @@
+//! `SessionGroup`: its life and its graph.
+
+use std::ffi::c_void;
+use std::ptr::{NonNull, null_mut};
+
+use tensorflow_sys as tf;
+
+use super::check::{bytes, guard, guard_infallible, reference};
+use crate::tensorflow::SessionOptions;
+use crate::{Options, SessionGroup};
+
+/// Makes a group of `session_num` sessions, 1 to 1024, that have no graph yet; everything else as
+/// the environment and the defaults say. The caller deletes it with SessionGroup_Delete().
+///
+/// `session_options` configures each session, as for TF_NewSession(). The sizes of the thread pools
+/// in its ConfigProto are per session; 0 is one thread for each CPU of the session. Its target must
+/// be empty. It is copied.
+///
+/// Errors: returns NULL, with TF_INVALID_ARGUMENT for options that are wrong, that contradict each
+/// other or that the machine can't give; TF_FAILED_PRECONDITION where the loaded TensorFlow is of
+/// another minor version than the one the library was built for.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn NewSessionGroup(
+    session_options: *const tf::TF_SessionOptions,
+    session_num: i32,
+    status: *mut tf::TF_Status,
+) -> *mut SessionGroup {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, null_mut(), || {
+            reference(session_options, "session_options")?;
+            let mut options = Options::new();
+            options.set_session_num(session_num);
+            let group = SessionGroup::new(SessionOptions::borrow(&session_options), &options)?;
+            Ok(Box::into_raw(Box::new(group)))
+        })
+    }
+}
+
+/// As NewSessionGroup(), with all options.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn NewSessionGroupWithOptions(
+    session_options: *const tf::TF_SessionOptions,
+    options: *const Options,
+    status: *mut tf::TF_Status,
+) -> *mut SessionGroup {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, null_mut(), || {
+            reference(session_options, "session_options")?;
+            let options = reference(options, "options")?;
+            let group = SessionGroup::new(SessionOptions::borrow(&session_options), options)?;
+            Ok(Box::into_raw(Box::new(group)))
+        })
+    }
+}
+
+/// Gives all sessions their graph: `graph_def_len` bytes of a serialised GraphDef. To initialise its
+/// variables and tables, run their initialisers once: all sessions see the result.
+///
+/// Errors: TF_ALREADY_EXISTS where the group has a graph; TF_INVALID_ARGUMENT or TF_NOT_FOUND for a
+/// graph that TensorFlow refuses, upon which the group has none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_Create(
+    group: *mut SessionGroup,
+    graph_def: *const c_void,
+    graph_def_len: usize,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            let graph_def = bytes(graph_def, graph_def_len, "graph_def")?;
+            reference(group, "group")?.create(graph_def)
+        });
+    }
+}
+
+/// Adds the nodes of a serialised GraphDef to the graph of all sessions. Requests may be running.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_Extend(
+    group: *mut SessionGroup,
+    graph_def: *const c_void,
+    graph_def_len: usize,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            let graph_def = bytes(graph_def, graph_def_len, "graph_def")?;
+            reference(group, "group")?.extend(graph_def)
+        });
+    }
+}
+
+/// How many sessions the group has; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_SessionNum(group: *const SessionGroup) -> i32 {
+    // SAFETY: the caller keeps the rules of the ABI.
+    unsafe { group.as_ref() }.map_or(0, |group| group.session_num() as i32)
+}
+
+/// The devices that each session sees, as TF_SessionListDevices(). The caller deletes the list with
+/// TF_DeleteDeviceList(). Returns NULL on failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_ListDevices(
+    group: *mut SessionGroup,
+    status: *mut tf::TF_Status,
+) -> *mut tf::TF_DeviceList {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, null_mut(), || {
+            reference(group, "group")?.list_devices()
+        })
+    }
+}
+
+/// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running
+/// finish first. Then frees sessions, threads, variables and tables. Closing twice is allowed. Must
+/// not be called from within a policy function of the group.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_Close(group: *mut SessionGroup, status: *mut tf::TF_Status) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            reference(group, "group")?.close();
+            Ok(())
+        });
+    }
+}
+
+/// Closes the group, if that has not been done, and deletes it; NULL is allowed. No other call on the
+/// group may be under way: where threads may still be running requests, call SessionGroup_Close()
+/// first, which they survive, and join them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_Delete(group: *mut SessionGroup) {
+    guard_infallible((), || {
+        if let Some(group) = NonNull::new(group) {
+            // SAFETY: made by Box::into_raw, and given back once.
+            drop(unsafe { Box::from_raw(group.as_ptr()) });
+        }
+    });
+}

@@ -1,0 +1,58 @@
+//! Groups from SavedModels.
+
+use std::ffi::c_char;
+use std::ptr::null_mut;
+
+use tensorflow_sys as tf;
+
+use super::check::{guard, reference, string, strings};
+use super::run::{empty_buffer, parse_run_options};
+use crate::tensorflow::SessionOptions;
+use crate::{Options, SessionGroup};
+
+/// Makes a group that serves a SavedModel, ready to run: variables are restored and initialisers run
+/// once for all sessions. The counterpart of TF_LoadSessionFromSavedModel(). The caller deletes the
+/// group with SessionGroup_Delete().
+///
+/// `session_options` is as for NewSessionGroup(). `run_options`, which may be NULL, is a serialised
+/// RunOptions for restoring. `export_dir` is the folder with saved_model.pb; `tags` are `ntags`
+/// strings, exactly those of the MetaGraphDef to load, mostly the one tag "serve". `meta_graph_def`
+/// may be NULL; otherwise it must be empty, and gets the serialised MetaGraphDef, whose signatures
+/// name the tensors to feed and to fetch.
+///
+/// Errors: returns NULL, with TF_NOT_FOUND for a folder without a SavedModel or a SavedModel without
+/// such a MetaGraphDef; TensorFlow's own for files that can't be read; those of NewSessionGroup().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn LoadSessionGroupFromSavedModel(
+    session_options: *const tf::TF_SessionOptions,
+    run_options: *const tf::TF_Buffer,
+    export_dir: *const c_char,
+    tags: *const *const c_char,
+    ntags: i32,
+    options: *const Options,
+    meta_graph_def: *mut tf::TF_Buffer,
+    status: *mut tf::TF_Status,
+) -> *mut SessionGroup {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, null_mut(), || {
+            reference(session_options, "session_options")?;
+            let run_options = parse_run_options(run_options)?;
+            let export_dir = string(export_dir, "export_dir")?;
+            let tags = strings(tags, ntags, "tags")?;
+            let options = reference(options, "options")?;
+            let mut meta_graph_def = empty_buffer(meta_graph_def, "meta_graph_def")?;
+            let mut loaded = SessionGroup::load(
+                SessionOptions::borrow(&session_options),
+                run_options.as_ref(),
+                export_dir,
+                &tags,
+                options,
+            )?;
+            if let Some(buffer) = &mut meta_graph_def {
+                loaded.meta_graph_def.swap(buffer);
+            }
+            Ok(Box::into_raw(Box::new(loaded.group)))
+        })
+    }
+}

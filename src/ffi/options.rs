@@ -1,0 +1,229 @@
+//! `SessionGroupOptions`: what a group shall be.
+
+use std::ffi::{c_char, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use tensorflow_sys as tf;
+
+use super::check::{guard, guard_infallible, mutable, string};
+use crate::Options;
+use crate::policy::{Choose, Load, Policy};
+
+/// What the sessions of a group are doing when a policy of the program's own is asked. Valid during
+/// that call only.
+#[repr(C)]
+pub struct SessionGroupLoad {
+    /// The size of this struct in the library. Newer versions add fields at the end.
+    pub struct_size: usize,
+    /// How many sessions the group has, and each of the arrays below has elements.
+    pub session_num: i32,
+    /// Requests given to each session and not answered yet.
+    pub in_flight: *const i64,
+    /// Those of them that wait for one of the session's worker threads.
+    pub queued: *const i64,
+}
+
+/// A policy of the program's own: returns the number of the session that is to run the request,
+/// from 0. Any other number fails the request with TF_INVALID_ARGUMENT. It is called by the threads
+/// that run requests, by many at a time; it must not throw, and must not call the group.
+pub type SessionGroupPolicyFn =
+    Option<unsafe extern "C" fn(context: *mut c_void, load: *const SessionGroupLoad) -> i32>;
+
+/// Makes options with nothing set. The caller deletes them with SessionGroupOptions_Delete(). They
+/// may be used for many groups; a group keeps a copy. Setters must not be called by two threads at a
+/// time, nor while a group is made.
+#[unsafe(no_mangle)]
+pub extern "C" fn NewSessionGroupOptions() -> *mut Options {
+    guard_infallible(std::ptr::null_mut(), || {
+        Box::into_raw(Box::new(Options::new()))
+    })
+}
+
+/// How many sessions the group shall have, 1 to 1024; checked when a group is made. Default: as many
+/// as there are entries in the cpuset.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetSessionNum(
+    options: *mut Options,
+    session_num: i32,
+) {
+    // SAFETY: the caller keeps the rules of the ABI.
+    if let Some(options) = unsafe { options.as_mut() } {
+        options.set_session_num(session_num);
+    }
+}
+
+/// Pins all threads of each session to CPUs: entries separated by ';', one for each session; items
+/// by ','; an item is a CPU "N" or a range "A-B". "2-4;5-7" gives three CPUs to each of two sessions.
+/// Wins over the environment variable SESSION_GROUP_CPUSET, which takes the same form. Whether the
+/// process may use the CPUs is checked when a group is made.
+///
+/// Errors: TF_INVALID_ARGUMENT for a cpuset that does not follow the grammar; the message names the
+/// entry and what is wrong with it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetCpuset(
+    options: *mut Options,
+    cpuset: *const c_char,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            mutable(options, "options")?.set_cpuset(string(cpuset, "cpuset")?)?;
+            Ok(())
+        });
+    }
+}
+
+/// Chooses by name which session a request goes to:
+///
+/// - "round_robin" (default): one after the other;
+/// - "thread": a calling thread stays with one session;
+/// - "least_loaded": the session with the fewest requests in flight, among more than eight sessions
+///   the better of two random ones;
+/// - "cpu_local": the session whose cpuset holds the CPU that the caller runs on, or the next in
+///   turn where none does. Needs CPUs for each session.
+///
+/// Errors: TF_INVALID_ARGUMENT for another name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetPolicy(
+    options: *mut Options,
+    name: *const c_char,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            mutable(options, "options")?.set_policy(string(name, "name")?.parse()?);
+            Ok(())
+        });
+    }
+}
+
+/// Makes a function of the program's own choose the session for each request; NULL goes back to
+/// "round_robin". `context` is passed to it and stays the program's until `release(context)` is
+/// called: once, when neither these options nor a group made with them needs it any more. `release`
+/// may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetPolicyFn(
+    options: *mut Options,
+    choose: SessionGroupPolicyFn,
+    context: *mut c_void,
+    release: Option<unsafe extern "C" fn(context: *mut c_void)>,
+) {
+    guard_infallible((), || {
+        let custom = CustomPolicy {
+            choose,
+            context,
+            release,
+        };
+        // SAFETY: the caller keeps the rules of the ABI.
+        if let Some(options) = unsafe { options.as_mut() } {
+            options.set_policy(match choose {
+                Some(_) => Policy::Custom(Arc::new(custom)),
+                None => Policy::RoundRobin,
+            });
+        }
+    });
+}
+
+/// Chooses by name on which threads a request's graph runs:
+///
+/// - "caller": on the calling thread, without any hand-off;
+/// - "worker": on a thread of the session that takes the whole request from the session's queue;
+/// - "pool": spread over the session's inter-op pool, as TensorFlow does by itself;
+/// - "auto" (default): "worker" where sessions have CPUs of their own, unless the policy is
+///   "cpu_local"; "caller" otherwise.
+///
+/// With "caller" and "worker", RunOptions that name another inter_op_thread_pool than 0, or set a
+/// timeout, run on the inter-op pool.
+///
+/// Errors: TF_INVALID_ARGUMENT for another name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetExecution(
+    options: *mut Options,
+    name: *const c_char,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            mutable(options, "options")?.set_execution(string(name, "name")?.parse()?);
+            Ok(())
+        });
+    }
+}
+
+/// For the execution "worker": how many worker threads each session has (1 or more; default: as many
+/// as it has CPUs).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetWorkerThreads(
+    options: *mut Options,
+    worker_threads: i32,
+) {
+    // SAFETY: the caller keeps the rules of the ABI.
+    if let Some(options) = unsafe { options.as_mut() } {
+        options.set_worker_threads(worker_threads);
+    }
+}
+
+/// For the execution "worker": how many requests may wait for a session's worker threads (1 or more;
+/// default: 1024), and whether one more waits for room, at most for its timeout (true), or fails at
+/// once with TF_RESOURCE_EXHAUSTED (false, the default).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetQueue(
+    options: *mut Options,
+    capacity: i32,
+    wait_when_full: bool,
+) {
+    // SAFETY: the caller keeps the rules of the ABI.
+    if let Some(options) = unsafe { options.as_mut() } {
+        options.set_queue(capacity, wait_when_full);
+    }
+}
+
+/// Deletes options; NULL is allowed. Groups made with them are not affected.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_Delete(options: *mut Options) {
+    guard_infallible((), || {
+        if let Some(options) = NonNull::new(options) {
+            // SAFETY: made by Box::into_raw in NewSessionGroupOptions, and given back once.
+            drop(unsafe { Box::from_raw(options.as_ptr()) });
+        }
+    });
+}
+
+/// A C function with its context.
+struct CustomPolicy {
+    choose: SessionGroupPolicyFn,
+    context: *mut c_void,
+    release: Option<unsafe extern "C" fn(*mut c_void)>,
+}
+
+// SAFETY: whoever sets the policy vouches for its functions being callable from any thread.
+unsafe impl Send for CustomPolicy {}
+// SAFETY: as above.
+unsafe impl Sync for CustomPolicy {}
+
+impl Choose for CustomPolicy {
+    fn choose(&self, load: &Load<'_>) -> i32 {
+        let c_load = SessionGroupLoad {
+            struct_size: size_of::<SessionGroupLoad>(),
+            session_num: load.in_flight.len() as i32,
+            in_flight: load.in_flight.as_ptr(),
+            queued: load.queued.as_ptr(),
+        };
+        // SAFETY: whoever set the policy vouches for the function; the load outlives the call.
+        self.choose
+            .map_or(-1, |choose| unsafe { choose(self.context, &c_load) })
+    }
+}
+
+impl Drop for CustomPolicy {
+    fn drop(&mut self) {
+        if let Some(release) = self.release {
+            // SAFETY: as above; dropped once, after the last use.
+            unsafe { release(self.context) };
+        }
+    }
+}

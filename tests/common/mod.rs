@@ -1,0 +1,385 @@
+//! What the integration tests share: the models, feeds for them, and stock TensorFlow to compare
+//! with.
+#![allow(dead_code)] // Each test file uses a part.
+
+use std::ffi::{CStr, CString};
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+
+use session_group::tensorflow::{SessionOptions, Tensor};
+use session_group::{Options, SessionGroup};
+use tensorflow_sys as tf;
+
+pub fn model(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("models/build")
+        .join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `make models`",
+        path.display()
+    );
+    path
+}
+
+pub fn dir(name: &str) -> String {
+    model(name).to_str().expect("UTF-8").to_string()
+}
+
+pub fn graph_def(name: &str) -> Vec<u8> {
+    std::fs::read(model(&format!("{name}.pb"))).unwrap()
+}
+
+pub fn options(session_num: i32) -> Options {
+    let mut options = Options::new();
+    options.set_session_num(session_num);
+    options
+}
+
+pub fn load(name: &str, options: &Options) -> SessionGroup {
+    SessionGroup::load(&one_thread(), None, &dir(name), &["serve"], options)
+        .unwrap()
+        .group
+}
+
+pub fn create(name: &str, options: &Options) -> SessionGroup {
+    let group = SessionGroup::new(&one_thread(), options).unwrap();
+    group.create(&graph_def(name)).unwrap();
+    group
+}
+
+/// A ConfigProto with one intra-op and one inter-op thread: more intra-op threads may cut sums into
+/// other parts and so round differently, in stock TensorFlow as here.
+pub fn one_thread() -> SessionOptions {
+    // Fields 2 and 5, varints.
+    config(&[0x10, 1, 0x28, 1])
+}
+
+pub fn config(config_proto: &[u8]) -> SessionOptions {
+    let mut options = SessionOptions::new();
+    options.set_config(config_proto).unwrap();
+    options
+}
+
+/// One kind of model with requests for it.
+pub struct Case {
+    pub name: &'static str,
+    pub outputs: &'static [&'static str],
+    pub requests: Vec<Vec<(&'static str, Tensor)>>,
+}
+
+impl Case {
+    pub fn group(&self, options: &Options) -> SessionGroup {
+        if self.name == "mlp_frozen" {
+            create(self.name, options)
+        } else {
+            load(self.name, options)
+        }
+    }
+
+    pub fn stock(&self) -> Stock {
+        if self.name == "mlp_frozen" {
+            Stock::create(&graph_def(self.name))
+        } else {
+            Stock::load(&dir(self.name))
+        }
+    }
+
+    pub fn run(&self, group: &SessionGroup, request: usize) -> Vec<Tensor> {
+        group
+            .run(&feeds(&self.requests[request]), self.outputs, &[])
+            .unwrap()
+    }
+}
+
+pub fn feeds<'a>(request: &'a [(&'static str, Tensor)]) -> Vec<(&'static str, &'a Tensor)> {
+    request
+        .iter()
+        .map(|(name, tensor)| (*name, tensor))
+        .collect()
+}
+
+/// The same numbers on every run: a small linear congruential generator.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    pub fn float(&mut self) -> f32 {
+        (self.next() % 2001) as f32 / 1000. - 1.
+    }
+}
+
+pub fn wide_deep_request(numbers: &mut Numbers, batch: usize) -> Vec<(&'static str, Tensor)> {
+    let b = batch as i64;
+    let ids: Vec<i64> = (0..batch * 26).map(|_| numbers.next() as i64).collect();
+    let dense: Vec<f32> = (0..batch * 13).map(|_| numbers.float()).collect();
+    let known = ["at", "de", "nowhere", "us", ""];
+    let country: Vec<&str> = (0..batch)
+        .map(|_| known[numbers.next() as usize % known.len()])
+        .collect();
+    vec![
+        (
+            "serving_default_ids:0",
+            Tensor::from_slice(&[b, 26], &ids).unwrap(),
+        ),
+        (
+            "serving_default_dense:0",
+            Tensor::from_slice(&[b, 13], &dense).unwrap(),
+        ),
+        (
+            "serving_default_country:0",
+            Tensor::from_strings(&[b], &country).unwrap(),
+        ),
+    ]
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut numbers = Numbers(1);
+    let n = &mut numbers;
+    let floats = |n: &mut Numbers, k: usize| (0..k).map(|_| n.float()).collect::<Vec<f32>>();
+    vec![
+        Case {
+            name: "wide_deep",
+            outputs: &["StatefulPartitionedCall:0"],
+            requests: [1, 2, 7, 32]
+                .map(|batch| wide_deep_request(n, batch))
+                .into(),
+        },
+        Case {
+            name: "mlp_frozen",
+            outputs: &["y:0", "layer0:0"],
+            requests: [1, 5, 33]
+                .map(|b| {
+                    let x = floats(n, b * 64);
+                    vec![("x:0", Tensor::from_slice(&[b as i64, 64], &x).unwrap())]
+                })
+                .into(),
+        },
+        Case {
+            name: "control_flow",
+            outputs: &["StatefulPartitionedCall:0"],
+            requests: [(0, 1), (3, 4), (10, 0), (101, 9)]
+                .map(|(rounds, b)| {
+                    vec![
+                        (
+                            "serving_default_n:0",
+                            Tensor::from_slice(&[], &[rounds]).unwrap(),
+                        ),
+                        (
+                            "serving_default_x:0",
+                            Tensor::from_slice(&[b as i64], &floats(n, b)).unwrap(),
+                        ),
+                    ]
+                })
+                .into(),
+        },
+        Case {
+            name: "strings",
+            outputs: &["PartitionedCall:0", "PartitionedCall:1"],
+            requests: [
+                &["to be or not to be", "that is the question"][..],
+                &["", "  "],
+                &[
+                    "Ein Wort, das laenger ist als jede kurze Zeichenkette",
+                    "EIN wort",
+                ],
+                &[],
+            ]
+            .map(|text| {
+                let text = Tensor::from_strings(&[text.len() as i64], text).unwrap();
+                vec![("serving_default_text:0", text)]
+            })
+            .into(),
+        },
+        Case {
+            name: "tf1_saved_model",
+            outputs: &["y:0"],
+            requests: [(&["a", "b", "c"][..], 2), (&["b"], 9)]
+                .map(|(word, rounds)| {
+                    vec![
+                        (
+                            "word:0",
+                            Tensor::from_strings(&[word.len() as i64], word).unwrap(),
+                        ),
+                        ("n:0", Tensor::from_slice(&[], &[rounds]).unwrap()),
+                    ]
+                })
+                .into(),
+        },
+    ]
+}
+
+/// Whether two results are the same to the last bit.
+pub fn same(a: &[Tensor], b: &[Tensor]) -> bool {
+    a.len() == b.len()
+        && std::iter::zip(a, b).all(|(a, b)| {
+            a.dtype() == b.dtype()
+                && a.dims() == b.dims()
+                && match a.to_strings() {
+                    Ok(strings) => strings == b.to_strings().unwrap(),
+                    Err(_) => a.bytes() == b.bytes(),
+                }
+        })
+}
+
+/// A session of stock TensorFlow's C API, running on the calling thread.
+pub struct Stock {
+    session: *mut tf::TF_Session,
+    graph: *mut tf::TF_Graph,
+}
+
+// SAFETY: TF_Session and TF_Graph are thread-safe.
+unsafe impl Send for Stock {}
+// SAFETY: as above.
+unsafe impl Sync for Stock {}
+
+impl Stock {
+    pub fn load(dir: &str) -> Self {
+        let (dir, tag) = (CString::new(dir).unwrap(), c"serve".as_ptr());
+        let options = raw_one_thread();
+        // SAFETY: all pointers are live.
+        unsafe {
+            let graph = tf::TF_NewGraph();
+            let session = ok(|status| {
+                tf::TF_LoadSessionFromSavedModel(
+                    options,
+                    null(),
+                    dir.as_ptr(),
+                    &tag,
+                    1,
+                    graph,
+                    null_mut(),
+                    status,
+                )
+            });
+            tf::TF_DeleteSessionOptions(options);
+            Self { session, graph }
+        }
+    }
+
+    pub fn create(graph_def: &[u8]) -> Self {
+        let options = raw_one_thread();
+        // SAFETY: all pointers are live.
+        unsafe {
+            let graph = tf::TF_NewGraph();
+            let buffer = tf::TF_NewBufferFromString(graph_def.as_ptr().cast(), graph_def.len());
+            let import = tf::TF_NewImportGraphDefOptions();
+            ok(|status| tf::TF_GraphImportGraphDef(graph, buffer, import, status));
+            tf::TF_DeleteImportGraphDefOptions(import);
+            tf::TF_DeleteBuffer(buffer);
+            let session = ok(|status| tf::TF_NewSession(graph, options, status));
+            tf::TF_DeleteSessionOptions(options);
+            Self { session, graph }
+        }
+    }
+
+    pub fn run(&self, inputs: &[(&str, &Tensor)], outputs: &[&str]) -> Vec<Tensor> {
+        // SAFETY: handles are live; tensors are borrowed for the call and given as their C type.
+        unsafe {
+            let names: Vec<_> = inputs.iter().map(|(name, _)| self.output(name)).collect();
+            let values: Vec<*mut tf::TF_Tensor> = inputs
+                .iter()
+                .map(|(_, tensor)| *std::ptr::from_ref::<Tensor>(tensor).cast())
+                .collect();
+            let fetches: Vec<_> = outputs.iter().map(|name| self.output(name)).collect();
+            let mut results: Vec<*mut tf::TF_Tensor> = vec![null_mut(); outputs.len()];
+            // RunOptions.inter_op_thread_pool = -1
+            let inline = [
+                0x18u8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+            ];
+            let options = tf::TF_NewBufferFromString(inline.as_ptr().cast(), inline.len());
+            ok(|status| {
+                tf::TF_SessionRun(
+                    self.session,
+                    options,
+                    names.as_ptr(),
+                    values.as_ptr(),
+                    values.len() as i32,
+                    fetches.as_ptr(),
+                    results.as_mut_ptr(),
+                    fetches.len() as i32,
+                    null(),
+                    0,
+                    null_mut(),
+                    status,
+                )
+            });
+            tf::TF_DeleteBuffer(options);
+            results
+                .into_iter()
+                .map(|tensor| std::mem::transmute(tensor))
+                .collect()
+        }
+    }
+
+    fn output(&self, name: &str) -> tf::TF_Output {
+        let (operation, index) = name.split_once(':').unwrap();
+        let operation = CString::new(operation).unwrap();
+        // SAFETY: the graph is live.
+        let oper = unsafe { tf::TF_GraphOperationByName(self.graph, operation.as_ptr()) };
+        assert!(!oper.is_null(), "{name}");
+        tf::TF_Output {
+            oper,
+            index: index.parse().unwrap(),
+        }
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        // SAFETY: both are owned.
+        unsafe {
+            ok(|status| tf::TF_CloseSession(self.session, status));
+            ok(|status| tf::TF_DeleteSession(self.session, status));
+            tf::TF_DeleteGraph(self.graph);
+        }
+    }
+}
+
+fn raw_one_thread() -> *mut tf::TF_SessionOptions {
+    let config = [0x10u8, 1, 0x28, 1];
+    // SAFETY: no precondition; the bytes outlive the call.
+    unsafe {
+        let options = tf::TF_NewSessionOptions();
+        ok(|status| tf::TF_SetConfig(options, config.as_ptr().cast(), config.len(), status));
+        options
+    }
+}
+
+fn ok<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> T {
+    // SAFETY: the status is live until deleted.
+    unsafe {
+        let status = tf::TF_NewStatus();
+        let value = f(status);
+        let message = CStr::from_ptr(tf::TF_Message(status))
+            .to_string_lossy()
+            .into_owned();
+        assert_eq!(tf::TF_GetCode(status), tf::TF_OK, "{message}");
+        tf::TF_DeleteStatus(status);
+        value
+    }
+}
+
+/// The value of a line such as `Rss:  12 kB` of a file in /proc/self, in bytes.
+pub fn proc_bytes(file: &str, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+    let kib: u64 = line[key.len()..]
+        .trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()
+        .unwrap();
+    kib * 1024
+}
+
+pub fn resident() -> u64 {
+    proc_bytes("smaps_rollup", "Rss:")
+}

@@ -1,0 +1,136 @@
+//! What one session loads, initialises or writes is there for all of a group, and for nobody else.
+
+mod common;
+
+use common::{create, load, options};
+use session_group::tensorflow::Tensor;
+use session_group::{Code, Request, Result, SessionGroup};
+
+fn run_on(
+    group: &SessionGroup,
+    session: usize,
+    inputs: &[(&str, &Tensor)],
+    outputs: &[&str],
+    targets: &[&str],
+) -> Result<Vec<Tensor>> {
+    let request = Request {
+        inputs,
+        outputs,
+        targets,
+        session: Some(session),
+        ..Request::default()
+    };
+    group.run_request(&request, None)
+}
+
+fn y(group: &SessionGroup, session: usize) -> Result<Vec<f32>> {
+    let word = Tensor::from_strings(&[3], &["a", "b", "c"]).unwrap();
+    run_on(group, session, &[("word", &word)], &["y"], &[])?[0].to_vec()
+}
+
+fn increase(group: &SessionGroup, session: usize, delta: f32) {
+    let delta = Tensor::from_slice(&[], &[delta]).unwrap();
+    run_on(group, session, &[("delta", &delta)], &[], &["increase"]).unwrap();
+}
+
+#[test]
+fn a_graph_initialised_by_one_session_serves_in_all() {
+    for initialised_by in 0..3 {
+        let group = create("init_op", &options(3));
+        assert_eq!(
+            y(&group, 0).unwrap_err().code,
+            Code::FailedPrecondition,
+            "not initialised yet"
+        );
+        run_on(&group, initialised_by, &[], &[], &["initialize"]).unwrap();
+        for session in 0..3 {
+            assert_eq!(y(&group, session).unwrap(), [111.25, 112.5, 110.]);
+        }
+    }
+}
+
+#[test]
+fn a_write_by_any_session_is_seen_by_all() {
+    let group = create("init_op", &options(3));
+    run_on(&group, 0, &[], &[], &["initialize"]).unwrap();
+    for (writer, expected) in [(0, 112.), (1, 114.), (2, 116.)] {
+        increase(&group, writer, 1.);
+        for reader in 0..3 {
+            // Resource and ref variable have both grown by 1.
+            assert_eq!(y(&group, reader).unwrap()[2], expected);
+        }
+    }
+}
+
+#[test]
+fn groups_with_equal_names_never_see_each_other() {
+    let one = create("init_op", &options(2));
+    let other = create("init_op", &options(2));
+    run_on(&one, 0, &[], &[], &["initialize"]).unwrap();
+    assert!(
+        y(&other, 0).is_err(),
+        "nobody has initialised the other group"
+    );
+    run_on(&other, 1, &[], &[], &["initialize"]).unwrap();
+    increase(&one, 1, 5.);
+    assert_eq!(y(&one, 0).unwrap()[2], 120.);
+    assert_eq!(y(&other, 0).unwrap()[2], 110.);
+    drop(one);
+    assert_eq!(y(&other, 1).unwrap()[2], 110.);
+}
+
+#[test]
+fn a_mutable_table_without_a_shared_name_is_shared() {
+    let group = create("mutable_table", &options(4));
+    let key = Tensor::from_strings(&[2], &["one", "two"]).unwrap();
+    let value = Tensor::from_slice(&[2], &[1i64, 2]).unwrap();
+    run_on(
+        &group,
+        3,
+        &[("key", &key), ("value", &value)],
+        &[],
+        &["insert"],
+    )
+    .unwrap();
+    for session in 0..4 {
+        let found = run_on(&group, session, &[("key", &key)], &["y"], &[]).unwrap();
+        assert_eq!(found[0].to_vec::<i64>().unwrap(), [1, 2]);
+    }
+}
+
+#[test]
+fn a_tf1_saved_model_with_ref_variables_and_an_unnamed_table_serves_in_all() {
+    let group = load("tf1_saved_model", &options(3));
+    let word = Tensor::from_strings(&[3], &["a", "b", "c"]).unwrap();
+    let n = Tensor::from_slice(&[], &[0i32]).unwrap();
+    for session in 0..3 {
+        let got = run_on(&group, session, &[("word", &word), ("n", &n)], &["y"], &[]).unwrap();
+        assert_eq!(got[0].to_vec::<f32>().unwrap(), [0.25, 1.5, -2.]);
+    }
+}
+
+#[test]
+fn a_graph_can_be_extended_while_it_serves() {
+    let group = create("init_op", &options(2));
+    run_on(&group, 0, &[], &[], &["initialize"]).unwrap();
+    group.extend(&common::graph_def("slow")).unwrap();
+    let (n, x) = (
+        Tensor::from_slice(&[], &[0i32]).unwrap(),
+        Tensor::from_slice(&[], &[3f32]).unwrap(),
+    );
+    for session in 0..2 {
+        let got = run_on(
+            &group,
+            session,
+            &[("slow/n", &n), ("slow/x", &x)],
+            &["slow/y"],
+            &[],
+        )
+        .unwrap();
+        assert_eq!(got[0].to_vec::<f32>().unwrap(), [3.]);
+        assert_eq!(y(&group, session).unwrap()[2], 110.);
+    }
+    // A graph whose names are taken is refused, and the group serves on.
+    group.extend(&common::graph_def("init_op")).unwrap_err();
+    assert_eq!(y(&group, 1).unwrap()[2], 110.);
+}
