@@ -8,10 +8,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=third_party/tensorflow/lib/pkgconfig/tensorflow.pc");
 
-    let tensorflow = pkg_config::Config::new()
-        .atleast_version("2.0")
-        .probe("tensorflow")
-        .unwrap_or_else(|_| {
+    let tensorflow =
+        pkg_config::Config::new().atleast_version("2.0").probe("tensorflow").unwrap_or_else(|_| {
             fail(
                 "TensorFlow was not found. Run `make tensorflow` to install the pinned one into \
                  this checkout, or put the folder of your own tensorflow.pc (2.x, with C++ \
@@ -19,21 +17,14 @@ fn main() {
             )
         });
     let header = "tensorflow/core/common_runtime/direct_session.h";
-    if !tensorflow
-        .include_paths
-        .iter()
-        .any(|dir| dir.join(header).exists())
-    {
+    if !tensorflow.include_paths.iter().any(|dir| dir.join(header).exists()) {
         fail(&format!(
             "TensorFlow {} was found, but not its C++ header {header}, in {:?}. Run `make \
              tensorflow` and unset PKG_CONFIG_PATH, or install TensorFlow's C++ headers",
             tensorflow.version, tensorflow.include_paths
         ));
     }
-    println!(
-        "cargo:rustc-env=SESSION_GROUP_TENSORFLOW_VERSION={}",
-        tensorflow.version
-    );
+    println!("cargo:rustc-env=SESSION_GROUP_TENSORFLOW_VERSION={}", tensorflow.version);
 
     compile_shim(&tensorflow);
 
@@ -56,9 +47,7 @@ fn compile_shim(tensorflow: &pkg_config::Library) {
         .define("NDEBUG", None)
         .flag("-fvisibility=hidden");
     for path in &tensorflow.include_paths {
-        build
-            .flag("-isystem")
-            .flag(path.to_str().expect("an include path is not UTF-8"));
+        build.flag("-isystem").flag(path.to_str().expect("an include path is not UTF-8"));
     }
     for (name, value) in &tensorflow.defines {
         build.define(name, value.as_deref());

@@ -19,8 +19,8 @@ int main(int argc, char** argv) {
   SessionGroupOptions_SetSessionNum(options, 4);
 
   const char* const tags[] = {"serve"};
-  SessionGroup* group = LoadSessionGroupFromSavedModel(
-      session_options, NULL, argv[1], tags, 1, options, NULL, status);
+  SessionGroup* group = LoadSessionGroupFromSavedModel(session_options, NULL, argv[1], tags, 1,
+                                                       options, NULL, status);
   check(status, "load");
 
   TF_Tensor* text = TF_AllocateTensor(TF_STRING, (const int64_t[]){1}, 1, sizeof(TF_TString));

@@ -64,8 +64,8 @@
  *       SessionGroupOptions_SetSessionNum(options, 4);
  *
  *       const char* const tags[] = {"serve"};
- *       SessionGroup* group = LoadSessionGroupFromSavedModel(
- *           session_options, NULL, argv[1], tags, 1, options, NULL, status);
+ *       SessionGroup* group = LoadSessionGroupFromSavedModel(session_options, NULL, argv[1], tags, 1,
+ *                                                            options, NULL, status);
  *       check(status, "load");
  *
  *       TF_Tensor* text = TF_AllocateTensor(TF_STRING, (const int64_t[]){1}, 1, sizeof(TF_TString));
@@ -253,8 +253,9 @@ TF_DeviceList *SessionGroup_ListDevices(SessionGroup *group, TF_Status *status);
 // not be called from within a policy function of the group.
 void SessionGroup_Close(SessionGroup *group, TF_Status *status);
 
-// Closes the group, if that has not been done, and deletes it; NULL is allowed. No other thread may
-// use the group any more, apart from requests that began before.
+// Closes the group, if that has not been done, and deletes it; NULL is allowed. No other call on the
+// group may be under way: where threads may still be running requests, call SessionGroup_Close()
+// first, which they survive, and join them.
 void SessionGroup_Delete(SessionGroup *group);
 
 // Makes a group that serves a SavedModel, ready to run: variables are restored and initialisers run
@@ -288,8 +289,8 @@ SessionGroup *LoadSessionGroupFromSavedModel(const TF_SessionOptions *session_op
 // without fetching anything. `run_metadata` may be NULL; otherwise it must be empty, and gets a
 // serialised RunMetadata.
 //
-// Errors: TF_INVALID_ARGUMENT for names, types or shapes that the graph refuses; TF_NOT_FOUND for an
-// operation that the graph does not have; TF_FAILED_PRECONDITION for a group without a graph, or
+// Errors: TF_INVALID_ARGUMENT, TF_NOT_FOUND or TF_OUT_OF_RANGE for names, types or shapes that the
+// graph refuses; TF_FAILED_PRECONDITION for a group without a graph, or
 // that is closed; TF_DEADLINE_EXCEEDED where RunOptions.timeout_in_ms passed, the time in a queue
 // counted in; TF_RESOURCE_EXHAUSTED where the queue is full; otherwise what the graph's operations
 // report.

@@ -2,8 +2,8 @@
 
     python models/make.py OUT [NAME ...]
 
-Writes each model (default: all) to OUT/NAME, or OUT/NAME.pb for a plain GraphDef, and skips those
-that are there already. Weights are random but the same on every run.
+Writes each model (default: all) to OUT/NAME, or OUT/NAME.pb for a plain GraphDef, in place of what
+is there. Weights are random but the same on every run.
 """
 
 import argparse
@@ -58,9 +58,13 @@ class WideDeep(tf.Module):
     def serve(self, ids, dense, country):
         rows = tf.math.floormod(ids, self.rows)
         columns = tf.unstack(rows, FIELDS, axis=1)
-        deep = [tf.gather(table, column) for table, column in zip(self.embeddings, columns)]
+        deep = [
+            tf.gather(table, column) for table, column in zip(self.embeddings, columns)
+        ]
         deep.append(tf.gather(self.country, self.table.lookup(country)))
-        wide = tf.add_n([tf.gather(table, column) for table, column in zip(self.wide, columns)])
+        wide = tf.add_n(
+            [tf.gather(table, column) for table, column in zip(self.wide, columns)]
+        )
         x = tf.concat(deep + [dense], axis=1)
         for i, (kernel, bias) in enumerate(zip(self.kernels, self.biases)):
             x = tf.matmul(x, kernel) + bias
@@ -113,7 +117,8 @@ class ControlFlow(tf.Module):
 def control_flow(path):
     model = ControlFlow()
     signature = model.serve.get_concrete_function(
-        n=tf.TensorSpec([], tf.int32, name="n"), x=tf.TensorSpec([None], tf.float32, name="x")
+        n=tf.TensorSpec([], tf.int32, name="n"),
+        x=tf.TensorSpec([None], tf.float32, name="x"),
     )
     tf.saved_model.save(model, path, signatures=signature)
 
@@ -152,14 +157,18 @@ def tf1_saved_model(path):
             tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant([0, 1])), 2
         )
         rows = tf.gather(weights, table.lookup(word))
-        _, y = tf1.while_loop(lambda i, _: i < n, lambda i, y: (i + 1, y * 1.5 + 1), [0, rows])
+        _, y = tf1.while_loop(
+            lambda i, _: i < n, lambda i, y: (i + 1, y * 1.5 + 1), [0, rows]
+        )
         y = tf1.cond(n > 3, lambda: -y, lambda: y)
         y = tf.identity(y, name="y")
         session.run(tf1.global_variables_initializer())
         unshare(tf1.get_default_graph())
         signature = tf1.saved_model.build_signature_def(
-            {"word": tf1.saved_model.build_tensor_info(word),
-             "n": tf1.saved_model.build_tensor_info(n)},
+            {
+                "word": tf1.saved_model.build_tensor_info(word),
+                "n": tf1.saved_model.build_tensor_info(n),
+            },
             {"y": tf1.saved_model.build_tensor_info(y)},
             tf1.saved_model.PREDICT_METHOD_NAME,
         )
@@ -187,14 +196,19 @@ def init_op(path):
         ref = tf1.get_variable("ref", initializer=100.0, use_resource=False)
         tables = [
             tf.lookup.StaticHashTable(
-                tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant(values)), 0.0
+                tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant(values)),
+                0.0,
             )
             for values in ([1.0, 2.0], [0.25, 0.5])
         ]
         y = sum(table.lookup(word) for table in tables) + resource + ref
         tf.identity(y, name="y")
         tf.group(resource.assign_add(delta), ref.assign_add(delta), name="increase")
-        tf.group(tf1.global_variables_initializer(), tf1.tables_initializer(), name="initialize")
+        tf.group(
+            tf1.global_variables_initializer(),
+            tf1.tables_initializer(),
+            name="initialize",
+        )
         unshare(graph)
     write_graph_def(graph, path)
 
@@ -212,9 +226,14 @@ def mutable_table(path):
         key = tf1.placeholder(tf.string, [None], name="key")
         value = tf1.placeholder(tf.int64, [None], name="value")
         table = tf.raw_ops.MutableHashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
-        tf.raw_ops.LookupTableInsertV2(table_handle=table, keys=key, values=value, name="insert")
+        tf.raw_ops.LookupTableInsertV2(
+            table_handle=table, keys=key, values=value, name="insert"
+        )
         tf.raw_ops.LookupTableFindV2(
-            table_handle=table, keys=key, default_value=tf.constant(-1, tf.int64), name="y"
+            table_handle=table,
+            keys=key,
+            default_value=tf.constant(-1, tf.int64),
+            name="y",
         )
     write_graph_def(graph, path)
 
@@ -224,7 +243,9 @@ def slow(path):
     with tf.Graph().as_default() as graph, tf1.name_scope("slow"):
         n = tf1.placeholder(tf.int32, [], name="n")
         x = tf1.placeholder(tf.float32, [], name="x")
-        _, y = tf.while_loop(lambda i, _: i < n, lambda i, y: (i + 1, tf.sin(y)), [0, x])
+        _, y = tf.while_loop(
+            lambda i, _: i < n, lambda i, y: (i + 1, tf.sin(y)), [0, x]
+        )
         tf.identity(y, name="y")
     write_graph_def(graph, path)
 
@@ -249,13 +270,11 @@ def main():
     for make in SAVED_MODELS + GRAPH_DEFS:
         name = make.__name__ + (".pb" if make in GRAPH_DEFS else "")
         path = args.out / name
-        if path.exists() or (args.name and make.__name__ not in args.name):
+        if args.name and make.__name__ not in args.name:
             continue
         start = time.monotonic()
-        unfinished = args.out / f".{name}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        make(str(unfinished))
-        unfinished.rename(path)
+        shutil.rmtree(path, ignore_errors=True)
+        make(str(path))
         print(f"made {path} in {time.monotonic() - start:.1f} s", flush=True)
 
 

@@ -45,10 +45,7 @@ pub fn pin(cpus: &CpuSet) -> Result<()> {
     let rc =
         unsafe { libc::sched_setaffinity(0, size_of_val(mask.as_slice()), mask.as_ptr().cast()) };
     if rc != 0 {
-        return Err(failed(
-            &format!("pin a thread to CPUs {cpus}"),
-            &io::Error::last_os_error(),
-        ));
+        return Err(failed(&format!("pin a thread to CPUs {cpus}"), &io::Error::last_os_error()));
     }
     let got = allowed()?;
     if got != *cpus {
@@ -86,10 +83,7 @@ pub fn on_thread<T: Send>(
             })
             .map_err(|error| failed("start a thread", &error))?;
         handle.join().unwrap_or_else(|_| {
-            Err(Error::new(
-                Code::Internal,
-                "a thread that starts sessions panicked",
-            ))
+            Err(Error::new(Code::Internal, "a thread that starts sessions panicked"))
         })
     })
 }
@@ -115,11 +109,7 @@ mod tests {
             .unwrap();
             assert_eq!((&own, &child), (&one, &one));
         }
-        assert_eq!(
-            allowed().unwrap(),
-            allowed_here,
-            "the caller's mask is untouched"
-        );
+        assert_eq!(allowed().unwrap(), allowed_here, "the caller's mask is untouched");
     }
 
     #[test]

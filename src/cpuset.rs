@@ -100,10 +100,7 @@ impl FromStr for Cpusets {
 }
 
 fn in_entry(text: &str, index: usize, entry: &str, why: &str) -> Error {
-    Error::invalid(format!(
-        "cpuset {text:?}, entry {index} ({:?}): {why}",
-        entry.trim()
-    ))
+    Error::invalid(format!("cpuset {text:?}, entry {index} ({:?}): {why}", entry.trim()))
 }
 
 fn parse_entry(entry: &str) -> std::result::Result<CpuSet, String> {
@@ -131,9 +128,7 @@ fn parse_item(item: &str) -> std::result::Result<std::ops::RangeInclusive<u32>, 
     };
     let (first, last) = (parse_cpu(trim(first))?, parse_cpu(trim(last))?);
     if first > last {
-        return Err(format!(
-            "has the reversed range {item:?}: write {last}-{first}"
-        ));
+        return Err(format!("has the reversed range {item:?}: write {last}-{first}"));
     }
     Ok(first..=last)
 }
@@ -158,10 +153,7 @@ mod tests {
 
     fn cpus(text: &str) -> Vec<Vec<u32>> {
         let sets: Cpusets = text.parse().unwrap();
-        sets.entries()
-            .iter()
-            .map(|set| set.cpus().to_vec())
-            .collect()
+        sets.entries().iter().map(|set| set.cpus().to_vec()).collect()
     }
 
     #[test]
@@ -208,11 +200,7 @@ mod tests {
 
     #[test]
     fn display_is_shortest_and_parses_back() {
-        for (text, shortest) in [
-            ("4,3,2;7", "2-4;7"),
-            ("1,2,4,6-8", "1-2,4,6-8"),
-            ("0;0", "0;0"),
-        ] {
+        for (text, shortest) in [("4,3,2;7", "2-4;7"), ("1,2,4,6-8", "1-2,4,6-8"), ("0;0", "0;0")] {
             let sets: Cpusets = text.parse().unwrap();
             assert_eq!(sets.to_string(), shortest);
             assert_eq!(shortest.parse::<Cpusets>().unwrap(), sets);

@@ -40,10 +40,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of this code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     /// The caller passed something that can't be right, whatever the state of the group.

@@ -31,16 +31,12 @@ impl FromStr for Execution {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        NAMED
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, execution)| *execution)
-            .ok_or_else(|| {
+        NAMED.iter().find(|(known, _)| *known == name).map(|(_, execution)| *execution).ok_or_else(
+            || {
                 let names = NAMED.map(|(known, _)| known).join(", ");
-                Error::invalid(format!(
-                    "there is no execution {name:?}: it is one of {names}"
-                ))
-            })
+                Error::invalid(format!("there is no execution {name:?}: it is one of {names}"))
+            },
+        )
     }
 }
 

@@ -47,10 +47,7 @@ impl<T> Gate<T> {
 
     /// Enters by a lane; `None` once closing has begun.
     pub fn enter(&self, lane: usize) -> Option<Entered<'_, T>> {
-        let entered = Entered {
-            gate: self,
-            lane: &self.lanes[lane],
-        };
+        let entered = Entered { gate: self, lane: &self.lanes[lane] };
         entered.lane.inside.fetch_add(1, SeqCst);
         // Dropping `entered` counts the user out again.
         (!self.closed.load(SeqCst)).then_some(entered)
@@ -67,10 +64,7 @@ impl<T> Gate<T> {
         self.closed.store(true, SeqCst);
         let mut guard = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
         while self.lanes.iter().any(|lane| lane.inside.load(SeqCst) > 0) {
-            guard = self
-                .left
-                .wait(guard)
-                .unwrap_or_else(PoisonError::into_inner);
+            guard = self.left.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
         // SAFETY: nobody is inside, nobody enters any more, and the lock keeps others who close
         // out, so this is the only access to the value.
@@ -100,12 +94,7 @@ impl<T> Drop for Entered<'_, T> {
         if last && self.gate.closed.load(SeqCst) {
             // The lock makes sure that the one who closes either sees the count that was just
             // written or is already waiting.
-            drop(
-                self.gate
-                    .drained
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+            drop(self.gate.drained.lock().unwrap_or_else(PoisonError::into_inner));
             self.gate.left.notify_all();
         }
     }
@@ -159,13 +148,9 @@ mod tests {
                         }
                     });
                 }
-                let closers: Vec<_> = (0..3)
-                    .map(|_| scope.spawn(|| gate.close().is_some()))
-                    .collect();
-                closers
-                    .into_iter()
-                    .map(|closer| usize::from(closer.join().unwrap()))
-                    .sum()
+                let closers: Vec<_> =
+                    (0..3).map(|_| scope.spawn(|| gate.close().is_some())).collect();
+                closers.into_iter().map(|closer| usize::from(closer.join().unwrap())).sum()
             });
             assert_eq!(takers, 1);
         }

@@ -86,12 +86,7 @@ impl SessionGroup {
     pub fn new(session_options: &SessionOptions, options: &Options) -> Result<Self> {
         version::check()?;
         let config = session_options.config();
-        let plan = plan::plan(
-            options,
-            &Environment::read(),
-            &config,
-            &affinity::allowed()?,
-        )?;
+        let plan = plan::plan(options, &Environment::read(), &config, &affinity::allowed()?)?;
         let devices = Arc::new(Devices::new(session_options)?);
         let group = next_group();
         let members = plan
@@ -103,11 +98,8 @@ impl SessionGroup {
                 Member::new(&name, session, plan.queue, session_options, devices.clone())
             })
             .collect::<Result<Vec<_>>>()?;
-        let cpus: Vec<CpuSet> = plan
-            .sessions
-            .iter()
-            .filter_map(|session| session.cpus.clone())
-            .collect();
+        let cpus: Vec<CpuSet> =
+            plan.sessions.iter().filter_map(|session| session.cpus.clone()).collect();
         let mut here = RunOptions::parse(&[])?;
         here.run_on_calling_thread();
         Ok(Self {
@@ -135,19 +127,24 @@ impl SessionGroup {
         options: &Options,
     ) -> Result<Loaded> {
         version::check()?;
-        let (model, meta_graph_def) = SavedModel::read(export_dir, tags)?;
+        let doing = |what: &'static str| {
+            move |error: Error| {
+                let message = format!("SavedModel {export_dir}: {what}: {}", error.message);
+                Error::new(error.code, message)
+            }
+        };
+        let (model, meta_graph_def) =
+            SavedModel::read(export_dir, tags).map_err(doing("reading it failed"))?;
         let group = Self::new(session_options, options)?;
-        group.change_graph(|session| session.create_from(&model))?;
-        {
-            let members = group.enter(group.session_num())?;
-            members[0]
-                .session
-                .restore(&model, run_options.unwrap_or(&group.steps.pool))?;
-        }
-        Ok(Loaded {
-            group,
-            meta_graph_def,
-        })
+        group
+            .change_graph(|session| session.create_from(&model))
+            .map_err(doing("its graph was refused"))?;
+        let run_options = run_options.unwrap_or(&group.steps.pool);
+        group.enter(group.session_num())?[0]
+            .session
+            .restore(&model, run_options)
+            .map_err(doing("restoring its variables or initialising it failed"))?;
+        Ok(Loaded { group, meta_graph_def })
     }
 
     /// Gives all sessions their graph, a serialised `GraphDef`. Run its initialisers through the
@@ -201,15 +198,7 @@ impl SessionGroup {
         outputs: &[&str],
         targets: &[&str],
     ) -> Result<Vec<Tensor>> {
-        self.run_request(
-            &Request {
-                inputs,
-                outputs,
-                targets,
-                ..Request::default()
-            },
-            None,
-        )
+        self.run_request(&Request { inputs, outputs, targets, ..Request::default() }, None)
     }
 
     /// Runs a request; where asked for, also fills a buffer with a serialised `RunMetadata`.
@@ -236,11 +225,8 @@ impl SessionGroup {
         request: &Request<'_>,
         metadata: Option<&mut Buffer>,
     ) -> Result<Vec<Tensor>> {
-        let step = Step {
-            inputs: request.inputs,
-            outputs: request.outputs,
-            targets: request.targets,
-        };
+        let step =
+            Step { inputs: request.inputs, outputs: request.outputs, targets: request.targets };
         let timeout_ms = match request.options.map_or(0, RunOptions::timeout_ms) {
             ms if ms > 0 => ms,
             _ => self.steps.timeout_ms,
@@ -272,15 +258,11 @@ impl SessionGroup {
             let Some(deadline) = deadline else {
                 return member.session.run(options, &step, metadata);
             };
-            let left = deadline
-                .saturating_duration_since(Instant::now())
-                .as_millis();
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
             if left == 0 {
                 return Err(workers::deadline_exceeded());
             }
-            member
-                .session
-                .run(&options.with_timeout_ms(left as i64)?, &step, metadata)
+            member.session.run(&options.with_timeout_ms(left as i64)?, &step, metadata)
         })
     }
 
@@ -302,9 +284,7 @@ impl SessionGroup {
     }
 
     fn enter(&self, lane: usize) -> Result<Entered<'_, Vec<Member>>> {
-        self.gate
-            .enter(lane)
-            .ok_or_else(|| Error::precondition("the session group is closed"))
+        self.gate.enter(lane).ok_or_else(|| Error::precondition("the session group is closed"))
     }
 
     fn no_graph(&self) -> Error {

@@ -30,9 +30,7 @@ impl Environment {
             let value = std::env::var_os(name)?.to_string_lossy().into_owned();
             (!value.trim().is_empty()).then_some(value)
         };
-        Self {
-            cpuset: variable(CPUSET_VARIABLE),
-        }
+        Self { cpuset: variable(CPUSET_VARIABLE) }
     }
 }
 
@@ -91,10 +89,7 @@ pub(crate) fn plan(
         .map(|n| in_range("the number of worker threads", n, MAX_WORKER_THREADS))
         .transpose()?;
     let (capacity, wait) = options.queue.unwrap_or((QUEUE_CAPACITY, false));
-    let queue = Queue {
-        capacity: in_range("the queue's capacity", capacity, MAX_QUEUE)?,
-        wait,
-    };
+    let queue = Queue { capacity: in_range("the queue's capacity", capacity, MAX_QUEUE)?, wait };
     if matches!(options.policy, Policy::CpuLocal) && cpusets.is_none() {
         return Err(Error::invalid(
             "policy cpu_local needs CPUs for each session: set a cpuset, or choose another policy",
@@ -104,9 +99,8 @@ pub(crate) fn plan(
     let sessions = (0..session_num)
         .map(|i| {
             let cpus = cpusets.as_ref().map(|sets| sets.entries()[i].clone());
-            let share = cpus
-                .as_ref()
-                .map_or_else(|| share(allowed.len(), session_num, i), CpuSet::len);
+            let share =
+                cpus.as_ref().map_or_else(|| share(allowed.len(), session_num, i), CpuSet::len);
             SessionPlan {
                 cpus,
                 intra_op_threads: or_share(config.intra_op_threads, share),
@@ -118,12 +112,7 @@ pub(crate) fn plan(
             }
         })
         .collect();
-    Ok(Plan {
-        sessions,
-        execution,
-        policy: options.policy.clone(),
-        queue,
-    })
+    Ok(Plan { sessions, execution, policy: options.policy.clone(), queue })
 }
 
 fn in_range(name: &str, n: i32, most: usize) -> Result<usize> {
@@ -203,12 +192,7 @@ mod tests {
 
     fn decide(options: &Options, cpus: u32) -> Result<Plan> {
         let allowed = CpuSet::new(0..cpus).unwrap();
-        plan(
-            options,
-            &Environment::default(),
-            &Config::default(),
-            &allowed,
-        )
+        plan(options, &Environment::default(), &Config::default(), &allowed)
     }
 
     fn options(session_num: i32) -> Options {
@@ -218,10 +202,7 @@ mod tests {
     }
 
     fn intra(plan: &Plan) -> Vec<i32> {
-        plan.sessions
-            .iter()
-            .map(|session| session.intra_op_threads)
-            .collect()
+        plan.sessions.iter().map(|session| session.intra_op_threads).collect()
     }
 
     #[test]
@@ -232,11 +213,7 @@ mod tests {
 
     #[test]
     fn the_config_decides_where_it_says_something() {
-        let config = Config {
-            intra_op_threads: 5,
-            inter_op_threads: 7,
-            ..Config::default()
-        };
+        let config = Config { intra_op_threads: 5, inter_op_threads: 7, ..Config::default() };
         let allowed = CpuSet::new(0..8).unwrap();
         let plan = plan(&options(2), &Environment::default(), &config, &allowed).unwrap();
         assert_eq!(plan.sessions[1].intra_op_threads, 5);
@@ -256,15 +233,11 @@ mod tests {
 
     #[test]
     fn what_the_program_sets_wins_over_the_environment() {
-        let environment = Environment {
-            cpuset: Some("1;0".to_string()),
-        };
+        let environment = Environment { cpuset: Some("1;0".to_string()) };
         let allowed = CpuSet::new(0..2).unwrap();
         let mut options = options(2);
         let cpus = |options: &Options| {
-            plan(options, &environment, &Config::default(), &allowed)
-                .unwrap()
-                .sessions[0]
+            plan(options, &environment, &Config::default(), &allowed).unwrap().sessions[0]
                 .cpus
                 .clone()
                 .unwrap()
@@ -282,10 +255,7 @@ mod tests {
         let mut mismatch = options(3);
         mismatch.set_cpuset("0;1;2;3").unwrap();
         let message = error(&mismatch);
-        assert!(
-            message.contains("4 entries") && message.contains("session_num is 3"),
-            "{message}"
-        );
+        assert!(message.contains("4 entries") && message.contains("session_num is 3"), "{message}");
 
         let mut unpinned = options(2);
         unpinned.set_policy(Policy::CpuLocal);
@@ -294,37 +264,23 @@ mod tests {
         let mut outside = options(2);
         outside.set_cpuset("0;3-4").unwrap();
         let message = error(&outside);
-        assert!(
-            message.contains("entry 1") && message.contains("CPU 4, only 0-3"),
-            "{message}"
-        );
+        assert!(message.contains("entry 1") && message.contains("CPU 4, only 0-3"), "{message}");
     }
 
     #[test]
     fn numbers_out_of_range_are_errors() {
         for n in [0, -1, i32::MIN, 100_000] {
             let message = decide(&options(n), 4).unwrap_err().message;
-            assert!(
-                message.contains(&format!("session_num is {n}: it must be 1 to")),
-                "{message}"
-            );
+            assert!(message.contains(&format!("session_num is {n}: it must be 1 to")), "{message}");
             assert!(decide(options(1).set_worker_threads(n), 4).is_err());
         }
         assert!(decide(options(1).set_queue(0, true), 4).is_err());
-        assert_eq!(
-            decide(options(1).set_queue(7, true), 4)
-                .unwrap()
-                .queue
-                .capacity,
-            7
-        );
+        assert_eq!(decide(options(1).set_queue(7, true), 4).unwrap().queue.capacity, 7);
     }
 
     #[test]
     fn an_environment_that_is_wrong_is_named() {
-        let environment = Environment {
-            cpuset: Some("0;x".to_string()),
-        };
+        let environment = Environment { cpuset: Some("0;x".to_string()) };
         let allowed = CpuSet::new(0..2).unwrap();
         let error = plan(&options(2), &environment, &Config::default(), &allowed).unwrap_err();
         assert!(error.message.starts_with(CPUSET_VARIABLE), "{error}");
@@ -334,18 +290,9 @@ mod tests {
     fn a_target_or_negative_threads_are_errors() {
         let allowed = CpuSet::new(0..2).unwrap();
         for config in [
-            Config {
-                has_target: true,
-                ..Config::default()
-            },
-            Config {
-                intra_op_threads: -1,
-                ..Config::default()
-            },
-            Config {
-                inter_op_threads: -1,
-                ..Config::default()
-            },
+            Config { has_target: true, ..Config::default() },
+            Config { intra_op_threads: -1, ..Config::default() },
+            Config { inter_op_threads: -1, ..Config::default() },
         ] {
             assert!(plan(&options(2), &Environment::default(), &config, &allowed).is_err());
         }
@@ -355,10 +302,7 @@ mod tests {
     fn auto_runs_on_the_caller_where_nothing_is_pinned_or_the_caller_is() {
         assert_eq!(decide(&options(2), 2).unwrap().execution, Execution::Caller);
         let mut local = options(2);
-        local
-            .set_cpuset("0;1")
-            .unwrap()
-            .set_policy(Policy::CpuLocal);
+        local.set_cpuset("0;1").unwrap().set_policy(Policy::CpuLocal);
         assert_eq!(decide(&local, 2).unwrap().execution, Execution::Caller);
         local.set_execution(Execution::Pool);
         assert_eq!(decide(&local, 2).unwrap().execution, Execution::Pool);

@@ -72,14 +72,12 @@ impl FromStr for Policy {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        NAMED
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, policy)| policy.clone())
-            .ok_or_else(|| {
+        NAMED.iter().find(|(known, _)| *known == name).map(|(_, policy)| policy.clone()).ok_or_else(
+            || {
                 let names = NAMED.map(|(known, _)| known).join(", ");
                 Error::invalid(format!("there is no policy {name:?}: it is one of {names}"))
-            })
+            },
+        )
     }
 }
 
@@ -99,10 +97,7 @@ enum Rule {
     RoundRobin(RoundRobin),
     Thread,
     LeastLoaded,
-    CpuLocal {
-        sessions_of_cpu: Vec<Vec<usize>>,
-        elsewhere: RoundRobin,
-    },
+    CpuLocal { sessions_of_cpu: Vec<Vec<usize>>, elsewhere: RoundRobin },
     Custom(Arc<dyn Choose>),
 }
 
@@ -132,14 +127,8 @@ impl Dispatcher {
             Rule::RoundRobin(turn) => turn.next(n),
             Rule::Thread => this_thread() % n,
             Rule::LeastLoaded => least_loaded(n, counts),
-            Rule::CpuLocal {
-                sessions_of_cpu,
-                elsewhere,
-            } => {
-                match current_cpu()
-                    .and_then(|cpu| sessions_of_cpu.get(cpu))
-                    .map(Vec::as_slice)
-                {
+            Rule::CpuLocal { sessions_of_cpu, elsewhere } => {
+                match current_cpu().and_then(|cpu| sessions_of_cpu.get(cpu)).map(Vec::as_slice) {
                     None | Some([]) => elsewhere.next(n),
                     Some([only]) => *only,
                     Some(several) => several[this_thread() % several.len()],
@@ -162,17 +151,9 @@ impl RoundRobin {
 }
 
 fn sessions_of_cpu(cpus: &[CpuSet]) -> Vec<Vec<usize>> {
-    let highest = cpus
-        .iter()
-        .flat_map(CpuSet::cpus)
-        .max()
-        .map_or(0, |&cpu| cpu as usize);
+    let highest = cpus.iter().flat_map(CpuSet::cpus).max().map_or(0, |&cpu| cpu as usize);
     (0..=highest)
-        .map(|cpu| {
-            (0..cpus.len())
-                .filter(|&i| cpus[i].contains(cpu as u32))
-                .collect()
-        })
+        .map(|cpu| (0..cpus.len()).filter(|&i| cpus[i].contains(cpu as u32)).collect())
         .collect()
 }
 
@@ -192,18 +173,11 @@ fn this_thread() -> usize {
 fn least_loaded(n: usize, counts: &impl Counts) -> usize {
     if n > LOOK_AT_ALL {
         let (a, b) = (random() as usize % n, random() as usize % n);
-        return if counts.in_flight(b) < counts.in_flight(a) {
-            b
-        } else {
-            a
-        };
+        return if counts.in_flight(b) < counts.in_flight(a) { b } else { a };
     }
     // Starts at a random session, so that equally loaded ones take turns.
     let start = random() as usize % n;
-    (0..n)
-        .map(|i| (start + i) % n)
-        .min_by_key(|&i| counts.in_flight(i))
-        .unwrap_or(0)
+    (0..n).map(|i| (start + i) % n).min_by_key(|&i| counts.in_flight(i)).unwrap_or(0)
 }
 
 /// A thread-local xorshift generator: choosing needs no more than that different threads and
@@ -226,10 +200,7 @@ fn random() -> u32 {
 fn custom(choose: &dyn Choose, n: usize, counts: &impl Counts) -> Result<usize> {
     let in_flight: Vec<i64> = (0..n).map(|i| counts.in_flight(i) as i64).collect();
     let queued: Vec<i64> = (0..n).map(|i| counts.queued(i) as i64).collect();
-    let chosen = choose.choose(&Load {
-        in_flight: &in_flight,
-        queued: &queued,
-    });
+    let chosen = choose.choose(&Load { in_flight: &in_flight, queued: &queued });
     usize::try_from(chosen).ok().filter(|&i| i < n).ok_or_else(|| {
         Error::invalid(format!(
             "the custom policy chose session {chosen}, but the group has {n}: it must return 0 to {}",
@@ -286,10 +257,7 @@ mod tests {
         };
         let used: std::collections::HashSet<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..16).map(|_| scope.spawn(of_thread)).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(used.len(), 2);
     }
@@ -298,9 +266,8 @@ mod tests {
     fn least_loaded_finds_the_idle_session() {
         let d = dispatcher(Policy::LeastLoaded, 4);
         assert!((0..100).all(|_| d.choose(&Fixed(vec![3, 1, 0, 2])).unwrap() == 2));
-        let tied: std::collections::HashSet<_> = (0..100)
-            .map(|_| d.choose(&Fixed(vec![3, 1, 1, 2])).unwrap())
-            .collect();
+        let tied: std::collections::HashSet<_> =
+            (0..100).map(|_| d.choose(&Fixed(vec![3, 1, 1, 2])).unwrap()).collect();
         assert_eq!(tied, [1, 2].into());
     }
 
@@ -309,9 +276,7 @@ mod tests {
         let mut load = vec![1; 32];
         load[5] = 100;
         let d = dispatcher(Policy::LeastLoaded, 32);
-        let busiest = (0..10_000)
-            .filter(|_| d.choose(&Fixed(load.clone())).unwrap() == 5)
-            .count();
+        let busiest = (0..10_000).filter(|_| d.choose(&Fixed(load.clone())).unwrap() == 5).count();
         // Only where both choices are the busiest: 1 in 1024.
         assert!(busiest < 100, "{busiest}");
     }
@@ -319,17 +284,12 @@ mod tests {
     #[test]
     fn cpu_local_follows_the_cpu() {
         let allowed = crate::affinity::allowed().unwrap();
-        let sets: Vec<CpuSet> = allowed
-            .cpus()
-            .iter()
-            .map(|&cpu| CpuSet::new([cpu]).unwrap())
-            .collect();
+        let sets: Vec<CpuSet> =
+            allowed.cpus().iter().map(|&cpu| CpuSet::new([cpu]).unwrap()).collect();
         let d = Dispatcher::new(&Policy::CpuLocal, sets.len(), &sets);
         for (i, set) in sets.iter().enumerate() {
             let chosen = crate::affinity::on_thread("test", Some(set), || {
-                (0..100)
-                    .map(|_| d.choose(&idle(sets.len())))
-                    .collect::<Result<Vec<_>>>()
+                (0..100).map(|_| d.choose(&idle(sets.len()))).collect::<Result<Vec<_>>>()
             });
             assert_eq!(chosen.unwrap(), vec![i; 100]);
         }
@@ -337,10 +297,7 @@ mod tests {
 
     #[test]
     fn cpu_local_falls_back_to_taking_turns() {
-        let nowhere = [
-            CpuSet::new([60_000]).unwrap(),
-            CpuSet::new([60_001]).unwrap(),
-        ];
+        let nowhere = [CpuSet::new([60_000]).unwrap(), CpuSet::new([60_001]).unwrap()];
         let d = Dispatcher::new(&Policy::CpuLocal, 2, &nowhere);
         let chosen: Vec<_> = (0..4).map(|_| d.choose(&idle(2)).unwrap()).collect();
         assert_eq!(chosen, [0, 1, 0, 1]);

@@ -42,11 +42,7 @@ impl Workers {
     /// Starts `threads` of them, pinned to `cpus`, if any.
     pub fn new(name: &str, threads: usize, cpus: Option<&CpuSet>, queue: Queue) -> Result<Self> {
         let (sender, receiver) = bounded(queue.capacity);
-        let mut workers = Self {
-            queue,
-            sender: Some(sender),
-            threads: Vec::new(),
-        };
+        let mut workers = Self { queue, sender: Some(sender), threads: Vec::new() };
         for _ in 0..threads {
             let receiver: Receiver<Arc<Ticket>> = receiver.clone();
             let cpus = cpus.cloned();
@@ -73,20 +69,14 @@ impl Workers {
         deadline: Option<Instant>,
         f: impl FnOnce() -> Result<R> + Send,
     ) -> Result<R> {
-        let request = Request {
-            f: UnsafeCell::new(Some(f)),
-            result: UnsafeCell::new(None),
-        };
+        let request = Request { f: UnsafeCell::new(Some(f)), result: UnsafeCell::new(None) };
         let ticket = Arc::new(Ticket::new(&request));
         self.send(ticket.clone(), deadline)?;
         if !ticket.wait(deadline) {
             return Err(deadline_exceeded());
         }
         request.result.into_inner().unwrap_or_else(|| {
-            Err(Error::new(
-                Code::Internal,
-                "a worker thread finished without a result",
-            ))
+            Err(Error::new(Code::Internal, "a worker thread finished without a result"))
         })
     }
 
@@ -108,12 +98,10 @@ impl Workers {
                 TrySendError::Disconnected(_) => ended(),
             }),
             (true, None) => sender.send(ticket).map_err(|_| ended()),
-            (true, Some(at)) => sender
-                .send_deadline(ticket, at)
-                .map_err(|error| match error {
-                    SendTimeoutError::Timeout(_) => deadline_exceeded(),
-                    SendTimeoutError::Disconnected(_) => ended(),
-                }),
+            (true, Some(at)) => sender.send_deadline(ticket, at).map_err(|error| match error {
+                SendTimeoutError::Timeout(_) => deadline_exceeded(),
+                SendTimeoutError::Disconnected(_) => ended(),
+            }),
         }
     }
 }
@@ -158,10 +146,7 @@ impl<F: FnOnce() -> Result<R>, R> Request<F, R> {
         };
         if let Some(f) = f.take() {
             *result = Some(catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
-                Err(Error::new(
-                    Code::Internal,
-                    "a request panicked on a worker thread",
-                ))
+                Err(Error::new(Code::Internal, "a request panicked on a worker thread"))
             }));
         }
     }
@@ -198,9 +183,7 @@ impl Ticket {
 
     /// Moves from QUEUED to `state`; false where somebody else was faster.
     fn claim(&self, state: u8) -> bool {
-        self.state
-            .compare_exchange(QUEUED, state, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.state.compare_exchange(QUEUED, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn run(&self) {
@@ -314,11 +297,7 @@ mod tests {
                         thread::yield_now();
                     }
                     let error = workers.run(Some(at), || Ok(())).unwrap_err();
-                    let code = if wait {
-                        Code::DeadlineExceeded
-                    } else {
-                        Code::ResourceExhausted
-                    };
+                    let code = if wait { Code::DeadlineExceeded } else { Code::ResourceExhausted };
                     assert_eq!(error.code, code, "{error}");
                     assert!(queued.join().unwrap().is_err());
                 });
@@ -329,9 +308,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_answer_and_the_worker_goes_on() {
         let workers = workers(1, 1, true);
-        let error = workers
-            .run::<()>(None, || panic!("on purpose"))
-            .unwrap_err();
+        let error = workers.run::<()>(None, || panic!("on purpose")).unwrap_err();
         assert_eq!(error.code, Code::Internal);
         assert_eq!(workers.run(None, || Ok(7)), Ok(7));
     }

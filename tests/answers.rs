@@ -12,11 +12,8 @@ use session_group::policy::Policy;
 fn thirty_two_clients_get_the_stock_answers_from_1_to_32_sessions() {
     for case in cases() {
         let stock = case.stock();
-        let expected: Vec<_> = case
-            .requests
-            .iter()
-            .map(|request| stock.run(&feeds(request), case.outputs))
-            .collect();
+        let expected: Vec<_> =
+            case.requests.iter().map(|request| stock.run(&feeds(request), case.outputs)).collect();
         for sessions in [1, 2, 4, 8, 32] {
             let group = case.group(&common::options(sessions));
             let answered = AtomicUsize::new(0);
@@ -46,22 +43,15 @@ fn thirty_two_clients_get_the_stock_answers_from_1_to_32_sessions() {
 fn every_execution_and_policy_gives_the_stock_answers() {
     for case in cases() {
         let stock = case.stock();
-        let expected: Vec<_> = case
-            .requests
-            .iter()
-            .map(|request| stock.run(&feeds(request), case.outputs))
-            .collect();
+        let expected: Vec<_> =
+            case.requests.iter().map(|request| stock.run(&feeds(request), case.outputs)).collect();
         for execution in [Execution::Caller, Execution::Worker, Execution::Pool] {
             for policy in [Policy::RoundRobin, Policy::Thread, Policy::LeastLoaded] {
                 let mut options = common::options(3);
                 options.set_execution(execution).set_policy(policy);
                 let group = case.group(&options);
                 for i in (0..expected.len()).cycle().take(12) {
-                    assert!(
-                        same(&case.run(&group, i), &expected[i]),
-                        "{} {execution}",
-                        case.name
-                    );
+                    assert!(same(&case.run(&group, i), &expected[i]), "{} {execution}", case.name);
                 }
             }
         }

@@ -27,18 +27,13 @@ fn the_committed_header_is_the_generated_one() {
     if std::env::var_os("UPDATE_HEADER").is_some() {
         fs::write(root().join(HEADER), &generated).unwrap();
     }
-    assert!(
-        read(HEADER) == generated,
-        "{HEADER} is out of date: run `make header` and commit it"
-    );
+    assert!(read(HEADER) == generated, "{HEADER} is out of date: run `make header` and commit it");
 }
 
 #[test]
 fn the_example_in_the_header_is_the_one_that_is_run() {
     let header = read(HEADER);
-    let (_, after) = header
-        .split_once(" * A complete program:\n *\n")
-        .expect("an example");
+    let (_, after) = header.split_once(" * A complete program:\n *\n").expect("an example");
     let (example, _) = after.split_once(" */\n").expect("the end of the comment");
     let example: String = example
         .lines()

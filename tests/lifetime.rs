@@ -16,15 +16,11 @@ use session_group::{Code, SessionGroup};
 static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> impl Drop {
-    TURN.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn slow(group: &SessionGroup, rounds: i32) -> session_group::Result<Vec<Tensor>> {
-    let (n, x) = (
-        Tensor::from_slice(&[], &[rounds])?,
-        Tensor::from_slice(&[], &[1f32])?,
-    );
+    let (n, x) = (Tensor::from_slice(&[], &[rounds])?, Tensor::from_slice(&[], &[1f32])?);
     group.run(&[("slow/n", &n), ("slow/x", &x)], &["slow/y"], &[])
 }
 
@@ -58,16 +54,9 @@ fn closing_lets_running_requests_finish_and_turns_later_ones_away() {
             scope.spawn(|| group.close());
             group.close();
         });
-        assert_eq!(
-            refused.into_inner(),
-            8,
-            "each client is refused once, none hangs or crashes"
-        );
+        assert_eq!(refused.into_inner(), 8, "each client is refused once, none hangs or crashes");
         assert_eq!(group.session_num(), 2);
-        assert_eq!(
-            group.list_devices().unwrap_err().code,
-            Code::FailedPrecondition
-        );
+        assert_eq!(group.list_devices().unwrap_err().code, Code::FailedPrecondition);
         assert_eq!(
             group.create(&common::graph_def("slow")).unwrap_err().code,
             Code::FailedPrecondition
@@ -85,15 +74,9 @@ fn two_hundred_lives_leave_memory_threads_and_files_as_they_were() {
         let group = load("wide_deep", &group_options);
         let request = common::wide_deep_request(&mut common::Numbers(7), 4);
         for _ in 0..4 {
-            group
-                .run(
-                    &common::feeds(&request),
-                    &["StatefulPartitionedCall:0"],
-                    &[],
-                )
-                .unwrap();
+            group.run(&common::feeds(&request), &["StatefulPartitionedCall:0"], &[]).unwrap();
         }
-        if i % 3 > 0 {
+        if !i.is_multiple_of(3) {
             group.close();
         }
     };

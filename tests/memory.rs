@@ -35,13 +35,7 @@ fn measure(sessions: i32) {
     let request = common::wide_deep_request(&mut common::Numbers(3), 8);
     let group = load("wide_deep_large", &options(sessions));
     for _ in 0..4 * sessions {
-        group
-            .run(
-                &common::feeds(&request),
-                &["StatefulPartitionedCall:0"],
-                &[],
-            )
-            .unwrap();
+        group.run(&common::feeds(&request), &["StatefulPartitionedCall:0"], &[]).unwrap();
     }
     println!("resident={}", resident());
 }

@@ -13,17 +13,9 @@ use session_group::{Code, Request, Result, SessionGroup};
 const EXECUTIONS: [Execution; 3] = [Execution::Caller, Execution::Worker, Execution::Pool];
 
 fn slow(group: &SessionGroup, rounds: i32, options: Option<&RunOptions>) -> Result<Vec<Tensor>> {
-    let (n, x) = (
-        Tensor::from_slice(&[], &[rounds])?,
-        Tensor::from_slice(&[], &[1f32])?,
-    );
+    let (n, x) = (Tensor::from_slice(&[], &[rounds])?, Tensor::from_slice(&[], &[1f32])?);
     let inputs = [("slow/n", &n), ("slow/x", &x)];
-    let request = Request {
-        inputs: &inputs,
-        outputs: &["slow/y"],
-        options,
-        ..Request::default()
-    };
+    let request = Request { inputs: &inputs, outputs: &["slow/y"], options, ..Request::default() };
     group.run_request(&request, None)
 }
 
@@ -38,9 +30,7 @@ fn a_timeout_stops_a_running_graph_and_does_not_harm_the_next() {
         short.set_timeout_ms(50);
         let start = Instant::now();
         // Would take minutes.
-        let error = slow(&group, i32::MAX, Some(&short))
-            .err()
-            .expect("a timeout");
+        let error = slow(&group, i32::MAX, Some(&short)).err().expect("a timeout");
         assert_eq!(error.code, Code::DeadlineExceeded, "{execution}: {error}");
         assert!(start.elapsed() < Duration::from_secs(30), "{execution}");
         slow(&group, 10, Some(&short)).unwrap();
@@ -60,9 +50,7 @@ fn the_operation_timeout_of_the_session_options_stops_a_running_graph() {
 #[test]
 fn the_time_in_the_queue_counts_and_an_expired_request_is_not_run() {
     let mut group_options = options(1);
-    group_options
-        .set_execution(Execution::Worker)
-        .set_worker_threads(1);
+    group_options.set_execution(Execution::Worker).set_worker_threads(1);
     let group = create("slow", &group_options);
     let mut short = RunOptions::parse(&[]).unwrap();
     short.set_timeout_ms(20);
@@ -93,12 +81,7 @@ fn a_full_trace_fills_the_metadata() {
             let mut metadata = Buffer::new();
             let inputs = common::feeds(&request);
             let outputs = &["StatefulPartitionedCall:0"];
-            let request = Request {
-                inputs: &inputs,
-                outputs,
-                options,
-                ..Request::default()
-            };
+            let request = Request { inputs: &inputs, outputs, options, ..Request::default() };
             let got = group.run_request(&request, Some(&mut metadata)).unwrap();
             (got, metadata)
         };
@@ -107,19 +90,13 @@ fn a_full_trace_fills_the_metadata() {
         assert!(common::same(&plain, &got));
         assert!(empty.bytes().is_empty());
         let text = String::from_utf8_lossy(metadata.bytes());
-        assert!(
-            text.contains("MatMul") && text.contains("CPU:0"),
-            "step stats name the kernels"
-        );
+        assert!(text.contains("MatMul") && text.contains("CPU:0"), "step stats name the kernels");
     }
 }
 
 #[test]
 fn options_that_are_wrong_are_errors() {
-    assert_eq!(
-        RunOptions::parse(&[0xff]).err().unwrap().code,
-        Code::InvalidArgument
-    );
+    assert_eq!(RunOptions::parse(&[0xff]).err().unwrap().code, Code::InvalidArgument);
     let group = create("slow", &options(1));
     let no_such_pool = RunOptions::parse(&[0x18, 7]).unwrap(); // inter_op_thread_pool = 7
     let error = slow(&group, 1, Some(&no_such_pool)).err().unwrap();

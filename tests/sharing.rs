@@ -13,13 +13,8 @@ fn run_on(
     outputs: &[&str],
     targets: &[&str],
 ) -> Result<Vec<Tensor>> {
-    let request = Request {
-        inputs,
-        outputs,
-        targets,
-        session: Some(session),
-        ..Request::default()
-    };
+    let request =
+        Request { inputs, outputs, targets, session: Some(session), ..Request::default() };
     group.run_request(&request, None)
 }
 
@@ -37,11 +32,7 @@ fn increase(group: &SessionGroup, session: usize, delta: f32) {
 fn a_graph_initialised_by_one_session_serves_in_all() {
     for initialised_by in 0..3 {
         let group = create("init_op", &options(3));
-        assert_eq!(
-            y(&group, 0).unwrap_err().code,
-            Code::FailedPrecondition,
-            "not initialised yet"
-        );
+        assert_eq!(y(&group, 0).unwrap_err().code, Code::FailedPrecondition, "not initialised yet");
         run_on(&group, initialised_by, &[], &[], &["initialize"]).unwrap();
         for session in 0..3 {
             assert_eq!(y(&group, session).unwrap(), [111.25, 112.5, 110.]);
@@ -67,10 +58,7 @@ fn groups_with_equal_names_never_see_each_other() {
     let one = create("init_op", &options(2));
     let other = create("init_op", &options(2));
     run_on(&one, 0, &[], &[], &["initialize"]).unwrap();
-    assert!(
-        y(&other, 0).is_err(),
-        "nobody has initialised the other group"
-    );
+    assert!(y(&other, 0).is_err(), "nobody has initialised the other group");
     run_on(&other, 1, &[], &[], &["initialize"]).unwrap();
     increase(&one, 1, 5.);
     assert_eq!(y(&one, 0).unwrap()[2], 120.);
@@ -84,14 +72,7 @@ fn a_mutable_table_without_a_shared_name_is_shared() {
     let group = create("mutable_table", &options(4));
     let key = Tensor::from_strings(&[2], &["one", "two"]).unwrap();
     let value = Tensor::from_slice(&[2], &[1i64, 2]).unwrap();
-    run_on(
-        &group,
-        3,
-        &[("key", &key), ("value", &value)],
-        &[],
-        &["insert"],
-    )
-    .unwrap();
+    run_on(&group, 3, &[("key", &key), ("value", &value)], &[], &["insert"]).unwrap();
     for session in 0..4 {
         let found = run_on(&group, session, &[("key", &key)], &["y"], &[]).unwrap();
         assert_eq!(found[0].to_vec::<i64>().unwrap(), [1, 2]);
@@ -114,19 +95,11 @@ fn a_graph_can_be_extended_while_it_serves() {
     let group = create("init_op", &options(2));
     run_on(&group, 0, &[], &[], &["initialize"]).unwrap();
     group.extend(&common::graph_def("slow")).unwrap();
-    let (n, x) = (
-        Tensor::from_slice(&[], &[0i32]).unwrap(),
-        Tensor::from_slice(&[], &[3f32]).unwrap(),
-    );
+    let (n, x) =
+        (Tensor::from_slice(&[], &[0i32]).unwrap(), Tensor::from_slice(&[], &[3f32]).unwrap());
     for session in 0..2 {
-        let got = run_on(
-            &group,
-            session,
-            &[("slow/n", &n), ("slow/x", &x)],
-            &["slow/y"],
-            &[],
-        )
-        .unwrap();
+        let got =
+            run_on(&group, session, &[("slow/n", &n), ("slow/x", &x)], &["slow/y"], &[]).unwrap();
         assert_eq!(got[0].to_vec::<f32>().unwrap(), [3.]);
         assert_eq!(y(&group, session).unwrap()[2], 110.);
     }

@@ -28,10 +28,7 @@ pub(super) unsafe fn guard<T>(
             .map(ToString::to_string)
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        Err(Error::new(
-            Code::Internal,
-            format!("libsession_group panicked: {what}"),
-        ))
+        Err(Error::new(Code::Internal, format!("libsession_group panicked: {what}")))
     });
     let (value, outcome) = match result {
         Ok(value) => (value, Ok(())),
@@ -71,14 +68,9 @@ pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Result<&'
         return Err(null(name));
     }
     // SAFETY: the caller vouches for it.
-    unsafe { CStr::from_ptr(pointer) }
-        .to_str()
-        .map_err(|error| {
-            Error::invalid(format!(
-                "{name} is not valid UTF-8 from byte {} on",
-                error.valid_up_to()
-            ))
-        })
+    unsafe { CStr::from_ptr(pointer) }.to_str().map_err(|error| {
+        Error::invalid(format!("{name} is not valid UTF-8 from byte {} on", error.valid_up_to()))
+    })
 }
 
 /// An array and its length; the pointer may be NULL where the length is 0.
@@ -124,9 +116,7 @@ pub(super) unsafe fn bytes<'a>(
     name: &str,
 ) -> Result<&'a [u8]> {
     if size > isize::MAX as usize {
-        return Err(Error::invalid(format!(
-            "the size of {name} is {size}: negative?"
-        )));
+        return Err(Error::invalid(format!("the size of {name} is {size}: negative?")));
     }
     if pointer.is_null() {
         return Err(null(name));
@@ -163,11 +153,7 @@ mod tests {
     #[test]
     fn without_a_status_nothing_is_done() {
         // SAFETY: NULL is allowed.
-        let value = unsafe {
-            guard(std::ptr::null_mut(), 1, || -> Result<i32> {
-                unreachable!()
-            })
-        };
+        let value = unsafe { guard(std::ptr::null_mut(), 1, || -> Result<i32> { unreachable!() }) };
         assert_eq!(value, 1);
     }
 
@@ -176,9 +162,6 @@ mod tests {
         let pointers = [c"good".as_ptr(), c"b\xffd".as_ptr()];
         // SAFETY: two zero-terminated strings.
         let error = unsafe { strings(pointers.as_ptr(), 2, "output_names") }.unwrap_err();
-        assert_eq!(
-            error.message,
-            "output_names[1] is not valid UTF-8 from byte 1 on"
-        );
+        assert_eq!(error.message, "output_names[1] is not valid UTF-8 from byte 1 on");
     }
 }

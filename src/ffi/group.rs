@@ -108,11 +108,7 @@ pub unsafe extern "C" fn SessionGroup_ListDevices(
     status: *mut tf::TF_Status,
 ) -> *mut tf::TF_DeviceList {
     // SAFETY: the caller keeps the rules of the ABI, here and below.
-    unsafe {
-        guard(status, null_mut(), || {
-            reference(group, "group")?.list_devices()
-        })
-    }
+    unsafe { guard(status, null_mut(), || reference(group, "group")?.list_devices()) }
 }
 
 /// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running

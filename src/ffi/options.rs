@@ -35,9 +35,7 @@ pub type SessionGroupPolicyFn =
 /// time, nor while a group is made.
 #[unsafe(no_mangle)]
 pub extern "C" fn NewSessionGroupOptions() -> *mut Options {
-    guard_infallible(std::ptr::null_mut(), || {
-        Box::into_raw(Box::new(Options::new()))
-    })
+    guard_infallible(std::ptr::null_mut(), || Box::into_raw(Box::new(Options::new())))
 }
 
 /// How many sessions the group shall have, 1 to 1024; checked when a group is made. Default: as many
@@ -112,11 +110,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetPolicyFn(
     release: Option<unsafe extern "C" fn(context: *mut c_void)>,
 ) {
     guard_infallible((), || {
-        let custom = CustomPolicy {
-            choose,
-            context,
-            release,
-        };
+        let custom = CustomPolicy { choose, context, release };
         // SAFETY: the caller keeps the rules of the ABI.
         if let Some(options) = unsafe { options.as_mut() } {
             options.set_policy(match choose {
@@ -214,8 +208,7 @@ impl Choose for CustomPolicy {
             queued: load.queued.as_ptr(),
         };
         // SAFETY: whoever set the policy vouches for the function; the load outlives the call.
-        self.choose
-            .map_or(-1, |choose| unsafe { choose(self.context, &c_load) })
+        self.choose.map_or(-1, |choose| unsafe { choose(self.context, &c_load) })
     }
 }
 

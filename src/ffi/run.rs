@@ -21,8 +21,8 @@ use crate::{Request, SessionGroup};
 /// without fetching anything. `run_metadata` may be NULL; otherwise it must be empty, and gets a
 /// serialised RunMetadata.
 ///
-/// Errors: TF_INVALID_ARGUMENT for names, types or shapes that the graph refuses; TF_NOT_FOUND for an
-/// operation that the graph does not have; TF_FAILED_PRECONDITION for a group without a graph, or
+/// Errors: TF_INVALID_ARGUMENT, TF_NOT_FOUND or TF_OUT_OF_RANGE for names, types or shapes that the
+/// graph refuses; TF_FAILED_PRECONDITION for a group without a graph, or
 /// that is closed; TF_DEADLINE_EXCEEDED where RunOptions.timeout_in_ms passed, the time in a queue
 /// counted in; TF_RESOURCE_EXHAUSTED where the queue is full; otherwise what the graph's operations
 /// report.
@@ -165,9 +165,7 @@ unsafe fn run(
         let inputs = std::iter::zip(input_names, tensors)
             .enumerate()
             .map(|(i, (&name, tensor))| {
-                let tensor = tensor
-                    .as_ref()
-                    .ok_or_else(|| null(&format!("inputs[{i}]")))?;
+                let tensor = tensor.as_ref().ok_or_else(|| null(&format!("inputs[{i}]")))?;
                 Ok((name, Tensor::borrow(tensor)))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -226,9 +224,7 @@ pub(super) unsafe fn empty_buffer<'a>(
     // SAFETY: the caller keeps the rules of the ABI.
     let buffer = unsafe { mutable(buffer, name) }?;
     if !buffer.data.is_null() {
-        return Err(Error::invalid(format!(
-            "{name} is not empty: pass one from TF_NewBuffer()"
-        )));
+        return Err(Error::invalid(format!("{name} is not empty: pass one from TF_NewBuffer()")));
     }
     Ok(Some(buffer))
 }

@@ -21,11 +21,7 @@ impl IntraOpPool {
     pub fn new(options: &SessionOptions, threads: i32) -> Result<Self> {
         // SAFETY: the options are live.
         status::call(|status| unsafe {
-            Self(shim::sg_intra_op_pool_new(
-                options.as_ptr(),
-                threads,
-                status,
-            ))
+            Self(shim::sg_intra_op_pool_new(options.as_ptr(), threads, status))
         })
     }
 }
@@ -74,10 +70,7 @@ impl Session {
                 )
             }
         })?;
-        Ok(Self {
-            ptr,
-            _devices: devices,
-        })
+        Ok(Self { ptr, _devices: devices })
     }
 
     /// Gives the session its graph.
@@ -119,11 +112,7 @@ impl Session {
     ) -> Result<Vec<Tensor>> {
         let input_names: Vec<sg_str<'_>> =
             step.inputs.iter().map(|&(name, _)| name.into()).collect();
-        let inputs: Vec<_> = step
-            .inputs
-            .iter()
-            .map(|(_, tensor)| tensor.as_ptr())
-            .collect();
+        let inputs: Vec<_> = step.inputs.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
         let output_names: Vec<sg_str<'_>> = step.outputs.iter().map(|&name| name.into()).collect();
         let targets: Vec<sg_str<'_>> = step.targets.iter().map(|&name| name.into()).collect();
         let mut outputs: Vec<Option<NonNull<tf::TF_Tensor>>> = vec![None; output_names.len()];

@@ -9,7 +9,8 @@
 namespace session_group {
 
 IntraOpPool::IntraOpPool(tensorflow::Env* env, int num_threads, bool spin)
-    : pool_(env, tsl::ThreadOptions(), "session_group_intra", num_threads, /*low_latency_hint=*/spin,
+    : pool_(env, tsl::ThreadOptions(), "session_group_intra", num_threads,
+            /*low_latency_hint=*/spin,
             /*allocator=*/nullptr),
       eigen_(pool_.AsEigenThreadPool(), num_threads) {
   workers_.num_threads = num_threads;

@@ -40,12 +40,7 @@ impl SessionOptions {
         status::call(|status| {
             // SAFETY: the options are live, the bytes outlive the call, which copies them.
             unsafe {
-                tf::TF_SetConfig(
-                    self.0,
-                    config_proto.as_ptr().cast(),
-                    config_proto.len(),
-                    status,
-                )
+                tf::TF_SetConfig(self.0, config_proto.as_ptr().cast(), config_proto.len(), status)
             }
         })
     }

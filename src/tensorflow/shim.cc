@@ -106,9 +106,8 @@ void ShareTables(tensorflow::GraphDef* graph) {
     const tensorflow::OpDef* op = nullptr;
     if (!tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok()) continue;
     const auto& attrs = op->attr();
-    const bool can_share_by_node_name =
-        std::any_of(attrs.begin(), attrs.end(),
-                    [&](const auto& attr) { return attr.name() == kByNodeName; });
+    const bool can_share_by_node_name = std::any_of(
+        attrs.begin(), attrs.end(), [&](const auto& attr) { return attr.name() == kByNodeName; });
     if (!can_share_by_node_name) continue;
     const auto shared_name = node.attr().find("shared_name");
     if (shared_name != node.attr().end() && !shared_name->second.s().empty()) continue;
@@ -160,8 +159,8 @@ sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_
     model->export_dir = String(export_dir);
     const std::vector<std::string> names = Strings(tags, ntags);
     const std::unordered_set<std::string> tag_set(names.begin(), names.end());
-    absl::Status read = tensorflow::ReadMetaGraphDefFromSavedModel(model->export_dir, tag_set,
-                                                                   &model->meta_graph);
+    absl::Status read =
+        tensorflow::ReadMetaGraphDefFromSavedModel(model->export_dir, tag_set, &model->meta_graph);
     if (!read.ok()) return read;
     if (meta_graph_def != nullptr) {
       absl::Status filled = FillBuffer(model->meta_graph, meta_graph_def);
@@ -245,8 +244,7 @@ sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options
 
     std::vector<std::unique_ptr<Device>> wrappers;
     for (const auto& device : devices->devices) {
-      wrappers.push_back(
-          std::make_unique<session_group::SessionDevice>(device.get(), &pool->pool));
+      wrappers.push_back(std::make_unique<session_group::SessionDevice>(device.get(), &pool->pool));
     }
     session->session = std::make_unique<tensorflow::DirectSession>(
         own, new tensorflow::StaticDeviceMgr(std::move(wrappers)), /*factory=*/nullptr);
@@ -273,11 +271,10 @@ void sg_session_restore(sg_session* session, const sg_saved_model* model,
   });
 }
 
-void sg_session_run(sg_session* session, const sg_run_options* options,
-                    const sg_str* input_names, TF_Tensor* const* inputs, size_t ninputs,
-                    const sg_str* output_names, TF_Tensor** outputs, size_t noutputs,
-                    const sg_str* targets, size_t ntargets, TF_Buffer* run_metadata,
-                    TF_Status* status) {
+void sg_session_run(sg_session* session, const sg_run_options* options, const sg_str* input_names,
+                    TF_Tensor* const* inputs, size_t ninputs, const sg_str* output_names,
+                    TF_Tensor** outputs, size_t noutputs, const sg_str* targets, size_t ntargets,
+                    TF_Buffer* run_metadata, TF_Status* status) {
   Guard(status, [&]() -> absl::Status {
     std::vector<std::pair<std::string, Tensor>> feeds(ninputs);
     for (size_t i = 0; i < ninputs; ++i) {
@@ -287,9 +284,8 @@ void sg_session_run(sg_session* session, const sg_run_options* options,
     }
     std::vector<Tensor> fetched;
     tensorflow::RunMetadata metadata;
-    absl::Status ran =
-        session->session->Run(options->proto, feeds, Strings(output_names, noutputs),
-                              Strings(targets, ntargets), &fetched, &metadata);
+    absl::Status ran = session->session->Run(options->proto, feeds, Strings(output_names, noutputs),
+                                             Strings(targets, ntargets), &fetched, &metadata);
     if (!ran.ok()) return ran;
 
     // All that can fail comes before the first output is handed over.

@@ -86,11 +86,10 @@ void sg_session_restore(sg_session* session, const sg_saved_model* model,
                         const sg_run_options* options, TF_Status* status);
 // Thread-safe. `outputs` has room for noutputs tensors, which the caller will own. run_metadata
 // may be NULL; otherwise its data must be NULL.
-void sg_session_run(sg_session* session, const sg_run_options* options,
-                    const sg_str* input_names, TF_Tensor* const* inputs, size_t ninputs,
-                    const sg_str* output_names, TF_Tensor** outputs, size_t noutputs,
-                    const sg_str* targets, size_t ntargets, TF_Buffer* run_metadata,
-                    TF_Status* status);
+void sg_session_run(sg_session* session, const sg_run_options* options, const sg_str* input_names,
+                    TF_Tensor* const* inputs, size_t ninputs, const sg_str* output_names,
+                    TF_Tensor** outputs, size_t noutputs, const sg_str* targets, size_t ntargets,
+                    TF_Buffer* run_metadata, TF_Status* status);
 // The tensor's TF_DataType, as a number: it may be one that the caller's headers don't list.
 int32_t sg_tensor_dtype(const TF_Tensor* tensor);
 

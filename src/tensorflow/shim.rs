@@ -16,14 +16,7 @@ macro_rules! opaque {
     )*};
 }
 
-opaque!(
-    sg_devices,
-    sg_graph,
-    sg_saved_model,
-    sg_run_options,
-    sg_intra_op_pool,
-    sg_session
-);
+opaque!(sg_devices, sg_graph, sg_saved_model, sg_run_options, sg_intra_op_pool, sg_session);
 
 /// A `&str` as the shim takes it.
 #[allow(non_camel_case_types)]
@@ -37,11 +30,7 @@ pub struct sg_str<'a> {
 
 impl<'a> From<&'a str> for sg_str<'a> {
     fn from(s: &'a str) -> Self {
-        Self {
-            data: s.as_ptr(),
-            size: s.len(),
-            _lifetime: PhantomData,
-        }
+        Self { data: s.as_ptr(), size: s.len(), _lifetime: PhantomData }
     }
 }
 

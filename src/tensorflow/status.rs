@@ -11,12 +11,8 @@ pub(crate) fn call<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> Result<T> {
     let status = Status::new();
     let value = f(status.0);
     // SAFETY: the status is live, and the message is copied before it is deleted.
-    let (code, message) = unsafe {
-        (
-            tf::TF_GetCode(status.0),
-            CStr::from_ptr(tf::TF_Message(status.0)),
-        )
-    };
+    let (code, message) =
+        unsafe { (tf::TF_GetCode(status.0), CStr::from_ptr(tf::TF_Message(status.0))) };
     match from_tensorflow(code) {
         None => Ok(value),
         Some(code) => Err(Error::new(code, message.to_string_lossy())),
@@ -31,10 +27,7 @@ pub(crate) fn call<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> Result<T> {
 pub(crate) unsafe fn report(status: *mut tf::TF_Status, result: &Result<()>) {
     let (code, message) = match result {
         Ok(()) => (tf::TF_OK, String::new()),
-        Err(error) => (
-            to_tensorflow(error.code),
-            error.message.replace('\0', "\\0"),
-        ),
+        Err(error) => (to_tensorflow(error.code), error.message.replace('\0', "\\0")),
     };
     let message = CString::new(message).unwrap_or_default();
     // SAFETY: the caller vouches for the status; TensorFlow copies the message.

@@ -63,24 +63,15 @@ impl Tensor {
         let tensor = Self::allocate(tf::TF_BOOL, dims, elements.len(), 1)?;
         for (i, &element) in elements.iter().enumerate() {
             // SAFETY: the buffer has one byte for each element and is not shared.
-            unsafe {
-                tf::TF_TensorData(tensor.as_ptr())
-                    .cast::<bool>()
-                    .add(i)
-                    .write(element)
-            };
+            unsafe { tf::TF_TensorData(tensor.as_ptr()).cast::<bool>().add(i).write(element) };
         }
         Ok(tensor)
     }
 
     /// A tensor of this shape of type `DT_STRING`.
     pub fn from_strings<S: AsRef<[u8]>>(dims: &[i64], strings: &[S]) -> Result<Self> {
-        let tensor = Self::allocate(
-            tf::TF_STRING,
-            dims,
-            strings.len(),
-            size_of::<tf::TF_TString>(),
-        )?;
+        let tensor =
+            Self::allocate(tf::TF_STRING, dims, strings.len(), size_of::<tf::TF_TString>())?;
         // SAFETY: the buffer holds one TF_TString for each string; TensorFlow deallocates them
         // with the tensor.
         unsafe {
@@ -115,9 +106,7 @@ impl Tensor {
             tf::TF_AllocateTensor(dtype, dims.as_ptr(), rank, elements * element_size)
         };
         NonNull::new(tensor).map(Self).ok_or_else(|| {
-            Error::invalid(format!(
-                "TensorFlow can't allocate a tensor of shape {dims:?}"
-            ))
+            Error::invalid(format!("TensorFlow can't allocate a tensor of shape {dims:?}"))
         })
     }
 
@@ -142,11 +131,7 @@ impl Tensor {
         unsafe {
             let size = tf::TF_TensorByteSize(self.as_ptr());
             let data: *const u8 = tf::TF_TensorData(self.as_ptr()).cast();
-            if size == 0 {
-                &[]
-            } else {
-                std::slice::from_raw_parts(data, size)
-            }
+            if size == 0 { &[] } else { std::slice::from_raw_parts(data, size) }
         }
     }
 
@@ -257,20 +242,11 @@ mod tests {
 
     #[test]
     fn scalars_and_empty_tensors() {
-        assert_eq!(
-            Tensor::from_slice(&[], &[7i64])
-                .unwrap()
-                .to_vec::<i64>()
-                .unwrap(),
-            [7]
-        );
+        assert_eq!(Tensor::from_slice(&[], &[7i64]).unwrap().to_vec::<i64>().unwrap(), [7]);
         let empty = Tensor::from_slice::<i64>(&[0, 4], &[]).unwrap();
         assert_eq!(empty.dims(), [0, 4]);
         assert!(empty.to_vec::<i64>().unwrap().is_empty());
-        assert_eq!(
-            Tensor::from_bools(&[2], &[true, false]).unwrap().bytes(),
-            [1, 0]
-        );
+        assert_eq!(Tensor::from_bools(&[2], &[true, false]).unwrap().bytes(), [1, 0]);
     }
 
     #[test]

@@ -14,9 +14,7 @@ pub const BUILT_FOR: &str = env!("SESSION_GROUP_TENSORFLOW_VERSION");
 /// differently, and using them would crash. To be called before anything of the shim.
 pub fn check() -> Result<()> {
     static CHECKED: OnceCell<()> = OnceCell::new();
-    CHECKED
-        .get_or_try_init(|| compare(BUILT_FOR, &loaded()))
-        .copied()
+    CHECKED.get_or_try_init(|| compare(BUILT_FOR, &loaded())).copied()
 }
 
 /// The version of the loaded TensorFlow.
@@ -39,10 +37,7 @@ fn compare(built_for: &str, loaded: &str) -> Result<()> {
 
 /// `2.21` of `2.21.0-rc1`.
 fn minor(version: &str) -> &str {
-    let end = version
-        .match_indices('.')
-        .nth(1)
-        .map_or(version.len(), |(at, _)| at);
+    let end = version.match_indices('.').nth(1).map_or(version.len(), |(at, _)| at);
     &version[..end]
 }
 
@@ -61,10 +56,7 @@ mod tests {
     fn minor_releases_are_not() {
         for other in ["2.2.0", "2.22.0", "2.210.0", "3.21.0", "", "nonsense"] {
             let error = compare("2.21.0", other).unwrap_err();
-            assert!(
-                error.message.contains("built for TensorFlow 2.21.0"),
-                "{error}"
-            );
+            assert!(error.message.contains("built for TensorFlow 2.21.0"), "{error}");
         }
     }
 }

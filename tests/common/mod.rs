@@ -11,14 +11,8 @@ use session_group::{Options, SessionGroup};
 use tensorflow_sys as tf;
 
 pub fn model(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("models/build")
-        .join(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run `make models`",
-        path.display()
-    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/build").join(name);
+    assert!(path.exists(), "{} is missing: run `make models`", path.display());
     path
 }
 
@@ -37,9 +31,7 @@ pub fn options(session_num: i32) -> Options {
 }
 
 pub fn load(name: &str, options: &Options) -> SessionGroup {
-    SessionGroup::load(&one_thread(), None, &dir(name), &["serve"], options)
-        .unwrap()
-        .group
+    SessionGroup::load(&one_thread(), None, &dir(name), &["serve"], options).unwrap().group
 }
 
 pub fn create(name: &str, options: &Options) -> SessionGroup {
@@ -86,17 +78,12 @@ impl Case {
     }
 
     pub fn run(&self, group: &SessionGroup, request: usize) -> Vec<Tensor> {
-        group
-            .run(&feeds(&self.requests[request]), self.outputs, &[])
-            .unwrap()
+        group.run(&feeds(&self.requests[request]), self.outputs, &[]).unwrap()
     }
 }
 
 pub fn feeds<'a>(request: &'a [(&'static str, Tensor)]) -> Vec<(&'static str, &'a Tensor)> {
-    request
-        .iter()
-        .map(|(name, tensor)| (*name, tensor))
-        .collect()
+    request.iter().map(|(name, tensor)| (*name, tensor)).collect()
 }
 
 /// The same numbers on every run: a small linear congruential generator.
@@ -104,10 +91,8 @@ pub struct Numbers(pub u64);
 
 impl Numbers {
     pub fn next(&mut self) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
@@ -121,22 +106,12 @@ pub fn wide_deep_request(numbers: &mut Numbers, batch: usize) -> Vec<(&'static s
     let ids: Vec<i64> = (0..batch * 26).map(|_| numbers.next() as i64).collect();
     let dense: Vec<f32> = (0..batch * 13).map(|_| numbers.float()).collect();
     let known = ["at", "de", "nowhere", "us", ""];
-    let country: Vec<&str> = (0..batch)
-        .map(|_| known[numbers.next() as usize % known.len()])
-        .collect();
+    let country: Vec<&str> =
+        (0..batch).map(|_| known[numbers.next() as usize % known.len()]).collect();
     vec![
-        (
-            "serving_default_ids:0",
-            Tensor::from_slice(&[b, 26], &ids).unwrap(),
-        ),
-        (
-            "serving_default_dense:0",
-            Tensor::from_slice(&[b, 13], &dense).unwrap(),
-        ),
-        (
-            "serving_default_country:0",
-            Tensor::from_strings(&[b], &country).unwrap(),
-        ),
+        ("serving_default_ids:0", Tensor::from_slice(&[b, 26], &ids).unwrap()),
+        ("serving_default_dense:0", Tensor::from_slice(&[b, 13], &dense).unwrap()),
+        ("serving_default_country:0", Tensor::from_strings(&[b], &country).unwrap()),
     ]
 }
 
@@ -148,9 +123,7 @@ pub fn cases() -> Vec<Case> {
         Case {
             name: "wide_deep",
             outputs: &["StatefulPartitionedCall:0"],
-            requests: [1, 2, 7, 32]
-                .map(|batch| wide_deep_request(n, batch))
-                .into(),
+            requests: [1, 2, 7, 32].map(|batch| wide_deep_request(n, batch)).into(),
         },
         Case {
             name: "mlp_frozen",
@@ -168,10 +141,7 @@ pub fn cases() -> Vec<Case> {
             requests: [(0, 1), (3, 4), (10, 0), (101, 9)]
                 .map(|(rounds, b)| {
                     vec![
-                        (
-                            "serving_default_n:0",
-                            Tensor::from_slice(&[], &[rounds]).unwrap(),
-                        ),
+                        ("serving_default_n:0", Tensor::from_slice(&[], &[rounds]).unwrap()),
                         (
                             "serving_default_x:0",
                             Tensor::from_slice(&[b as i64], &floats(n, b)).unwrap(),
@@ -186,10 +156,7 @@ pub fn cases() -> Vec<Case> {
             requests: [
                 &["to be or not to be", "that is the question"][..],
                 &["", "  "],
-                &[
-                    "Ein Wort, das laenger ist als jede kurze Zeichenkette",
-                    "EIN wort",
-                ],
+                &["Ein Wort, das laenger ist als jede kurze Zeichenkette", "EIN wort"],
                 &[],
             ]
             .map(|text| {
@@ -204,10 +171,7 @@ pub fn cases() -> Vec<Case> {
             requests: [(&["a", "b", "c"][..], 2), (&["b"], 9)]
                 .map(|(word, rounds)| {
                     vec![
-                        (
-                            "word:0",
-                            Tensor::from_strings(&[word.len() as i64], word).unwrap(),
-                        ),
+                        ("word:0", Tensor::from_strings(&[word.len() as i64], word).unwrap()),
                         ("n:0", Tensor::from_slice(&[], &[rounds]).unwrap()),
                     ]
                 })
@@ -291,9 +255,7 @@ impl Stock {
             let fetches: Vec<_> = outputs.iter().map(|name| self.output(name)).collect();
             let mut results: Vec<*mut tf::TF_Tensor> = vec![null_mut(); outputs.len()];
             // RunOptions.inter_op_thread_pool = -1
-            let inline = [
-                0x18u8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
-            ];
+            let inline = [0x18u8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
             let options = tf::TF_NewBufferFromString(inline.as_ptr().cast(), inline.len());
             ok(|status| {
                 tf::TF_SessionRun(
@@ -312,10 +274,7 @@ impl Stock {
                 )
             });
             tf::TF_DeleteBuffer(options);
-            results
-                .into_iter()
-                .map(|tensor| std::mem::transmute(tensor))
-                .collect()
+            results.into_iter().map(|tensor| std::mem::transmute(tensor)).collect()
         }
     }
 
@@ -325,10 +284,7 @@ impl Stock {
         // SAFETY: the graph is live.
         let oper = unsafe { tf::TF_GraphOperationByName(self.graph, operation.as_ptr()) };
         assert!(!oper.is_null(), "{name}");
-        tf::TF_Output {
-            oper,
-            index: index.parse().unwrap(),
-        }
+        tf::TF_Output { oper, index: index.parse().unwrap() }
     }
 }
 
@@ -358,9 +314,7 @@ fn ok<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> T {
     unsafe {
         let status = tf::TF_NewStatus();
         let value = f(status);
-        let message = CStr::from_ptr(tf::TF_Message(status))
-            .to_string_lossy()
-            .into_owned();
+        let message = CStr::from_ptr(tf::TF_Message(status)).to_string_lossy().into_owned();
         assert_eq!(tf::TF_GetCode(status), tf::TF_OK, "{message}");
         tf::TF_DeleteStatus(status);
         value
@@ -371,12 +325,7 @@ fn ok<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> T {
 pub fn proc_bytes(file: &str, key: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap();
     let line = text.lines().find(|line| line.starts_with(key)).unwrap();
-    let kib: u64 = line[key.len()..]
-        .trim()
-        .trim_end_matches(" kB")
-        .trim()
-        .parse()
-        .unwrap();
+    let kib: u64 = line[key.len()..].trim().trim_end_matches(" kB").trim().parse().unwrap();
     kib * 1024
 }
 

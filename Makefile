@@ -1,0 +1,84 @@
+# Everything that is done with the project; `make help` lists it. What is needed is installed first:
+# Debian packages (as root), Python packages into .venv, crates.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+PYTHON ?= python3
+DEMO_ARGS ?=
+
+VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+SOVERSION := 0
+VENV := .venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check
+PKG_CONFIG ?= $(CURDIR)/scripts/pkg-config
+export PKG_CONFIG
+# TensorFlow's own chatter.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test tensorflow system-packages build install models header lint requirements clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: tensorflow models ## Serve a real model with 1 session, N sessions and a group, and compare
+	$(CARGO) run --release --quiet --package session-group-demo -- $(DEMO_ARGS)
+
+test: tensorflow models ## Run all tests
+	$(CARGO) test --workspace
+	$(CARGO) build --release
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" c_tests/run.sh
+
+tensorflow: third_party/tensorflow/lib/pkgconfig/tensorflow.pc ## Install the pinned stock TensorFlow, unless pkg-config finds one
+
+build: tensorflow ## Build the library
+	$(CARGO) build --release
+
+install: ## Install library, headers, pkg-config and CMake files to $(DESTDIR)$(PREFIX)
+	@test -e target/release/libsession_group.so || { echo "run \`make build\` first" >&2; exit 1; }
+	scripts/install.sh target/release "$(DESTDIR)" "$(PREFIX)" $(VERSION) $(SOVERSION)
+
+models: tensorflow models/build/done ## Export the models of the tests and the demo
+
+header: tensorflow ## Generate include/session_group.h
+	UPDATE_HEADER=1 $(CARGO) test --quiet --test header
+
+lint: tensorflow ## Check formatting and lints, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
+	$(VENV)/bin/clang-format --dry-run --Werror include/session_group.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h
+	$(VENV)/bin/ruff check --quiet models scripts
+	$(VENV)/bin/ruff format --quiet --check models scripts
+
+requirements: ## Pin requirements.in anew, with hashes
+	$(PYTHON) -m venv target/pip-tools
+	target/pip-tools/bin/pip install --quiet pip-tools
+	target/pip-tools/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.txt requirements.in
+
+clean: ## Remove all that was built or installed in this folder
+	rm -rf target $(VENV) third_party/tensorflow models/build
+
+# What tensorflow-sys and the scripts need beside Rust, g++, make and Python: a second run finds it.
+system-packages:
+	@scripts/system-packages.sh
+
+$(VENV)/installed: requirements.txt | system-packages
+	@echo "Installing TensorFlow and tools into $(VENV), about 280 MB to download:"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes --progress-bar on -r requirements.txt
+	@touch $@
+
+third_party/tensorflow/lib/pkgconfig/tensorflow.pc: $(VENV)/installed scripts/lay-tensorflow.py | system-packages
+	@if pkg-config --exists 'tensorflow >= 2'; then \
+	  echo "Building with the TensorFlow that pkg-config finds: $$(pkg-config --modversion tensorflow)"; \
+	else \
+	  $(VENV)/bin/python scripts/lay-tensorflow.py third_party/tensorflow; \
+	fi
+
+models/build/done: models/make.py $(VENV)/installed
+	@echo "Exporting models (a few seconds):"
+	@$(VENV)/bin/python models/make.py models/build 2>&1 | grep "^made"
+	@touch $@

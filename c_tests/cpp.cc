@@ -1,0 +1,112 @@
+// session_group.hpp: owners, results, a policy as a lambda.
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include "session_group.hpp"
+#include "test.h"
+
+namespace sg = session_group;
+
+static sg::Tensor Words() {
+  const char* const words[] = {"to be or not to be"};
+  return sg::Tensor(strings(words, 1));
+}
+
+static sg::Group Load(const sg::Options& options) {
+  auto group = sg::Group::Load(sg::NewSessionOptions(), model("strings"), {"serve"}, options);
+  CHECK(group.ok());
+  return *std::move(group);
+}
+
+static void RunsFromManyThreads() {
+  sg::Options options;
+  options.set_session_num(4);
+  sg::Group group = Load(options);
+  CHECK(group.session_num() == 4);
+  std::atomic<int> answered{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      sg::Tensor text = Words();
+      for (int j = 0; j < 50; ++j) {
+        auto outputs = group.Run({{"serving_default_text:0", text.get()}},
+                                 {"PartitionedCall:0", "PartitionedCall:1"});
+        CHECK(outputs.ok());
+        CHECK(outputs->size() == 2);
+        CHECK(TF_Dim((*outputs)[1].get(), 0) == 4);
+        ++answered;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(answered == 400);
+  sg::Group moved = std::move(group);
+  CHECK(moved.session_num() == 4);
+  CHECK(moved.ListDevices().ok());
+  CHECK(moved.Close().ok());
+  auto late = moved.Run({}, {"PartitionedCall:0"});
+  CHECK(!late && late.status().code() == TF_FAILED_PRECONDITION);
+}
+
+static void ErrorsCarryTheirMessages() {
+  sg::Options options;
+  const sg::Status status = options.set_cpuset("0;x");
+  CHECK(status.code() == TF_INVALID_ARGUMENT);
+  CHECK(status.message().find("\"x\" is not a CPU number") != std::string::npos);
+  CHECK(!options.set_policy("best").ok());
+  CHECK(options.set_execution("worker").ok());
+  options.set_session_num(0);
+  auto group = sg::Group::New(sg::NewSessionOptions(), options);
+  CHECK(!group.ok());
+  CHECK(group.status().message().find("session_num is 0") != std::string::npos);
+}
+
+static void ALambdaIsAPolicy() {
+  auto asked = std::make_shared<std::atomic<int>>(0);
+  {
+    sg::Options options;
+    options.set_session_num(2);
+    options.set_policy_fn([asked](const SessionGroupLoad& load) {
+      ++*asked;
+      return load.session_num - 1;
+    });
+    CHECK(asked.use_count() == 2);
+    sg::Group group = Load(options);
+    sg::Tensor text = Words();
+    CHECK(group.Run({{"serving_default_text", text.get()}}, {"PartitionedCall:1"}).ok());
+  }
+  CHECK(*asked == 1);
+  CHECK(asked.use_count() == 1);
+}
+
+static void CreatesFromAGraphDef() {
+  sg::Options options;
+  options.set_session_num(2);
+  auto group = sg::Group::New(sg::NewSessionOptions(), options);
+  CHECK(group.ok());
+  size_t size = 0;
+  const std::unique_ptr<char, void (*)(void*)> graph_def(read_file(model("init_op.pb"), &size),
+                                                         free);
+  CHECK(group->Create(graph_def.get(), size).ok());
+  CHECK(group->Create(graph_def.get(), size).code() == TF_ALREADY_EXISTS);
+  sg::RunArguments initialise;
+  initialise.targets = {"initialize"};
+  initialise.session_id = 1;
+  CHECK(group->Run({}, {}, initialise).ok());
+  const char* const words[] = {"b"};
+  const sg::Tensor word(strings(words, 1));
+  for (int i = 0; i < 2; ++i) {
+    auto y = group->Run({{"word", word.get()}}, {"y"});
+    CHECK(y.ok());
+    CHECK(float_at((*y)[0].get(), 0) == 112.5f);
+  }
+}
+
+int main() {
+  RunsFromManyThreads();
+  ErrorsCarryTheirMessages();
+  ALambdaIsAPolicy();
+  CreatesFromAGraphDef();
+  return 0;
+}

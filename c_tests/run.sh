@@ -1,0 +1,41 @@
+#!/bin/sh
+# Installs the library to a folder of its own and tests what was installed, as a stranger would use
+# it: through CMake, and through pkg-config.
+set -eu
+cd "$(dirname "$0")/.."
+stage=$PWD/target/stage
+MODELS=$PWD/models/build
+export MODELS
+
+rm -rf "$stage"
+make --no-print-directory install PREFIX=/opt/session_group DESTDIR="$stage"
+prefix=$stage/opt/session_group
+PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+export PKG_CONFIG_PATH
+
+echo "Exported symbols, soname"
+nm -D --defined-only "$prefix/lib/libsession_group.so" | awk '{print $3}' | LC_ALL=C sort |
+    diff c_tests/exports.txt -
+readelf -d "$prefix/lib/libsession_group.so" | grep -q 'soname: \[libsession_group.so.0\]'
+
+echo "Tests through pkg-config"
+mkdir -p target/c_tests/pkg-config
+for source in c_tests/*.c c_tests/*.cc; do
+    program=target/c_tests/pkg-config/$(basename "${source%.*}")
+    case $source in
+    *.c) compile="gcc -std=c11" ;;
+    *) compile="g++ -std=c++17" ;;
+    esac
+    # shellcheck disable=SC2046,SC2086 # Lists of words.
+    $compile -Wall -Wextra -Werror "$source" -o "$program" \
+        $(pkg-config --cflags --libs session_group) -pthread
+done
+target/c_tests/pkg-config/example "$MODELS/strings" | grep -q '^4 different words$'
+target/c_tests/pkg-config/bad_input
+
+echo "Tests through CMake"
+cmake -S c_tests -B target/c_tests/cmake -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_BUILD_TYPE=Release \
+    >target/c_tests/cmake.log || { cat target/c_tests/cmake.log; exit 1; }
+cmake --build target/c_tests/cmake --parallel >>target/c_tests/cmake.log ||
+    { cat target/c_tests/cmake.log; exit 1; }
+ctest --test-dir target/c_tests/cmake --output-on-failure

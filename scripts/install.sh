@@ -1,0 +1,34 @@
+#!/bin/sh
+# Lays the library out as a C library is expected to be found.
+#
+#     install.sh BUILT_DIR DESTDIR PREFIX VERSION SOVERSION
+set -eu
+built=$1 root=$2$3 prefix=$3 version=$4 soversion=$5
+source=$(cd "$(dirname "$0")/.." && pwd)
+pkg_config=${PKG_CONFIG:-pkg-config}
+case $prefix in
+/*) ;;
+*) echo "error: PREFIX must be absolute, not $prefix" >&2; exit 1 ;;
+esac
+
+tensorflow_libdir=$("$pkg_config" --variable=libdir tensorflow)
+tensorflow_includedir=$("$pkg_config" --variable=includedir tensorflow)
+tensorflow_version=$("$pkg_config" --modversion tensorflow)
+
+mkdir -p "$root/lib/pkgconfig" "$root/lib/cmake/SessionGroup" "$root/include"
+install -m 755 "$built/libsession_group.so" "$root/lib/libsession_group.so.$version"
+ln -sf "libsession_group.so.$version" "$root/lib/libsession_group.so.$soversion"
+ln -sf "libsession_group.so.$soversion" "$root/lib/libsession_group.so"
+install -m 644 "$built/libsession_group.a" "$root/lib/"
+install -m 644 "$source/include/session_group.h" "$source/include/session_group.hpp" "$root/include/"
+
+fill() {
+    sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" \
+        -e "s|@TENSORFLOW_LIBDIR@|$tensorflow_libdir|g" \
+        -e "s|@TENSORFLOW_INCLUDEDIR@|$tensorflow_includedir|g" \
+        -e "s|@TENSORFLOW_VERSION@|$tensorflow_version|g" "$source/scripts/$1" >"$2"
+}
+fill session_group.pc.in "$root/lib/pkgconfig/session_group.pc"
+fill SessionGroupConfig.cmake.in "$root/lib/cmake/SessionGroup/SessionGroupConfig.cmake"
+fill SessionGroupConfigVersion.cmake.in "$root/lib/cmake/SessionGroup/SessionGroupConfigVersion.cmake"
+echo "session_group $version installed in $root, built for TensorFlow $tensorflow_version"
