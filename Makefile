@@ -42,7 +42,7 @@ install: ## Install library, headers, pkg-config and CMake files to $(DESTDIR)$(
 models: tensorflow models/build/done ## Export the models of the tests and the demo
 
 header: tensorflow ## Generate include/session_group.h
-	UPDATE_HEADER=1 $(CARGO) test --quiet --test header
+	UPDATE_HEADER=1 $(CARGO) test --quiet --test header the_committed_header
 
 lint: tensorflow ## Check formatting and lints, warnings denied
 	$(CARGO) fmt --all --check

@@ -4,16 +4,14 @@ mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{cases, feeds, same};
+use common::{cases, same};
 use session_group::execution::Execution;
 use session_group::policy::Policy;
 
 #[test]
 fn thirty_two_clients_get_the_stock_answers_from_1_to_32_sessions() {
     for case in cases() {
-        let stock = case.stock();
-        let expected: Vec<_> =
-            case.requests.iter().map(|request| stock.run(&feeds(request), case.outputs)).collect();
+        let expected = case.stock_answers();
         for sessions in [1, 2, 4, 8, 32] {
             let group = case.group(&common::options(sessions));
             let answered = AtomicUsize::new(0);
@@ -42,9 +40,7 @@ fn thirty_two_clients_get_the_stock_answers_from_1_to_32_sessions() {
 #[test]
 fn every_execution_and_policy_gives_the_stock_answers() {
     for case in cases() {
-        let stock = case.stock();
-        let expected: Vec<_> =
-            case.requests.iter().map(|request| stock.run(&feeds(request), case.outputs)).collect();
+        let expected = case.stock_answers();
         for execution in [Execution::Caller, Execution::Worker, Execution::Pool] {
             for policy in [Policy::RoundRobin, Policy::Thread, Policy::LeastLoaded] {
                 let mut options = common::options(3);

@@ -39,7 +39,7 @@ pub(super) unsafe fn guard<T>(
     value
 }
 
-/// As [`guard`] for functions that can't fail: a panic gives `failed`.
+/// As [`guard()`] for functions that can't fail: a panic gives `failed`.
 pub(super) fn guard_infallible<T>(failed: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(failed)
 }
@@ -54,7 +54,7 @@ pub(super) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&
 
 /// # Safety
 ///
-/// As [`reference`], and nobody else may use the `T` meanwhile.
+/// As [`reference()`], and nobody else may use the `T` meanwhile.
 pub(super) unsafe fn mutable<'a, T>(pointer: *mut T, name: &str) -> Result<&'a mut T> {
     // SAFETY: the caller vouches for it.
     unsafe { pointer.as_mut() }.ok_or_else(|| null(name))
@@ -92,7 +92,7 @@ pub(super) unsafe fn array<'a, T>(pointer: *const T, n: i32, name: &str) -> Resu
 
 /// # Safety
 ///
-/// As [`array`], and each element as in [`string`].
+/// As [`array()`], and each element as in [`string()`].
 pub(super) unsafe fn strings<'a>(
     pointer: *const *const c_char,
     n: i32,

@@ -57,7 +57,8 @@ impl SessionOptions {
         }
     }
 
-    pub(crate) fn as_ptr(&self) -> *const tf::TF_SessionOptions {
+    /// For TensorFlow's C API. The options stay this one's.
+    pub fn as_ptr(&self) -> *const tf::TF_SessionOptions {
         self.0
     }
 

@@ -181,7 +181,8 @@ impl Tensor {
         }
     }
 
-    pub(crate) fn as_ptr(&self) -> *mut tf::TF_Tensor {
+    /// For TensorFlow's C API. The tensor stays this one's.
+    pub fn as_ptr(&self) -> *mut tf::TF_Tensor {
         self.0.as_ptr()
     }
 
@@ -190,7 +191,7 @@ impl Tensor {
     /// # Safety
     ///
     /// The tensor must be live and the caller's to give.
-    pub(crate) unsafe fn from_raw(tensor: NonNull<tf::TF_Tensor>) -> Self {
+    pub unsafe fn from_raw(tensor: NonNull<tf::TF_Tensor>) -> Self {
         Self(tensor)
     }
 

@@ -2,13 +2,11 @@
 //! with.
 #![allow(dead_code)] // Each test file uses a part.
 
-use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
-use std::ptr::{null, null_mut};
 
 use session_group::tensorflow::{SessionOptions, Tensor};
 use session_group::{Options, SessionGroup};
-use tensorflow_sys as tf;
+use stock_session::{ON_CALLING_THREAD, StockSession};
 
 pub fn model(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/build").join(name);
@@ -69,12 +67,18 @@ impl Case {
         }
     }
 
-    pub fn stock(&self) -> Stock {
-        if self.name == "mlp_frozen" {
-            Stock::create(&graph_def(self.name))
-        } else {
-            Stock::load(&dir(self.name))
-        }
+    /// What stock TensorFlow answers to each request, on one thread.
+    pub fn stock_answers(&self) -> Vec<Vec<Tensor>> {
+        let options = one_thread();
+        let session = match self.name {
+            "mlp_frozen" => StockSession::create(&options, &graph_def(self.name)),
+            _ => StockSession::load(&options, &dir(self.name)).0,
+        };
+        let answer = |request: &Vec<(&'static str, Tensor)>| {
+            let (names, tensors): (Vec<_>, Vec<_>) = feeds(request).into_iter().unzip();
+            session.run(&session.step(&names, self.outputs), &tensors, &ON_CALLING_THREAD)
+        };
+        self.requests.iter().map(answer).collect()
     }
 
     pub fn run(&self, group: &SessionGroup, request: usize) -> Vec<Tensor> {
@@ -191,134 +195,6 @@ pub fn same(a: &[Tensor], b: &[Tensor]) -> bool {
                     Err(_) => a.bytes() == b.bytes(),
                 }
         })
-}
-
-/// A session of stock TensorFlow's C API, running on the calling thread.
-pub struct Stock {
-    session: *mut tf::TF_Session,
-    graph: *mut tf::TF_Graph,
-}
-
-// SAFETY: TF_Session and TF_Graph are thread-safe.
-unsafe impl Send for Stock {}
-// SAFETY: as above.
-unsafe impl Sync for Stock {}
-
-impl Stock {
-    pub fn load(dir: &str) -> Self {
-        let (dir, tag) = (CString::new(dir).unwrap(), c"serve".as_ptr());
-        let options = raw_one_thread();
-        // SAFETY: all pointers are live.
-        unsafe {
-            let graph = tf::TF_NewGraph();
-            let session = ok(|status| {
-                tf::TF_LoadSessionFromSavedModel(
-                    options,
-                    null(),
-                    dir.as_ptr(),
-                    &tag,
-                    1,
-                    graph,
-                    null_mut(),
-                    status,
-                )
-            });
-            tf::TF_DeleteSessionOptions(options);
-            Self { session, graph }
-        }
-    }
-
-    pub fn create(graph_def: &[u8]) -> Self {
-        let options = raw_one_thread();
-        // SAFETY: all pointers are live.
-        unsafe {
-            let graph = tf::TF_NewGraph();
-            let buffer = tf::TF_NewBufferFromString(graph_def.as_ptr().cast(), graph_def.len());
-            let import = tf::TF_NewImportGraphDefOptions();
-            ok(|status| tf::TF_GraphImportGraphDef(graph, buffer, import, status));
-            tf::TF_DeleteImportGraphDefOptions(import);
-            tf::TF_DeleteBuffer(buffer);
-            let session = ok(|status| tf::TF_NewSession(graph, options, status));
-            tf::TF_DeleteSessionOptions(options);
-            Self { session, graph }
-        }
-    }
-
-    pub fn run(&self, inputs: &[(&str, &Tensor)], outputs: &[&str]) -> Vec<Tensor> {
-        // SAFETY: handles are live; tensors are borrowed for the call and given as their C type.
-        unsafe {
-            let names: Vec<_> = inputs.iter().map(|(name, _)| self.output(name)).collect();
-            let values: Vec<*mut tf::TF_Tensor> = inputs
-                .iter()
-                .map(|(_, tensor)| *std::ptr::from_ref::<Tensor>(tensor).cast())
-                .collect();
-            let fetches: Vec<_> = outputs.iter().map(|name| self.output(name)).collect();
-            let mut results: Vec<*mut tf::TF_Tensor> = vec![null_mut(); outputs.len()];
-            // RunOptions.inter_op_thread_pool = -1
-            let inline = [0x18u8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
-            let options = tf::TF_NewBufferFromString(inline.as_ptr().cast(), inline.len());
-            ok(|status| {
-                tf::TF_SessionRun(
-                    self.session,
-                    options,
-                    names.as_ptr(),
-                    values.as_ptr(),
-                    values.len() as i32,
-                    fetches.as_ptr(),
-                    results.as_mut_ptr(),
-                    fetches.len() as i32,
-                    null(),
-                    0,
-                    null_mut(),
-                    status,
-                )
-            });
-            tf::TF_DeleteBuffer(options);
-            results.into_iter().map(|tensor| std::mem::transmute(tensor)).collect()
-        }
-    }
-
-    fn output(&self, name: &str) -> tf::TF_Output {
-        let (operation, index) = name.split_once(':').unwrap();
-        let operation = CString::new(operation).unwrap();
-        // SAFETY: the graph is live.
-        let oper = unsafe { tf::TF_GraphOperationByName(self.graph, operation.as_ptr()) };
-        assert!(!oper.is_null(), "{name}");
-        tf::TF_Output { oper, index: index.parse().unwrap() }
-    }
-}
-
-impl Drop for Stock {
-    fn drop(&mut self) {
-        // SAFETY: both are owned.
-        unsafe {
-            ok(|status| tf::TF_CloseSession(self.session, status));
-            ok(|status| tf::TF_DeleteSession(self.session, status));
-            tf::TF_DeleteGraph(self.graph);
-        }
-    }
-}
-
-fn raw_one_thread() -> *mut tf::TF_SessionOptions {
-    let config = [0x10u8, 1, 0x28, 1];
-    // SAFETY: no precondition; the bytes outlive the call.
-    unsafe {
-        let options = tf::TF_NewSessionOptions();
-        ok(|status| tf::TF_SetConfig(options, config.as_ptr().cast(), config.len(), status));
-        options
-    }
-}
-
-fn ok<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> T {
-    // SAFETY: the status is live until deleted.
-    unsafe {
-        let status = tf::TF_NewStatus();
-        let value = f(status);
-        let message = CStr::from_ptr(tf::TF_Message(status)).to_string_lossy().into_owned();
-        assert_eq!(tf::TF_GetCode(status), tf::TF_OK, "{message}");
-        tf::TF_DeleteStatus(status);
-        value
-    }
 }
 
 /// The value of a line such as `Rss:  12 kB` of a file in /proc/self, in bytes.
