@@ -105,6 +105,15 @@ static void set_cpu_local(SessionGroupOptions* o, TF_Status* s) {
   SessionGroupOptions_SetSessionNum(o, 2);
   SessionGroupOptions_SetPolicy(o, "cpu_local", s);
 }
+static void set_cpuset_and_affinity(SessionGroupOptions* o, TF_Status* s) {
+  SessionGroupOptions_SetCpuset(o, "0;0", s);
+  SessionGroupOptions_SetThreadPoolAffinity(o, true);
+}
+static void set_more_sessions_than_cores(SessionGroupOptions* o, TF_Status* s) {
+  (void)s;
+  SessionGroupOptions_SetSessionNum(o, 1024);
+  SessionGroupOptions_SetThreadPoolAffinity(o, true);
+}
 static void set_no_workers(SessionGroupOptions* o, TF_Status* s) {
   (void)s;
   SessionGroupOptions_SetSessionNum(o, 2);
@@ -119,6 +128,8 @@ static void new_without_number(TF_Status* s) { with(set_nothing, s); }
 static void new_mismatch(TF_Status* s) { with(set_mismatch, s); }
 static void new_forbidden_cpu(TF_Status* s) { with(set_forbidden_cpu, s); }
 static void new_cpu_local(TF_Status* s) { with(set_cpu_local, s); }
+static void new_cpuset_and_affinity(TF_Status* s) { with(set_cpuset_and_affinity, s); }
+static void new_more_than_cores(TF_Status* s) { with(set_more_sessions_than_cores, s); }
 static void new_no_workers(TF_Status* s) { with(set_no_workers, s); }
 static void new_no_queue(TF_Status* s) { with(set_no_queue, s); }
 static void new_with_target(TF_Status* s) {
@@ -287,6 +298,50 @@ static void session_run_other_graph(TF_Status* s) {
   session_run(mlp, &y, NULL, s);
 }
 
+// Statistics.
+static void stats_with_size(SessionGroup* of, int32_t session, size_t size, TF_Status* s) {
+  SessionGroupStats stats;
+  memset(&stats, 0x55, sizeof(stats));
+  const SessionGroupStats before = stats;
+  stats.struct_size = size;
+  SessionGroup_GetStats(of, session, &stats, s);
+  CHECK(memcmp(&stats.runs, &before.runs, sizeof(stats) - sizeof(stats.struct_size)) == 0);
+}
+static void stats_of_null(TF_Status* s) { stats_with_size(NULL, 0, sizeof(SessionGroupStats), s); }
+static void stats_of_no_session(TF_Status* s) {
+  stats_with_size(group, 2, sizeof(SessionGroupStats), s);
+}
+static void stats_of_negative(TF_Status* s) {
+  stats_with_size(group, -1, sizeof(SessionGroupStats), s);
+}
+static void stats_without_size(TF_Status* s) { stats_with_size(group, 0, 0, s); }
+static void stats_null(TF_Status* s) { SessionGroup_GetStats(group, 0, NULL, s); }
+static void quantile_of_null(TF_Status* s) {
+  CHECK(SessionGroup_LatencyQuantile(NULL, 0, 0.5, s) == 0);
+}
+static void quantile_beyond_1(TF_Status* s) {
+  CHECK(SessionGroup_LatencyQuantile(group, 0, 1.5, s) == 0);
+}
+static void metrics_of_null(TF_Status* s) {
+  TF_Buffer* buffer = TF_NewBuffer();
+  SessionGroup_MetricsText(NULL, buffer, s);
+  CHECK(buffer->data == NULL);
+  TF_DeleteBuffer(buffer);
+}
+static void metrics_to_null(TF_Status* s) { SessionGroup_MetricsText(group, NULL, s); }
+static void describe_of_null(TF_Status* s) {
+  TF_Buffer* buffer = TF_NewBuffer();
+  SessionGroup_Describe(NULL, buffer, s);
+  CHECK(buffer->data == NULL);
+  TF_DeleteBuffer(buffer);
+}
+static void describe_to_full(TF_Status* s) {
+  TF_Buffer* buffer = TF_NewBufferFromString("full", 4);
+  SessionGroup_Describe(group, buffer, s);
+  CHECK(buffer->length == 4);
+  TF_DeleteBuffer(buffer);
+}
+
 // The rest.
 static void devices_of_null(TF_Status* s) { CHECK(SessionGroup_ListDevices(NULL, s) == NULL); }
 static void devices_of_closed(TF_Status* s) { CHECK(SessionGroup_ListDevices(closed, s) == NULL); }
@@ -319,6 +374,8 @@ static const struct {
     ROW(new_mismatch, TF_INVALID_ARGUMENT, "has 2 entries, but session_num is 3"),
     ROW(new_forbidden_cpu, TF_INVALID_ARGUMENT, "may not use CPU 65535"),
     ROW(new_cpu_local, TF_INVALID_ARGUMENT, "cpu_local needs CPUs"),
+    ROW(new_cpuset_and_affinity, TF_INVALID_ARGUMENT, "set one of them"),
+    ROW(new_more_than_cores, TF_INVALID_ARGUMENT, "physical cores"),
     ROW(new_no_workers, TF_INVALID_ARGUMENT, "worker threads is 0"),
     ROW(new_no_queue, TF_INVALID_ARGUMENT, "capacity is -5"),
     ROW(new_with_target, TF_INVALID_ARGUMENT, "leave the target empty"),
@@ -382,6 +439,17 @@ static const struct {
     ROW(session_run_negative_index, TF_OUT_OF_RANGE, "output -1"),
     ROW(session_run_null_target, TF_INVALID_ARGUMENT, "target_opers[0] is NULL"),
     ROW(session_run_other_graph, TF_INVALID_ARGUMENT, "word"),
+    ROW(stats_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
+    ROW(stats_of_no_session, TF_OUT_OF_RANGE, "no session 2: the group has 2"),
+    ROW(stats_of_negative, TF_OUT_OF_RANGE, "no session -1"),
+    ROW(stats_without_size, TF_INVALID_ARGUMENT, "set it to sizeof(SessionGroupStats)"),
+    ROW(stats_null, TF_INVALID_ARGUMENT, "stats is NULL"),
+    ROW(quantile_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
+    ROW(quantile_beyond_1, TF_INVALID_ARGUMENT, "1.5 is not a quantile"),
+    ROW(metrics_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
+    ROW(metrics_to_null, TF_INVALID_ARGUMENT, "text is NULL"),
+    ROW(describe_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
+    ROW(describe_to_full, TF_INVALID_ARGUMENT, "json is not empty"),
     ROW(devices_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
     ROW(devices_of_closed, TF_FAILED_PRECONDITION, "closed"),
     ROW(close_null, TF_INVALID_ARGUMENT, "group is NULL"),
@@ -409,6 +477,11 @@ static void without_a_status(void) {
   SessionGroupOptions_SetSessionNum(NULL, 2);
   SessionGroupOptions_SetWorkerThreads(NULL, 2);
   SessionGroupOptions_SetQueue(NULL, 2, true);
+  SessionGroupOptions_SetThreadPoolAffinity(NULL, true);
+  SessionGroup_GetStats(group, 0, NULL, NULL);
+  CHECK(SessionGroup_LatencyQuantile(group, 0, 0.5, NULL) == 0);
+  SessionGroup_MetricsText(group, NULL, NULL);
+  SessionGroup_Describe(group, NULL, NULL);
 }
 
 static void shell(const char* command) { CHECK(system(command) == 0); }

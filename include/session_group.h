@@ -39,7 +39,12 @@
  * Groups share nothing with each other, nor with other sessions of the process.
  *
  * Environment, read when a group is made
- *   SESSION_GROUP_CPUSET      CPUs for each session, as for SessionGroupOptions_SetCpuset(), which wins.
+ *   SESSION_GROUP_CPUSET: CPUs for each session, as for SessionGroupOptions_SetCpuset(), which wins.
+ *   SET_SESSION_THREAD_POOL_AFFINITY: 1 gives each session cores of its own, as for
+ *     SessionGroupOptions_SetThreadPoolAffinity(), which wins. A cpuset wins over it.
+ *
+ * Threads are named sg<group>.s<session>-inter, -intra and -work, for the inter-op pool, the
+ * intra-op pool and the workers of a session, as `ps -L` and /proc/<pid>/task show them.
  *
  * A complete program:
  *
@@ -129,6 +134,33 @@ typedef struct {
 // that run requests, by many at a time; it must not throw, and must not call the group.
 typedef int32_t (*SessionGroupPolicyFn)(void *context, const SessionGroupLoad *load);
 
+// What a session has done since it was made. Counters only grow, and wrap after 2^64.
+typedef struct {
+  // To be set to sizeof(SessionGroupStats) by the caller, whose header may be older or newer than
+  // the library; gets the number of bytes that were filled.
+  size_t struct_size;
+  // Requests answered, whatever the answer.
+  uint64_t runs;
+  // The same by the TF_Code of the answer: [TF_OK], [TF_CANCELLED], ...
+  uint64_t answers[17];
+  // Requests refused since the session's queue was full; counted above, too.
+  uint64_t rejected;
+  // Requests given to the session and not answered yet.
+  uint64_t in_flight;
+  // Those of them that wait for one of the session's worker threads.
+  uint64_t queued;
+  // Nanoseconds that threads have run requests on the session, summed up.
+  uint64_t busy_ns;
+  // Nanoseconds from call to answer, the time in a queue counted in: summed up, and quantiles to
+  // 1/64 of their value.
+  uint64_t latency_sum_ns;
+  uint64_t latency_p50_ns;
+  uint64_t latency_p90_ns;
+  uint64_t latency_p99_ns;
+  uint64_t latency_p999_ns;
+  uint64_t latency_max_ns;
+} SessionGroupStats;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -153,6 +185,14 @@ void SessionGroupOptions_SetCpuset(SessionGroupOptions *options,
                                    const char *cpuset,
                                    TF_Status *status);
 
+// Gives each session cores of its own, found by themselves: whole physical cores, among the CPUs
+// that the process may use; as many sessions as possible on one NUMA node each; numbers of cores
+// that differ by at most one; every core used. True does what SET_SESSION_THREAD_POOL_AFFINITY=1 does
+// in the environment; false makes that variable ignored. A cpuset says which CPUs instead: setting
+// both is an error when a group is made.
+void SessionGroupOptions_SetThreadPoolAffinity(SessionGroupOptions *options,
+                                               bool affinity);
+
 // Chooses by name which session a request goes to:
 //
 // - "round_robin" (default): one after the other;
@@ -160,7 +200,7 @@ void SessionGroupOptions_SetCpuset(SessionGroupOptions *options,
 // - "least_loaded": the session with the fewest requests in flight, among more than eight sessions
 //   the better of two random ones;
 // - "cpu_local": the session whose cpuset holds the CPU that the caller runs on, or the next in
-//   turn where none does. Needs CPUs for each session.
+//   turn where none does. Needs CPUs for each session, by a cpuset or by thread pool affinity.
 //
 // Errors: TF_INVALID_ARGUMENT for another name.
 void SessionGroupOptions_SetPolicy(SessionGroupOptions *options,
@@ -339,6 +379,52 @@ void SessionGroup_SessionRun(SessionGroup *group,
                              int ntargets,
                              TF_Buffer *run_metadata,
                              TF_Status *status);
+
+// Fills `stats`, whose struct_size the caller has set, with what session `session_id` has done.
+// Also after SessionGroup_Close(). The fields are read one after the other while requests go on.
+//
+// Errors: TF_OUT_OF_RANGE where the group has no such session; TF_INVALID_ARGUMENT where struct_size
+// is too small to be that of any version.
+void SessionGroup_GetStats(const SessionGroup *group,
+                           int32_t session_id,
+                           SessionGroupStats *stats,
+                           TF_Status *status);
+
+// The latency in nanoseconds that a share of 0 to 1 of a session's requests did not exceed, to 1/64
+// of its value; 0 before the first answer, and on failure.
+//
+// Errors: TF_OUT_OF_RANGE where the group has no such session; TF_INVALID_ARGUMENT for a quantile
+// outside of 0 to 1.
+uint64_t SessionGroup_LatencyQuantile(const SessionGroup *group,
+                                      int32_t session_id,
+                                      double quantile,
+                                      TF_Status *status);
+
+// Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
+// format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
+// _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
+// number in this process) and "session". Not zero-terminated. Also after SessionGroup_Close().
+void SessionGroup_MetricsText(const SessionGroup *group,
+                              TF_Buffer *text,
+                              TF_Status *status);
+
+// Fills `json`, which must be empty, with a JSON object that says what the group is, and why:
+//
+//     {"group": 0,                              its number in this process, as in threads' names
+//      "tensorflow": "2.21.0",                  what the library was built for
+//      "closed": false,
+//      "execution": "worker",                   never "auto", but what that came to
+//      "policy": "round_robin",                 "custom" for a function of the program's own
+//      "allowed_cpus": "0-7",                   what the process might use when the group was made
+//      "queue": {"capacity": 1024, "wait_when_full": false},
+//      "why": {"cpus": "...", "threads": "...", "execution": "..."},
+//      "sessions": [{"session": 0,
+//                    "cpus": "0-3",             null where it is not pinned
+//                    "numa_nodes": [0],         of these CPUs
+//                    "intra_op_threads": 4, "inter_op_threads": 4, "worker_threads": 4}, ...]}
+//
+// Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
+void SessionGroup_Describe(const SessionGroup *group, TF_Buffer *json, TF_Status *status);
 
 #ifdef __cplusplus
 }  // extern "C"

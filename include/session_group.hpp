@@ -104,6 +104,9 @@ class Options {
 
   void set_session_num(int32_t n) { SessionGroupOptions_SetSessionNum(get(), n); }
   void set_worker_threads(int32_t n) { SessionGroupOptions_SetWorkerThreads(get(), n); }
+  void set_thread_pool_affinity(bool affinity) {
+    SessionGroupOptions_SetThreadPoolAffinity(get(), affinity);
+  }
   void set_queue(int32_t capacity, bool wait_when_full) {
     SessionGroupOptions_SetQueue(get(), capacity, wait_when_full);
   }
@@ -223,6 +226,20 @@ class Group {
     return devices;
   }
 
+  Result<SessionGroupStats> Stats(int32_t session_id) const {
+    SessionGroupStats stats;
+    stats.struct_size = sizeof(stats);
+    Status got = internal::Call([&](TF_Status* status) {
+      SessionGroup_GetStats(group_.get(), session_id, &stats, status);
+    });
+    if (!got.ok()) return got;
+    return stats;
+  }
+
+  // JSON and Prometheus text, as SessionGroup_Describe() and SessionGroup_MetricsText() say.
+  Result<std::string> Describe() const { return Text(SessionGroup_Describe); }
+  Result<std::string> MetricsText() const { return Text(SessionGroup_MetricsText); }
+
   Status Close() {
     return internal::Call([&](TF_Status* status) { SessionGroup_Close(get(), status); });
   }
@@ -231,6 +248,14 @@ class Group {
 
  private:
   explicit Group(SessionGroup* group) : group_(group) {}
+
+  Result<std::string> Text(void (*fill)(const SessionGroup*, TF_Buffer*, TF_Status*)) const {
+    const Buffer buffer(TF_NewBuffer());
+    Status filled =
+        internal::Call([&](TF_Status* status) { fill(group_.get(), buffer.get(), status); });
+    if (!filled.ok()) return filled;
+    return std::string(static_cast<const char*>(buffer->data), buffer->length);
+  }
 
   std::unique_ptr<SessionGroup, Deleter<SessionGroup, SessionGroup_Delete>> group_;
 };

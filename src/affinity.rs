@@ -9,13 +9,22 @@ use crate::error::{Code, Error, Result};
 /// The CPUs that the calling thread may use: its affinity mask, which Linux keeps within the
 /// cgroup's cpuset and the CPUs that are online.
 pub fn allowed() -> Result<CpuSet> {
+    allowed_to(0)
+}
+
+/// The same for another thread of this process.
+pub fn allowed_to(thread: u32) -> Result<CpuSet> {
     // The kernel refuses a mask that is shorter than its own, whose size no call tells.
     let mut words = 16;
     loop {
         let mut mask = vec![0u64; words];
         // SAFETY: the mask has the size that is given with it.
         let rc = unsafe {
-            libc::sched_getaffinity(0, size_of_val(mask.as_slice()), mask.as_mut_ptr().cast())
+            libc::sched_getaffinity(
+                thread as libc::pid_t,
+                size_of_val(mask.as_slice()),
+                mask.as_mut_ptr().cast(),
+            )
         };
         if rc == 0 {
             return CpuSet::new(bits(&mask))

@@ -34,6 +34,17 @@ impl CpuSet {
         (!cpus.is_empty()).then_some(Self(cpus))
     }
 
+    /// The set of one CPU.
+    pub fn one(cpu: u32) -> Self {
+        Self(vec![cpu])
+    }
+
+    /// The CPUs of either.
+    pub fn union(&self, other: &Self) -> Self {
+        let either: BTreeSet<u32> = self.0.iter().chain(&other.0).copied().collect();
+        Self(either.into_iter().collect())
+    }
+
     /// The CPUs, in ascending order.
     pub fn cpus(&self) -> &[u32] {
         &self.0
@@ -63,6 +74,15 @@ impl fmt::Display for CpuSet {
             }
         }
         Ok(())
+    }
+}
+
+impl FromStr for CpuSet {
+    type Err = Error;
+
+    /// One entry of the grammar.
+    fn from_str(text: &str) -> Result<Self> {
+        parse_entry(text).map_err(|why| Error::invalid(format!("{text:?}: {why}")))
     }
 }
 

@@ -1,34 +1,34 @@
 //! A value that many threads use until one of them closes it.
 //!
 //! Users enter by one of several lanes, one for each session, so that users of different sessions
-//! write different cache lines. Closing turns newcomers away, waits for those inside, and takes
-//! the value out.
+//! write different cache lines. Closing marks each lane, waits until nobody is inside any of them,
+//! and takes the value out.
 //!
-//! Why no user is missed: one who enters first counts itself and then reads `closed`; who closes
-//! first writes `closed` and then reads the counts. All four are sequentially consistent, so at
-//! least one of the two sees the other.
+//! Entering, leaving and marking are single read-modify-write operations on the lane, so they happen
+//! in some order: who comes after the mark sees it and turns back; who came before is counted.
 
-use std::cell::UnsafeCell;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, UnsafeCell};
 
 pub(crate) struct Gate<T> {
     lanes: Box<[Lane]>,
-    closed: AtomicBool,
     /// Taken by the one who closes, once nobody is inside.
     value: UnsafeCell<Option<T>>,
-    /// Guards the wait for the last user; also lets only one at a time close.
+    /// Guards the wait for the last user, and lets only one at a time take the value.
     drained: Mutex<()>,
     left: Condvar,
 }
 
 /// Aligned to two cache lines, as processors fetch them in pairs.
 #[repr(align(128))]
-#[derive(Default)]
 struct Lane {
+    /// How many are inside, and the mark.
     inside: AtomicU64,
 }
+
+/// The mark of a lane that is closed.
+const CLOSED: u64 = 1 << 63;
 
 // SAFETY: the value is shared between the threads that enter (hence Sync) and moved to the one that
 // closes (hence Send); see `Entered` and `close` for why these two don't overlap.
@@ -37,38 +37,45 @@ unsafe impl<T: Send + Sync> Sync for Gate<T> {}
 impl<T> Gate<T> {
     pub fn new(value: T, lanes: usize) -> Self {
         Self {
-            lanes: (0..lanes).map(|_| Lane::default()).collect(),
-            closed: AtomicBool::new(false),
+            lanes: (0..lanes).map(|_| Lane { inside: AtomicU64::new(0) }).collect(),
             value: UnsafeCell::new(Some(value)),
             drained: Mutex::new(()),
             left: Condvar::new(),
         }
     }
 
-    /// Enters by a lane; `None` once closing has begun.
+    /// Enters by a lane; `None` once it is closed.
     pub fn enter(&self, lane: usize) -> Option<Entered<'_, T>> {
-        let entered = Entered { gate: self, lane: &self.lanes[lane] };
-        entered.lane.inside.fetch_add(1, SeqCst);
+        let lane = &self.lanes[lane];
+        let before = lane.inside.fetch_add(1, Ordering::Acquire);
         // Dropping `entered` counts the user out again.
-        (!self.closed.load(SeqCst)).then_some(entered)
+        let entered = Entered { gate: self, lane };
+        (before & CLOSED == 0).then_some(entered)
     }
 
     /// How many are inside by a lane.
     pub fn inside(&self, lane: usize) -> u64 {
-        self.lanes[lane].inside.load(SeqCst)
+        self.lanes[lane].inside.load(Ordering::Relaxed) & !CLOSED
+    }
+
+    /// Whether closing has begun.
+    pub fn is_closed(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.inside.load(Ordering::Relaxed) & CLOSED != 0)
     }
 
     /// Turns newcomers away, waits until nobody is inside, and gives the value to the first who
     /// closes.
     pub fn close(&self) -> Option<T> {
-        self.closed.store(true, SeqCst);
-        let mut guard = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.lanes.iter().any(|lane| lane.inside.load(SeqCst) > 0) {
-            guard = self.left.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        for lane in &self.lanes {
+            lane.inside.fetch_or(CLOSED, Ordering::AcqRel);
         }
-        // SAFETY: nobody is inside, nobody enters any more, and the lock keeps others who close
-        // out, so this is the only access to the value.
-        unsafe { (*self.value.get()).take() }
+        let mut guard = self.drained.lock().expect("nothing panics under this lock");
+        while self.lanes.iter().any(|lane| lane.inside.load(Ordering::Acquire) != CLOSED) {
+            guard = self.left.wait(guard).expect("nothing panics under this lock");
+        }
+        // SAFETY: nobody is inside, who enters turns back without touching the value, and the lock
+        // keeps others who close out, so this is the only access to it.
+        self.value.with_mut(|value| unsafe { (*value).take() })
     }
 }
 
@@ -82,19 +89,20 @@ impl<T> Deref for Entered<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: only `close` changes the value, and it does so only while nobody is inside.
-        // Whoever holds an `Entered` was counted before `closed` was seen false, so it is inside.
-        unsafe { (*self.gate.value.get()).as_ref() }.expect("the value is there until closed")
+        // SAFETY: only `close` changes the value, and it does so only while nobody is inside. Who
+        // holds an `Entered` that `enter` gave out was counted before the lane was closed.
+        let value = self.gate.value.with(|value| unsafe { (*value).as_ref() });
+        value.expect("the value is there until closed")
     }
 }
 
 impl<T> Drop for Entered<'_, T> {
     fn drop(&mut self) {
-        let last = self.lane.inside.fetch_sub(1, SeqCst) == 1;
-        if last && self.gate.closed.load(SeqCst) {
+        let before = self.lane.inside.fetch_sub(1, Ordering::Release);
+        if before == CLOSED | 1 {
             // The lock makes sure that the one who closes either sees the count that was just
             // written or is already waiting.
-            drop(self.gate.drained.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(self.gate.drained.lock());
             self.gate.left.notify_all();
         }
     }

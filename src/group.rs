@@ -10,26 +10,31 @@ use tensorflow_sys as tf;
 
 use crate::affinity;
 use crate::cpuset::CpuSet;
+use crate::describe;
 use crate::error::{Code, Error, Result};
 use crate::execution::Execution;
 use crate::gate::{Entered, Gate};
+use crate::metrics;
 use crate::options::Options;
-use crate::plan::{self, Environment, Plan, SessionPlan};
+use crate::plan::{self, Environment, Machine, Plan, SessionPlan};
 use crate::policy::{Counts, Dispatcher};
+use crate::stats::{SessionStats, Snapshot};
 use crate::tensorflow::devices::Devices;
 use crate::tensorflow::graph::{Graph, SavedModel};
+use crate::tensorflow::log;
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::session::{IntraOpPool, Session, Step};
 use crate::tensorflow::{Buffer, SessionOptions, Tensor, version};
-use crate::workers::{self, Queue, Workers};
+use crate::workers::{self, Queue, Refusal, Workers};
 
 /// N sessions that share variables and tables. May be used by many threads at a time.
 pub struct SessionGroup {
+    number: u64,
     plan: Plan,
     dispatcher: Dispatcher,
     /// One lane for each session, and one for what concerns all of them.
     gate: Gate<Vec<Member>>,
-    queued: Box<[Queued]>,
+    stats: Box<[SessionStats]>,
     steps: Steps,
     has_graph: AtomicBool,
     /// Held while the graph changes. Why the group can't be used any more, if so.
@@ -41,11 +46,6 @@ struct Member {
     workers: Option<Workers>,
     session: Session,
 }
-
-/// How many requests wait for a session's workers. On cache lines of its own.
-#[repr(align(128))]
-#[derive(Default)]
-struct Queued(AtomicU64);
 
 /// How requests run that bring no options of their own.
 struct Steps {
@@ -86,15 +86,15 @@ impl SessionGroup {
     pub fn new(session_options: &SessionOptions, options: &Options) -> Result<Self> {
         version::check()?;
         let config = session_options.config();
-        let plan = plan::plan(options, &Environment::read(), &config, &affinity::allowed()?)?;
+        let plan = plan::plan(options, &Environment::read(), &config, &Machine::read()?)?;
         let devices = Arc::new(Devices::new(session_options)?);
-        let group = next_group();
+        let number = next_number();
         let members = plan
             .sessions
             .iter()
             .enumerate()
             .map(|(i, session)| {
-                let name = format!("sg{group}.s{i}");
+                let name = format!("sg{number}.s{i}");
                 Member::new(&name, session, plan.queue, session_options, devices.clone())
             })
             .collect::<Result<Vec<_>>>()?;
@@ -102,9 +102,11 @@ impl SessionGroup {
             plan.sessions.iter().filter_map(|session| session.cpus.clone()).collect();
         let mut here = RunOptions::parse(&[])?;
         here.run_on_calling_thread();
+        log::info(&describe::line(number, &plan));
         Ok(Self {
+            number,
             dispatcher: Dispatcher::new(&plan.policy, members.len(), &cpus),
-            queued: members.iter().map(|_| Queued::default()).collect(),
+            stats: members.iter().map(|_| SessionStats::new()).collect(),
             gate: Gate::new(members, plan.sessions.len() + 1),
             steps: Steps {
                 here,
@@ -215,16 +217,20 @@ impl SessionGroup {
         if !self.has_graph.load(Acquire) {
             return Err(self.no_graph());
         }
-        self.run_on(&members[session], session, request, metadata)
+        let begun = Instant::now();
+        let result = self.run_on(session, &members[session], request, metadata);
+        self.stats[session].answered(begun, &result);
+        result
     }
 
     fn run_on(
         &self,
-        member: &Member,
         session: usize,
+        member: &Member,
         request: &Request<'_>,
         metadata: Option<&mut Buffer>,
     ) -> Result<Vec<Tensor>> {
+        let stats = &self.stats[session];
         let step =
             Step { inputs: request.inputs, outputs: request.outputs, targets: request.targets };
         let timeout_ms = match request.options.map_or(0, RunOptions::timeout_ms) {
@@ -245,24 +251,32 @@ impl SessionGroup {
             Some(options) => options,
         };
         let Some(workers) = &member.workers else {
-            return member.session.run(options, &step, metadata);
+            return stats.busy(|| member.session.run(options, &step, metadata));
         };
 
         let deadline = u64::try_from(timeout_ms)
             .ok()
             .filter(|&ms| ms > 0)
             .and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
-        let queued = Waiting::new(&self.queued[session].0);
-        workers.run(deadline, move || {
-            drop(queued);
+        let waiting = stats.waiting();
+        let result = workers.run(deadline, move || {
+            drop(waiting);
             let Some(deadline) = deadline else {
-                return member.session.run(options, &step, metadata);
+                return stats.busy(|| member.session.run(options, &step, metadata));
             };
             let left = deadline.saturating_duration_since(Instant::now()).as_millis();
             if left == 0 {
                 return Err(workers::deadline_exceeded());
             }
-            member.session.run(&options.with_timeout_ms(left as i64)?, &step, metadata)
+            let options = options.with_timeout_ms(left as i64)?;
+            stats.busy(|| member.session.run(&options, &step, metadata))
+        });
+        result.map_err(|refusal| match refusal {
+            Refusal::Full(error) => {
+                stats.rejected();
+                error
+            }
+            Refusal::Other(error) => error,
         })
     }
 
@@ -275,6 +289,23 @@ impl SessionGroup {
     /// `TF_DeleteDeviceList`.
     pub fn list_devices(&self) -> Result<*mut tf::TF_DeviceList> {
         self.enter(self.session_num())?[0].session.list_devices()
+    }
+
+    /// What a session has done so far; also after closing. `None` where there is no such session.
+    pub fn stats(&self, session: usize) -> Option<Snapshot> {
+        Some(self.stats.get(session)?.snapshot(self.gate.inside(session)))
+    }
+
+    /// What all sessions have done so far, in Prometheus' text exposition format; also after
+    /// closing.
+    pub fn metrics_text(&self) -> String {
+        let sessions: Vec<_> = (0..self.session_num()).filter_map(|i| self.stats(i)).collect();
+        metrics::text(self.number, &sessions)
+    }
+
+    /// What the group is, and why, as JSON; also after closing.
+    pub fn describe(&self) -> String {
+        describe::json(self.number, &self.plan, self.gate.is_closed()).to_string()
     }
 
     /// Turns new requests away, waits for those that are running, and frees sessions, threads and
@@ -309,23 +340,7 @@ impl Counts for SessionGroup {
     }
 
     fn queued(&self, session: usize) -> u64 {
-        self.queued[session].0.load(Relaxed)
-    }
-}
-
-/// Counts a request as waiting until dropped.
-struct Waiting<'a>(&'a AtomicU64);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.stats[session].queued()
     }
 }
 
@@ -354,7 +369,7 @@ impl Member {
 }
 
 /// The number of a group in this process, which its threads' names carry.
-fn next_group() -> u64 {
+fn next_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Relaxed)
 }

@@ -25,15 +25,22 @@
 
 pub mod affinity;
 pub mod cpuset;
+mod describe;
 pub mod error;
 pub mod execution;
 mod ffi;
 mod gate;
 pub mod group;
+mod metrics;
 pub mod options;
+pub mod placement;
 pub mod plan;
 pub mod policy;
+pub mod stats;
+mod sync;
 pub mod tensorflow;
+mod ticket;
+pub mod topology;
 mod workers;
 
 pub use error::{Code, Error, Result};

@@ -13,6 +13,7 @@ pub const MAX_SESSIONS: usize = 1024;
 pub struct Options {
     pub(crate) session_num: Option<i32>,
     pub(crate) cpusets: Option<Cpusets>,
+    pub(crate) affinity: Option<bool>,
     pub(crate) policy: Policy,
     pub(crate) execution: Execution,
     pub(crate) worker_threads: Option<i32>,
@@ -51,6 +52,13 @@ impl Options {
     pub fn set_cpuset(&mut self, cpuset: &str) -> Result<&mut Self> {
         self.cpusets = Some(cpuset.parse()?);
         Ok(self)
+    }
+
+    /// Whether to give each session cores of its own, which are found by themselves; see
+    /// [`placement`](crate::placement).
+    pub fn set_affinity(&mut self, affinity: bool) -> &mut Self {
+        self.affinity = Some(affinity);
+        self
     }
 
     /// Which session a request goes to.

@@ -4,8 +4,10 @@ use crate::cpuset::{CpuSet, Cpusets};
 use crate::error::{Error, Result};
 use crate::execution::Execution;
 use crate::options::{MAX_SESSIONS, Options};
+use crate::placement::place;
 use crate::policy::Policy;
 use crate::tensorflow::session_options::Config;
+use crate::topology::{self, Topology};
 use crate::workers::Queue;
 
 /// The variable that gives each session its CPUs, in the grammar of [`cpuset`](crate::cpuset).
@@ -16,11 +18,33 @@ const QUEUE_CAPACITY: i32 = 1024;
 const MAX_QUEUE: usize = 1 << 20;
 const MAX_WORKER_THREADS: usize = 1024;
 
+/// The variable that gives each session its own cores where it is `1`.
+pub const AFFINITY_VARIABLE: &str = "SET_SESSION_THREAD_POOL_AFFINITY";
+
 /// What the environment asks for; an empty variable asks for nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `SESSION_GROUP_CPUSET`.
     pub cpuset: Option<String>,
+    /// `SET_SESSION_THREAD_POOL_AFFINITY`.
+    pub affinity: Option<String>,
+}
+
+/// What a group can be made on.
+pub(crate) struct Machine {
+    /// The CPUs that this process may use.
+    pub allowed: CpuSet,
+    /// The same by core and NUMA node.
+    pub topology: Topology,
+}
+
+impl Machine {
+    /// This one, now.
+    pub fn read() -> Result<Self> {
+        let allowed = topology::allowed()?;
+        let topology = Topology::read(&allowed)?;
+        Ok(Self { allowed, topology })
+    }
 }
 
 impl Environment {
@@ -30,7 +54,7 @@ impl Environment {
             let value = std::env::var_os(name)?.to_string_lossy().into_owned();
             (!value.trim().is_empty()).then_some(value)
         };
-        Self { cpuset: variable(CPUSET_VARIABLE) }
+        Self { cpuset: variable(CPUSET_VARIABLE), affinity: variable(AFFINITY_VARIABLE) }
     }
 }
 
@@ -42,6 +66,17 @@ pub(crate) struct Plan {
     pub execution: Execution,
     pub policy: Policy,
     pub queue: Queue,
+    /// The CPUs that this process may use.
+    pub allowed: CpuSet,
+    pub why: Why,
+}
+
+/// Why the group will be so.
+#[derive(Clone, Debug)]
+pub(crate) struct Why {
+    pub cpus: &'static str,
+    pub threads: &'static str,
+    pub execution: &'static str,
 }
 
 /// What a session will be.
@@ -49,59 +84,56 @@ pub(crate) struct Plan {
 pub(crate) struct SessionPlan {
     /// The CPUs that its threads are pinned to, if any.
     pub cpus: Option<CpuSet>,
+    /// The NUMA nodes that these CPUs belong to.
+    pub numa_nodes: Vec<u32>,
     pub intra_op_threads: i32,
     pub inter_op_threads: i32,
     /// 0 unless the execution is `Worker`.
     pub worker_threads: usize,
 }
 
-/// Decides. `allowed` are the CPUs that this process may use.
+/// Decides.
 pub(crate) fn plan(
     options: &Options,
     environment: &Environment,
     config: &Config,
-    allowed: &CpuSet,
+    machine: &Machine,
 ) -> Result<Plan> {
     check(config)?;
-    let cpusets = cpusets(options, environment, allowed)?;
-    let session_num = match (options.session_num, &cpusets) {
-        (Some(n), _) => in_range("session_num", n, MAX_SESSIONS)?,
-        (None, Some(sets)) => sets.entries().len(),
-        (None, None) => {
-            return Err(Error::invalid(
+    let source = Source::choose(options, environment)?;
+    let session_num = match options.session_num {
+        Some(n) => in_range("session_num", n, MAX_SESSIONS)?,
+        None => source.entries().ok_or_else(|| {
+            Error::invalid(
                 "session_num is not set: say how many sessions the group shall have, or give a \
                  cpuset with an entry for each",
-            ));
-        }
+            )
+        })?,
     };
-    if let Some(sets) = &cpusets
-        && sets.entries().len() != session_num
-    {
-        return Err(Error::invalid(format!(
-            "cpuset \"{sets}\" has {} entries, but session_num is {session_num}: give one entry \
-             for each session",
-            sets.entries().len()
-        )));
+    let cpusets = source.cpusets(session_num, machine)?;
+    if matches!(options.policy, Policy::CpuLocal) && cpusets.is_none() {
+        return Err(Error::invalid(
+            "policy cpu_local needs CPUs for each session: set a cpuset or thread pool affinity, \
+             or choose another policy",
+        ));
     }
-    let execution = execution(options, cpusets.is_some());
+    let (execution, why_execution) = execution(options, cpusets.is_some());
     let worker_threads = options
         .worker_threads
         .map(|n| in_range("the number of worker threads", n, MAX_WORKER_THREADS))
         .transpose()?;
     let (capacity, wait) = options.queue.unwrap_or((QUEUE_CAPACITY, false));
     let queue = Queue { capacity: in_range("the queue's capacity", capacity, MAX_QUEUE)?, wait };
-    if matches!(options.policy, Policy::CpuLocal) && cpusets.is_none() {
-        return Err(Error::invalid(
-            "policy cpu_local needs CPUs for each session: set a cpuset, or choose another policy",
-        ));
-    }
 
     let sessions = (0..session_num)
         .map(|i| {
-            let cpus = cpusets.as_ref().map(|sets| sets.entries()[i].clone());
-            let share =
-                cpus.as_ref().map_or_else(|| share(allowed.len(), session_num, i), CpuSet::len);
+            let cpus = cpusets.as_ref().map(|sets| sets[i].clone());
+            let share = match &cpus {
+                Some(cpus) => cpus.len(),
+                None => share(machine.allowed.len(), session_num, i),
+            };
             SessionPlan {
+                numa_nodes: cpus.iter().flat_map(|cpus| machine.topology.nodes_of(cpus)).collect(),
                 cpus,
                 intra_op_threads: or_share(config.intra_op_threads, share),
                 inter_op_threads: or_share(config.inter_op_threads, share),
@@ -112,7 +144,107 @@ pub(crate) fn plan(
             }
         })
         .collect();
-    Ok(Plan { sessions, execution, policy: options.policy.clone(), queue })
+    let threads = match (config.intra_op_threads, config.inter_op_threads, cpusets.is_some()) {
+        (1.., 1.., _) => "as the ConfigProto says",
+        (0, 0, true) => "one for each CPU of the session",
+        (0, 0, false) => "each session's share of the allowed CPUs",
+        _ => "as the ConfigProto says, else one for each CPU of the session or of its share",
+    };
+    let why = Why { cpus: source.why(), threads, execution: why_execution };
+    let allowed = machine.allowed.clone();
+    Ok(Plan { sessions, execution, policy: options.policy.clone(), queue, allowed, why })
+}
+
+/// Where the sessions' CPUs come from.
+enum Source {
+    Option(Cpusets),
+    Variable(Cpusets),
+    AffinityOption,
+    AffinityVariable,
+    None,
+}
+
+impl Source {
+    /// What the program sets wins over what the environment says; a cpuset says more than affinity.
+    fn choose(options: &Options, environment: &Environment) -> Result<Self> {
+        match (&options.cpusets, options.affinity) {
+            (Some(_), Some(true)) => {
+                return Err(Error::invalid(
+                    "both a cpuset and thread pool affinity are set: a cpuset says which CPUs, \
+                     affinity finds them by itself; set one of them",
+                ));
+            }
+            (Some(sets), _) => return Ok(Self::Option(sets.clone())),
+            (None, Some(true)) => return Ok(Self::AffinityOption),
+            (None, _) => {}
+        }
+        if let Some(text) = &environment.cpuset {
+            return text.parse().map(Self::Variable).map_err(|error: Error| {
+                Error::new(error.code, format!("{CPUSET_VARIABLE}: {}", error.message))
+            });
+        }
+        let wanted = match environment.affinity.as_deref().map(str::trim) {
+            None | Some("0" | "false") => false,
+            Some("1" | "true") => true,
+            Some(other) => {
+                return Err(Error::invalid(format!(
+                    "{AFFINITY_VARIABLE} is {other:?}: set 1 or 0"
+                )));
+            }
+        };
+        let wanted = wanted && options.affinity.is_none();
+        Ok(if wanted { Self::AffinityVariable } else { Self::None })
+    }
+
+    /// How many sessions it is for, where it says so.
+    fn entries(&self) -> Option<usize> {
+        match self {
+            Self::Option(sets) | Self::Variable(sets) => Some(sets.entries().len()),
+            _ => None,
+        }
+    }
+
+    fn cpusets(&self, session_num: usize, machine: &Machine) -> Result<Option<Vec<CpuSet>>> {
+        match self {
+            Self::Option(sets) | Self::Variable(sets) => {
+                check_cpusets(sets, session_num, &machine.allowed)?;
+                Ok(Some(sets.entries().to_vec()))
+            }
+            Self::AffinityOption | Self::AffinityVariable => {
+                place(&machine.topology, session_num).map(Some)
+            }
+            Self::None => Ok(None),
+        }
+    }
+
+    fn why(&self) -> &'static str {
+        match self {
+            Self::Option(_) => "the cpuset that the program set",
+            Self::Variable(_) => "SESSION_GROUP_CPUSET",
+            Self::AffinityOption => "thread pool affinity, set by the program",
+            Self::AffinityVariable => "SET_SESSION_THREAD_POOL_AFFINITY",
+            Self::None => "neither a cpuset nor thread pool affinity is set",
+        }
+    }
+}
+
+fn check_cpusets(sets: &Cpusets, session_num: usize, allowed: &CpuSet) -> Result<()> {
+    if sets.entries().len() != session_num {
+        return Err(Error::invalid(format!(
+            "cpuset \"{sets}\" has {} entries, but session_num is {session_num}: give one entry \
+             for each session",
+            sets.entries().len()
+        )));
+    }
+    for (i, entry) in sets.entries().iter().enumerate() {
+        if let Some(cpu) = entry.cpus().iter().find(|&&cpu| !allowed.contains(cpu)) {
+            return Err(Error::invalid(format!(
+                "cpuset \"{sets}\", entry {i} (\"{entry}\"): this process may not use CPU \
+                 {cpu}, only {allowed}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn in_range(name: &str, n: i32, most: usize) -> Result<usize> {
@@ -143,37 +275,17 @@ fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What the program sets wins over what the environment says.
-fn cpusets(
-    options: &Options,
-    environment: &Environment,
-    allowed: &CpuSet,
-) -> Result<Option<Cpusets>> {
-    let cpusets = match (&options.cpusets, &environment.cpuset) {
-        (Some(sets), _) => sets.clone(),
-        (None, Some(text)) => text.parse().map_err(|error: Error| {
-            Error::new(error.code, format!("{CPUSET_VARIABLE}: {}", error.message))
-        })?,
-        (None, None) => return Ok(None),
-    };
-    for (i, entry) in cpusets.entries().iter().enumerate() {
-        if let Some(cpu) = entry.cpus().iter().find(|&&cpu| !allowed.contains(cpu)) {
-            return Err(Error::invalid(format!(
-                "cpuset \"{cpusets}\", entry {i} (\"{entry}\"): this process may not use CPU \
-                 {cpu}, only {allowed}"
-            )));
-        }
-    }
-    Ok(Some(cpusets))
-}
-
-fn execution(options: &Options, pinned: bool) -> Execution {
+fn execution(options: &Options, pinned: bool) -> (Execution, &'static str) {
+    let local = matches!(options.policy, Policy::CpuLocal);
     match options.execution {
-        Execution::Auto if pinned && !matches!(options.policy, Policy::CpuLocal) => {
-            Execution::Worker
+        Execution::Auto if pinned && !local => {
+            (Execution::Worker, "auto: sessions have CPUs of their own, callers don't")
         }
-        Execution::Auto => Execution::Caller,
-        chosen => chosen,
+        Execution::Auto if pinned => {
+            (Execution::Caller, "auto: cpu_local sends callers to the session of their CPU")
+        }
+        Execution::Auto => (Execution::Caller, "auto: no session has CPUs of its own"),
+        chosen => (chosen, "as the program set"),
     }
 }
 
@@ -189,10 +301,17 @@ fn or_share(threads: i32, share: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Node;
+
+    /// One node of single-thread cores.
+    fn machine(cpus: u32) -> Machine {
+        let cores = (0..cpus).map(CpuSet::one).collect();
+        let nodes = vec![Node { number: 0, cores }];
+        Machine { allowed: CpuSet::new(0..cpus).unwrap(), topology: Topology { nodes } }
+    }
 
     fn decide(options: &Options, cpus: u32) -> Result<Plan> {
-        let allowed = CpuSet::new(0..cpus).unwrap();
-        plan(options, &Environment::default(), &Config::default(), &allowed)
+        plan(options, &Environment::default(), &Config::default(), &machine(cpus))
     }
 
     fn options(session_num: i32) -> Options {
@@ -214,8 +333,7 @@ mod tests {
     #[test]
     fn the_config_decides_where_it_says_something() {
         let config = Config { intra_op_threads: 5, inter_op_threads: 7, ..Config::default() };
-        let allowed = CpuSet::new(0..8).unwrap();
-        let plan = plan(&options(2), &Environment::default(), &config, &allowed).unwrap();
+        let plan = plan(&options(2), &Environment::default(), &config, &machine(8)).unwrap();
         assert_eq!(plan.sessions[1].intra_op_threads, 5);
         assert_eq!(plan.sessions[1].inter_op_threads, 7);
     }
@@ -233,11 +351,10 @@ mod tests {
 
     #[test]
     fn what_the_program_sets_wins_over_the_environment() {
-        let environment = Environment { cpuset: Some("1;0".to_string()) };
-        let allowed = CpuSet::new(0..2).unwrap();
+        let environment = Environment { cpuset: Some("1;0".to_string()), ..Environment::default() };
         let mut options = options(2);
         let cpus = |options: &Options| {
-            plan(options, &environment, &Config::default(), &allowed).unwrap().sessions[0]
+            plan(options, &environment, &Config::default(), &machine(2)).unwrap().sessions[0]
                 .cpus
                 .clone()
                 .unwrap()
@@ -280,21 +397,46 @@ mod tests {
 
     #[test]
     fn an_environment_that_is_wrong_is_named() {
-        let environment = Environment { cpuset: Some("0;x".to_string()) };
-        let allowed = CpuSet::new(0..2).unwrap();
-        let error = plan(&options(2), &environment, &Config::default(), &allowed).unwrap_err();
+        let environment = Environment { cpuset: Some("0;x".to_string()), ..Environment::default() };
+        let error = plan(&options(2), &environment, &Config::default(), &machine(2)).unwrap_err();
         assert!(error.message.starts_with(CPUSET_VARIABLE), "{error}");
     }
 
     #[test]
+    fn affinity_places_sessions_on_cores_of_their_own() {
+        let variable = |value: &str| Environment {
+            affinity: Some(value.to_string()),
+            ..Environment::default()
+        };
+        let cpus = |options: &Options, environment: &Environment| -> Result<Vec<String>> {
+            let plan = plan(options, environment, &Config::default(), &machine(5))?;
+            Ok(plan.sessions.iter().flat_map(|s| &s.cpus).map(CpuSet::to_string).collect())
+        };
+        let pinned = ["0-2", "3-4"];
+        assert_eq!(cpus(&options(2), &variable("1")).unwrap(), pinned);
+        assert_eq!(cpus(options(2).set_affinity(true), &variable("0")).unwrap(), pinned);
+        assert!(cpus(&options(2), &variable("0")).unwrap().is_empty());
+        assert!(cpus(options(2).set_affinity(false), &variable("1")).unwrap().is_empty());
+        let error = cpus(&options(2), &variable("yes")).unwrap_err();
+        assert!(error.message.contains("SET_SESSION_THREAD_POOL_AFFINITY is \"yes\""), "{error}");
+        let error = cpus(&options(6), &variable("1")).unwrap_err();
+        assert!(error.message.contains("5 physical cores"), "{error}");
+        // A cpuset says more than affinity; in the program, both are a contradiction.
+        let both = Environment { cpuset: Some("4;0".to_string()), ..variable("1") };
+        assert_eq!(cpus(&options(2), &both).unwrap(), ["4", "0"]);
+        let mut both = options(2);
+        both.set_cpuset("0;1").unwrap().set_affinity(true);
+        assert!(cpus(&both, &Environment::default()).unwrap_err().message.contains("set one"));
+    }
+
+    #[test]
     fn a_target_or_negative_threads_are_errors() {
-        let allowed = CpuSet::new(0..2).unwrap();
         for config in [
             Config { has_target: true, ..Config::default() },
             Config { intra_op_threads: -1, ..Config::default() },
             Config { inter_op_threads: -1, ..Config::default() },
         ] {
-            assert!(plan(&options(2), &Environment::default(), &config, &allowed).is_err());
+            assert!(plan(&options(2), &Environment::default(), &config, &machine(2)).is_err());
         }
     }
 

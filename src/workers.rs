@@ -1,18 +1,7 @@
 //! Threads of a session that take whole requests from a bounded queue.
-//!
-//! A request lives on the stack of the thread that makes it, which waits until a worker has run it.
-//! What the two share is a [`Ticket`], whose state says whose the request is:
-//!
-//! ```text
-//! QUEUED --worker takes it--> RUNNING --worker is through--> DONE
-//!    \--deadline of the caller passes--> EXPIRED: the worker that finds the ticket drops it
-//! ```
 
-use std::cell::UnsafeCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
@@ -20,6 +9,7 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounde
 use crate::affinity;
 use crate::cpuset::CpuSet;
 use crate::error::{Code, Error, Result};
+use crate::ticket::{Request, Ticket};
 
 /// How many requests may wait for a session's workers, and what happens to one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +18,15 @@ pub(crate) struct Queue {
     pub capacity: usize,
     /// Whether one more waits for room; else it fails at once with `RESOURCE_EXHAUSTED`.
     pub wait: bool,
+}
+
+/// Why there is no result.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The queue had no room; the request was not run.
+    Full(Error),
+    /// Anything else, the request's own failure included.
+    Other(Error),
 }
 
 /// The worker threads of one session.
@@ -68,46 +67,57 @@ impl Workers {
         &self,
         deadline: Option<Instant>,
         f: impl FnOnce() -> Result<R> + Send,
-    ) -> Result<R> {
-        let request = Request { f: UnsafeCell::new(Some(f)), result: UnsafeCell::new(None) };
-        let ticket = Arc::new(Ticket::new(&request));
+    ) -> std::result::Result<R, Refusal> {
+        let request = Request::new(f);
+        // SAFETY: the request stays where it is until this function returns, and that is after
+        // `wait`, or without any worker having seen the ticket.
+        let ticket = Arc::new(unsafe { Ticket::new(&request) });
         self.send(ticket.clone(), deadline)?;
-        if !ticket.wait(deadline) {
-            return Err(deadline_exceeded());
+        let left = || deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if !ticket.wait(left) {
+            return Err(Refusal::Other(deadline_exceeded()));
         }
-        request.result.into_inner().unwrap_or_else(|| {
-            Err(Error::new(Code::Internal, "a worker thread finished without a result"))
-        })
+        match request.into_result() {
+            Some(Ok(result)) => result.map_err(Refusal::Other),
+            Some(Err(_)) => Err(internal("a request panicked on a worker thread")),
+            None => Err(internal("a worker thread finished without a result")),
+        }
     }
 
-    fn send(&self, ticket: Arc<Ticket>, deadline: Option<Instant>) -> Result<()> {
+    fn send(
+        &self,
+        ticket: Arc<Ticket>,
+        deadline: Option<Instant>,
+    ) -> std::result::Result<(), Refusal> {
         let sender = self.sender.as_ref().expect("there until dropped");
-        let full = || {
-            Error::new(
-                Code::ResourceExhausted,
-                format!(
-                    "the session's queue is full with {} requests: send fewer at a time, add \
-                     sessions or worker threads, or let requests wait for room",
-                    self.queue.capacity
-                ),
-            )
-        };
+        let ended = || internal("the session's worker threads have ended");
         match (self.queue.wait, deadline) {
             (false, _) => sender.try_send(ticket).map_err(|error| match error {
-                TrySendError::Full(_) => full(),
+                TrySendError::Full(_) => Refusal::Full(self.full()),
                 TrySendError::Disconnected(_) => ended(),
             }),
             (true, None) => sender.send(ticket).map_err(|_| ended()),
             (true, Some(at)) => sender.send_deadline(ticket, at).map_err(|error| match error {
-                SendTimeoutError::Timeout(_) => deadline_exceeded(),
+                SendTimeoutError::Timeout(_) => Refusal::Other(deadline_exceeded()),
                 SendTimeoutError::Disconnected(_) => ended(),
             }),
         }
     }
+
+    fn full(&self) -> Error {
+        Error::new(
+            Code::ResourceExhausted,
+            format!(
+                "the session's queue is full with {} requests: send fewer at a time, add sessions \
+                 or worker threads, or let requests wait for room",
+                self.queue.capacity
+            ),
+        )
+    }
 }
 
-fn ended() -> Error {
-    Error::new(Code::Internal, "the session's worker threads have ended")
+fn internal(message: &str) -> Refusal {
+    Refusal::Other(Error::new(Code::Internal, message))
 }
 
 /// What a request gets whose time has passed before it could run.
@@ -128,102 +138,21 @@ impl Drop for Workers {
     }
 }
 
-/// What a worker runs, on the stack of the thread that waits for it.
-struct Request<F, R> {
-    f: UnsafeCell<Option<F>>,
-    result: UnsafeCell<Option<Result<R>>>,
-}
-
-impl<F: FnOnce() -> Result<R>, R> Request<F, R> {
-    /// # Safety
-    ///
-    /// `request` must point to a live request of this type that nobody else uses meanwhile.
-    unsafe fn run(request: *const ()) {
-        // SAFETY: the caller vouches for it.
-        let (f, result) = unsafe {
-            let request = &*request.cast::<Self>();
-            (&mut *request.f.get(), &mut *request.result.get())
-        };
-        if let Some(f) = f.take() {
-            *result = Some(catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
-                Err(Error::new(Code::Internal, "a request panicked on a worker thread"))
-            }));
-        }
-    }
-}
-
-const QUEUED: u8 = 0;
-const RUNNING: u8 = 1;
-const DONE: u8 = 2;
-const EXPIRED: u8 = 3;
-
-struct Ticket {
-    state: AtomicU8,
-    waiting: Thread,
-    request: *const (),
-    run: unsafe fn(*const ()),
-}
-
-// SAFETY: what `request` points to is sent to the worker and its result is sent back, both being
-// Send (see Workers::run); who may use it when is settled by `state`.
-unsafe impl Send for Ticket {}
-// SAFETY: as above.
-unsafe impl Sync for Ticket {}
-
-impl Ticket {
-    /// The calling thread is the one that will wait.
-    fn new<F: FnOnce() -> Result<R> + Send, R: Send>(request: &Request<F, R>) -> Self {
-        Self {
-            state: AtomicU8::new(QUEUED),
-            waiting: thread::current(),
-            request: std::ptr::from_ref(request).cast(),
-            run: Request::<F, R>::run,
-        }
-    }
-
-    /// Moves from QUEUED to `state`; false where somebody else was faster.
-    fn claim(&self, state: u8) -> bool {
-        self.state.compare_exchange(QUEUED, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    fn run(&self) {
-        if !self.claim(RUNNING) {
-            return;
-        }
-        // SAFETY: the state is RUNNING, so `wait` has not returned and the request is alive, and
-        // its thread does not touch it before DONE.
-        unsafe { (self.run)(self.request) };
-        self.state.store(DONE, Ordering::Release);
-        self.waiting.unpark();
-    }
-
-    /// Waits until the request has been run; false where the deadline passed before it began.
-    fn wait(&self, deadline: Option<Instant>) -> bool {
-        loop {
-            if self.state.load(Ordering::Acquire) == DONE {
-                return true;
-            }
-            match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => thread::park(),
-                Some(left) if !left.is_zero() => thread::park_timeout(left),
-                Some(_) if self.claim(EXPIRED) => return false,
-                // A worker has it: TensorFlow itself watches the time that is left.
-                Some(_) => thread::park(),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use super::*;
 
     fn workers(threads: usize, capacity: usize, wait: bool) -> Workers {
         Workers::new("test", threads, None, Queue { capacity, wait }).unwrap()
+    }
+
+    fn code<R: std::fmt::Debug>(result: std::result::Result<R, Refusal>) -> Code {
+        let (Refusal::Full(error) | Refusal::Other(error)) = result.unwrap_err();
+        error.code
     }
 
     #[test]
@@ -239,7 +168,7 @@ mod tests {
                             runs.fetch_add(1, Ordering::Relaxed);
                             Ok(client * 1000 + i)
                         });
-                        assert_eq!(result, Ok(client * 1000 + i));
+                        assert_eq!(result.unwrap(), client * 1000 + i);
                     }
                 });
             }
@@ -274,7 +203,7 @@ mod tests {
                 ran.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             });
-            assert_eq!(result.unwrap_err().code, Code::DeadlineExceeded);
+            assert_eq!(code(result), Code::DeadlineExceeded);
         });
         // The worker has passed the expired ticket once it answers a later request.
         workers.run(None, || Ok(())).unwrap();
@@ -296,9 +225,9 @@ mod tests {
                     while !workers.sender.as_ref().unwrap().is_full() {
                         thread::yield_now();
                     }
-                    let error = workers.run(Some(at), || Ok(())).unwrap_err();
-                    let code = if wait { Code::DeadlineExceeded } else { Code::ResourceExhausted };
-                    assert_eq!(error.code, code, "{error}");
+                    let expected =
+                        if wait { Code::DeadlineExceeded } else { Code::ResourceExhausted };
+                    assert_eq!(code(workers.run(Some(at), || Ok(()))), expected);
                     assert!(queued.join().unwrap().is_err());
                 });
             });
@@ -308,8 +237,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_answer_and_the_worker_goes_on() {
         let workers = workers(1, 1, true);
-        let error = workers.run::<()>(None, || panic!("on purpose")).unwrap_err();
-        assert_eq!(error.code, Code::Internal);
-        assert_eq!(workers.run(None, || Ok(7)), Ok(7));
+        assert_eq!(code(workers.run::<()>(None, || panic!("on purpose"))), Code::Internal);
+        assert_eq!(workers.run(None, || Ok(7)).unwrap(), 7);
     }
 }

@@ -18,3 +18,5 @@ mod group;
 mod load;
 
 mod run;
+
+mod stats;

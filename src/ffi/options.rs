@@ -73,6 +73,22 @@ pub unsafe extern "C" fn SessionGroupOptions_SetCpuset(
     }
 }
 
+/// Gives each session cores of its own, found by themselves: whole physical cores, among the CPUs
+/// that the process may use; as many sessions as possible on one NUMA node each; numbers of cores
+/// that differ by at most one; every core used. True does what SET_SESSION_THREAD_POOL_AFFINITY=1 does
+/// in the environment; false makes that variable ignored. A cpuset says which CPUs instead: setting
+/// both is an error when a group is made.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetThreadPoolAffinity(
+    options: *mut Options,
+    affinity: bool,
+) {
+    // SAFETY: the caller keeps the rules of the ABI.
+    if let Some(options) = unsafe { options.as_mut() } {
+        options.set_affinity(affinity);
+    }
+}
+
 /// Chooses by name which session a request goes to:
 ///
 /// - "round_robin" (default): one after the other;
@@ -80,7 +96,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetCpuset(
 /// - "least_loaded": the session with the fewest requests in flight, among more than eight sessions
 ///   the better of two random ones;
 /// - "cpu_local": the session whose cpuset holds the CPU that the caller runs on, or the next in
-///   turn where none does. Needs CPUs for each session.
+///   turn where none does. Needs CPUs for each session, by a cpuset or by thread pool affinity.
 ///
 /// Errors: TF_INVALID_ARGUMENT for another name.
 #[unsafe(no_mangle)]

@@ -17,6 +17,12 @@ impl Buffer {
         Self(unsafe { tf::TF_NewBuffer() })
     }
 
+    /// A copy of these bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        // SAFETY: the bytes outlive the call, which copies them.
+        Self(unsafe { tf::TF_NewBufferFromString(bytes.as_ptr().cast(), bytes.len()) })
+    }
+
     /// The bytes, none as long as nothing filled the buffer.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the pointer is a live TF_Buffer, whose data are `length` bytes where not NULL.

@@ -3,11 +3,13 @@
 //! [`version`] checks that the loaded library is the one this crate was built for. [`status`],
 //! [`buffer`], [`tensor`] and [`session_options`] are TensorFlow's own C types with owners.
 //! [`graph`], [`run_options`], [`devices`] and [`session`] stand over the C++ shim, declared in
-//! `shim`: sessions that share variables, which TensorFlow's C API can't make.
+//! `shim`: sessions that share variables, which TensorFlow's C API can't make. `log` writes to
+//! TensorFlow's log.
 
 pub mod buffer;
 pub mod devices;
 pub mod graph;
+pub(crate) mod log;
 pub mod run_options;
 pub mod session;
 pub mod session_options;

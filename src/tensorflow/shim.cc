@@ -117,6 +117,8 @@ void ShareTables(tensorflow::GraphDef* graph) {
 
 }  // namespace
 
+void sg_log_info(sg_str line) { LOG(INFO) << absl::string_view(line.data, line.size); }
+
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config) {
   const tensorflow::ConfigProto& proto = options->options.config;
   config->intra_op_threads = proto.intra_op_parallelism_threads();

@@ -42,6 +42,9 @@ typedef struct sg_config {
   int32_t has_target;  // 1 where SessionOptions.target is not empty
 } sg_config;
 
+// Writes a line to TensorFlow's log, at the level INFO.
+void sg_log_info(sg_str line);
+
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config);
 
 sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status);

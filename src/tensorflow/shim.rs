@@ -47,6 +47,8 @@ pub struct sg_config {
 // sg_str borrows through raw pointers and a lifetime marker only, which C can't misread.
 #[allow(improper_ctypes)]
 unsafe extern "C" {
+    pub fn sg_log_info(line: sg_str<'_>);
+
     pub fn sg_session_options_config(options: *const tf::TF_SessionOptions, config: *mut sg_config);
 
     pub fn sg_devices_new(

@@ -1,0 +1,192 @@
+//! What a group is and what it has done.
+
+use std::time::Duration;
+
+use tensorflow_sys as tf;
+
+use super::check::{guard, null, reference};
+use super::run::empty_buffer;
+use crate::error::{Error, Result};
+use crate::stats::Snapshot;
+use crate::tensorflow::Buffer;
+use crate::{Code, SessionGroup};
+
+/// What a session has done since it was made. Counters only grow, and wrap after 2^64.
+#[repr(C)]
+pub struct SessionGroupStats {
+    /// To be set to sizeof(SessionGroupStats) by the caller, whose header may be older or newer than
+    /// the library; gets the number of bytes that were filled.
+    pub struct_size: usize,
+    /// Requests answered, whatever the answer.
+    pub runs: u64,
+    /// The same by the TF_Code of the answer: [TF_OK], [TF_CANCELLED], ...
+    pub answers: [u64; 17],
+    /// Requests refused since the session's queue was full; counted above, too.
+    pub rejected: u64,
+    /// Requests given to the session and not answered yet.
+    pub in_flight: u64,
+    /// Those of them that wait for one of the session's worker threads.
+    pub queued: u64,
+    /// Nanoseconds that threads have run requests on the session, summed up.
+    pub busy_ns: u64,
+    /// Nanoseconds from call to answer, the time in a queue counted in: summed up, and quantiles to
+    /// 1/64 of their value.
+    pub latency_sum_ns: u64,
+    pub latency_p50_ns: u64,
+    pub latency_p90_ns: u64,
+    pub latency_p99_ns: u64,
+    pub latency_p999_ns: u64,
+    pub latency_max_ns: u64,
+}
+
+/// Fills `stats`, whose struct_size the caller has set, with what session `session_id` has done.
+/// Also after SessionGroup_Close(). The fields are read one after the other while requests go on.
+///
+/// Errors: TF_OUT_OF_RANGE where the group has no such session; TF_INVALID_ARGUMENT where struct_size
+/// is too small to be that of any version.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_GetStats(
+    group: *const SessionGroup,
+    session_id: i32,
+    stats: *mut SessionGroupStats,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            let group = reference(group, "group")?;
+            if stats.is_null() {
+                return Err(null("stats"));
+            }
+            // The caller's struct may be shorter than ours, so no reference to it may exist.
+            let size = (&raw const (*stats).struct_size).read();
+            if size < FIRST_VERSION {
+                return Err(Error::invalid(format!(
+                    "stats->struct_size is {size}: set it to sizeof(SessionGroupStats)"
+                )));
+            }
+            let snapshot = session(group, session_id)?;
+            let size = size.min(size_of::<SessionGroupStats>());
+            let filled = fill(&snapshot, size)?;
+            std::ptr::copy_nonoverlapping((&raw const filled).cast::<u8>(), stats.cast(), size);
+            Ok(())
+        });
+    }
+}
+
+/// The size of the struct in version 0.1, the least that a caller can have.
+const FIRST_VERSION: usize = 8 * 29;
+const _: () = assert!(size_of::<SessionGroupStats>() == FIRST_VERSION);
+
+fn fill(snapshot: &Snapshot, size: usize) -> Result<SessionGroupStats> {
+    let latency = |quantile| snapshot.latency_quantile(quantile).map(nanoseconds);
+    Ok(SessionGroupStats {
+        struct_size: size,
+        runs: snapshot.runs(),
+        answers: snapshot.answers,
+        rejected: snapshot.rejected,
+        in_flight: snapshot.in_flight,
+        queued: snapshot.queued,
+        busy_ns: nanoseconds(snapshot.busy),
+        latency_sum_ns: nanoseconds(snapshot.latency),
+        latency_p50_ns: latency(0.5)?,
+        latency_p90_ns: latency(0.9)?,
+        latency_p99_ns: latency(0.99)?,
+        latency_p999_ns: latency(0.999)?,
+        latency_max_ns: latency(1.0)?,
+    })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The latency in nanoseconds that a share of 0 to 1 of a session's requests did not exceed, to 1/64
+/// of its value; 0 before the first answer, and on failure.
+///
+/// Errors: TF_OUT_OF_RANGE where the group has no such session; TF_INVALID_ARGUMENT for a quantile
+/// outside of 0 to 1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_LatencyQuantile(
+    group: *const SessionGroup,
+    session_id: i32,
+    quantile: f64,
+    status: *mut tf::TF_Status,
+) -> u64 {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, 0, || {
+            let snapshot = session(reference(group, "group")?, session_id)?;
+            snapshot.latency_quantile(quantile).map(nanoseconds)
+        })
+    }
+}
+
+fn session(group: &SessionGroup, session_id: i32) -> Result<Snapshot> {
+    let stats = usize::try_from(session_id).ok().and_then(|session| group.stats(session));
+    stats.ok_or_else(|| {
+        let n = group.session_num();
+        let message = format!("there is no session {session_id}: the group has {n}, from 0");
+        Error::new(Code::OutOfRange, message)
+    })
+}
+
+/// Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
+/// format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
+/// _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
+/// number in this process) and "session". Not zero-terminated. Also after SessionGroup_Close().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_MetricsText(
+    group: *const SessionGroup,
+    text: *mut tf::TF_Buffer,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || fill_buffer(group, text, "text", SessionGroup::metrics_text));
+    }
+}
+
+/// Fills `json`, which must be empty, with a JSON object that says what the group is, and why:
+///
+///     {"group": 0,                              its number in this process, as in threads' names
+///      "tensorflow": "2.21.0",                  what the library was built for
+///      "closed": false,
+///      "execution": "worker",                   never "auto", but what that came to
+///      "policy": "round_robin",                 "custom" for a function of the program's own
+///      "allowed_cpus": "0-7",                   what the process might use when the group was made
+///      "queue": {"capacity": 1024, "wait_when_full": false},
+///      "why": {"cpus": "...", "threads": "...", "execution": "..."},
+///      "sessions": [{"session": 0,
+///                    "cpus": "0-3",             null where it is not pinned
+///                    "numa_nodes": [0],         of these CPUs
+///                    "intra_op_threads": 4, "inter_op_threads": 4, "worker_threads": 4}, ...]}
+///
+/// Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_Describe(
+    group: *const SessionGroup,
+    json: *mut tf::TF_Buffer,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || fill_buffer(group, json, "json", SessionGroup::describe));
+    }
+}
+
+/// # Safety
+///
+/// As for [`empty_buffer`]; `group` must be NULL or live.
+unsafe fn fill_buffer(
+    group: *const SessionGroup,
+    buffer: *mut tf::TF_Buffer,
+    name: &str,
+    text: impl FnOnce(&SessionGroup) -> String,
+) -> Result<()> {
+    // SAFETY: the caller vouches for it.
+    let (group, buffer) = unsafe { (reference(group, "group")?, empty_buffer(buffer, name)?) };
+    let buffer = buffer.ok_or_else(|| null(name))?;
+    Buffer::from_bytes(text(group).as_bytes()).swap(buffer);
+    Ok(())
+}

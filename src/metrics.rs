@@ -1,0 +1,131 @@
+//! The statistics of a group in Prometheus' text exposition format, version 0.0.4.
+
+use std::fmt::Write;
+
+use crate::stats::{CODES, Snapshot};
+
+/// The names of `TF_Code`s, by number.
+const CODE_NAMES: [&str; CODES] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// The metrics of the group of this number, whose sessions these are.
+pub(crate) fn text(group: u64, sessions: &[Snapshot]) -> String {
+    let mut out = String::new();
+    let labels = |session: usize| format!("group=\"{group}\",session=\"{session}\"");
+    // Writing to a String can't fail, so the results below are dropped.
+
+    head(&mut out, "requests_total", "counter", "Requests answered, by the TF_Code of the answer.");
+    for (i, session) in sessions.iter().enumerate() {
+        for (code, &count) in session.answers.iter().enumerate() {
+            // Codes that never occurred would be a lot of zeros; OK is always there.
+            if count > 0 || code == 0 {
+                let (labels, name) = (labels(i), CODE_NAMES[code]);
+                let _ = writeln!(out, "{NAME}requests_total{{{labels},code=\"{name}\"}} {count}");
+            }
+        }
+    }
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Snapshot) -> f64| {
+        head(&mut out, name, kind, help);
+        for (i, session) in sessions.iter().enumerate() {
+            let _ = writeln!(out, "{NAME}{name}{{{}}} {}", labels(i), value(session));
+        }
+    };
+    let rejected = "Requests refused since the session's queue was full.";
+    each("rejected_total", "counter", rejected, &|session| session.rejected as f64);
+    let in_flight = "Requests given to the session and not answered yet.";
+    each("in_flight", "gauge", in_flight, &|session| session.in_flight as f64);
+    let queued = "Requests that wait for a worker thread of the session.";
+    each("queued", "gauge", queued, &|session| session.queued as f64);
+    let busy = "Time that threads have run requests on the session.";
+    each("busy_seconds_total", "counter", busy, &|session| session.busy.as_secs_f64());
+
+    let name = "request_duration_seconds";
+    head(&mut out, name, "histogram", "Time from the call to the answer, queue included.");
+    for (i, session) in sessions.iter().enumerate() {
+        let labels = labels(i);
+        // The requests of the histogram itself, so that the buckets never exceed the count.
+        let mut last = 0;
+        for (bound, count) in session.below_powers_of_two() {
+            let le = bound.as_secs_f64();
+            let _ = writeln!(out, "{NAME}{name}_bucket{{{labels},le=\"{le}\"}} {count}");
+            last = count;
+        }
+        let count = session.runs().max(last);
+        let _ = writeln!(out, "{NAME}{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
+        let _ = writeln!(out, "{NAME}{name}_sum{{{labels}}} {}", session.latency.as_secs_f64());
+        let _ = writeln!(out, "{NAME}{name}_count{{{labels}}} {count}");
+    }
+    out
+}
+
+const NAME: &str = "session_group_";
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {NAME}{name} {help}\n# TYPE {NAME}{name} {kind}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::error::Error;
+    use crate::stats::SessionStats;
+
+    #[test]
+    fn the_text_says_what_was_counted() {
+        let stats = [SessionStats::new(), SessionStats::new()];
+        stats[1].answered(Instant::now() - Duration::from_millis(3), &Ok(()));
+        stats[1].answered(Instant::now(), &Err::<(), _>(Error::invalid("")));
+        stats[1].rejected();
+        let text = text(7, &[stats[0].snapshot(0), stats[1].snapshot(2)]);
+        for line in [
+            "# TYPE session_group_requests_total counter",
+            "session_group_requests_total{group=\"7\",session=\"0\",code=\"OK\"} 0",
+            "session_group_requests_total{group=\"7\",session=\"1\",code=\"OK\"} 1",
+            "session_group_requests_total{group=\"7\",session=\"1\",code=\"INVALID_ARGUMENT\"} 1",
+            "session_group_rejected_total{group=\"7\",session=\"1\"} 1",
+            "session_group_in_flight{group=\"7\",session=\"1\"} 2",
+            // 2^21 and 2^22 ns
+            "session_group_request_duration_seconds_bucket{group=\"7\",session=\"1\",le=\"0.002097152\"} 1",
+            "session_group_request_duration_seconds_bucket{group=\"7\",session=\"1\",le=\"0.004194304\"} 2",
+            "session_group_request_duration_seconds_bucket{group=\"7\",session=\"1\",le=\"+Inf\"} 2",
+            "session_group_request_duration_seconds_count{group=\"7\",session=\"1\"} 2",
+        ] {
+            assert!(text.lines().any(|got| got == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with('\n'));
+    }
+
+    #[test]
+    fn every_metric_is_described_once_and_every_line_is_a_sample() {
+        let text = text(0, &[SessionStats::new().snapshot(0)]);
+        let mut described = std::collections::HashSet::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                assert!(described.insert(rest.split(' ').next().unwrap().to_string()), "{line}");
+            } else if !line.starts_with("# HELP ") {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                assert!(name.ends_with('}') && value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert_eq!(described.len(), 6);
+    }
+}

@@ -1,0 +1,222 @@
+//! What the sessions of a group have done: counters and latencies, one set for each session.
+//!
+//! Whoever answers a request counts it in its session's own set, with atomic additions. Sets don't
+//! share cache lines, so sessions don't slow each other down by counting.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use histogram::{AtomicHistogram, Config, Histogram};
+
+use crate::error::{Code, Error, Result};
+
+/// Latencies are kept in nanoseconds to 1/64 of their value (2^-6), up to 2^42 ns, more than an hour.
+const PRECISION: u8 = 6;
+const RANGE: u8 = 42;
+
+/// How many `TF_Code`s there are, `TF_OK` included.
+pub const CODES: usize = 17;
+
+/// The counters of one session.
+#[repr(align(128))]
+pub(crate) struct SessionStats {
+    /// Requests by the `TF_Code` of their answer; number 0 is `TF_OK`.
+    answers: [AtomicU64; CODES],
+    /// Those that were refused since the queue was full; counted among the answers, too.
+    rejected: AtomicU64,
+    queued: AtomicU64,
+    busy_ns: AtomicU64,
+    latency_ns: AtomicU64,
+    latencies: AtomicHistogram,
+}
+
+/// The counters of one session at a moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Requests answered, by the `TF_Code` of the answer; number 0 is `TF_OK`.
+    pub answers: [u64; CODES],
+    /// Requests that were refused since the queue was full. They are among the answers, with
+    /// `RESOURCE_EXHAUSTED`.
+    pub rejected: u64,
+    /// Requests given to the session and not answered yet.
+    pub in_flight: u64,
+    /// Those of them that wait for a worker thread.
+    pub queued: u64,
+    /// How long threads have run requests on the session, summed up; not the time in the queue.
+    pub busy: Duration,
+    /// How long requests took from the call to the answer, summed up.
+    pub latency: Duration,
+    histogram: Histogram,
+}
+
+impl SessionStats {
+    pub fn new() -> Self {
+        let config = Config::new(PRECISION, RANGE).expect("constants that fit");
+        Self {
+            answers: Default::default(),
+            rejected: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+            latency_ns: AtomicU64::new(0),
+            latencies: AtomicHistogram::with_config(&config),
+        }
+    }
+
+    /// Counts a request that was answered now.
+    pub fn answered<T>(&self, begun: Instant, result: &Result<T>) {
+        let code = result.as_ref().err().map_or(0, |error| error.code as usize);
+        self.answers[code].fetch_add(1, Relaxed);
+        let ns = nanoseconds(begun.elapsed());
+        self.latency_ns.fetch_add(ns, Relaxed);
+        // The only error is a value out of range, which the minimum excludes.
+        let _ = self.latencies.increment(ns.min((1 << RANGE) - 1));
+    }
+
+    /// Counts a request that the queue had no room for.
+    pub fn rejected(&self) {
+        self.rejected.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request as waiting until the result is dropped.
+    pub fn waiting(&self) -> Waiting<'_> {
+        self.queued.fetch_add(1, Relaxed);
+        Waiting(&self.queued)
+    }
+
+    /// Runs `f` and counts the time as busy.
+    pub fn busy<T>(&self, f: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let value = f();
+        self.busy_ns.fetch_add(nanoseconds(begun.elapsed()), Relaxed);
+        value
+    }
+
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Relaxed)
+    }
+
+    pub fn snapshot(&self, in_flight: u64) -> Snapshot {
+        let load = |counter: &AtomicU64| counter.load(Relaxed);
+        Snapshot {
+            answers: self.answers.each_ref().map(load),
+            rejected: load(&self.rejected),
+            in_flight,
+            queued: self.queued(),
+            busy: Duration::from_nanos(load(&self.busy_ns)),
+            latency: Duration::from_nanos(load(&self.latency_ns)),
+            histogram: self.latencies.load(),
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A request that waits in a queue.
+pub(crate) struct Waiting<'a>(&'a AtomicU64);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Snapshot {
+    /// Requests answered, whatever the answer.
+    pub fn runs(&self) -> u64 {
+        self.answers.iter().sum()
+    }
+
+    /// Requests answered with this error.
+    pub fn errors(&self, code: Code) -> u64 {
+        self.answers[code as usize]
+    }
+
+    /// The latency that a share of 0 to 1 of the requests did not exceed, to 1/64 of its value; zero
+    /// before the first answer.
+    pub fn latency_quantile(&self, quantile: f64) -> Result<Duration> {
+        let bucket = self
+            .histogram
+            .quantile_bucket(quantile)
+            .map_err(|_| Error::invalid(format!("{quantile} is not a quantile: give 0 to 1")))?;
+        Ok(bucket.map_or(Duration::ZERO, |bucket| Duration::from_nanos(bucket.end())))
+    }
+
+    /// For each power of two from 2^10 ns (1 µs) to 2^34 ns (17 s): how many requests took less.
+    /// Buckets begin at powers of two, so that the counts are exact.
+    pub(crate) fn below_powers_of_two(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
+        let mut buckets = self.histogram.iter().peekable();
+        let mut sum = 0;
+        (10..=34).map(move |power| {
+            let bound = 1u64 << power;
+            while let Some(bucket) = buckets.next_if(|bucket| bucket.end() < bound) {
+                sum += bucket.count();
+            }
+            (Duration::from_nanos(bound), sum)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_by_code() {
+        let stats = SessionStats::new();
+        let begun = Instant::now();
+        for _ in 0..3 {
+            stats.answered(begun, &Ok(()));
+        }
+        stats.answered(begun, &Err::<(), _>(Error::invalid("")));
+        let snapshot = stats.snapshot(5);
+        assert_eq!((snapshot.runs(), snapshot.answers[0], snapshot.in_flight), (4, 3, 5));
+        assert_eq!(snapshot.errors(Code::InvalidArgument), 1);
+        assert_eq!(snapshot.errors(Code::Unauthenticated), 0);
+    }
+
+    #[test]
+    fn quantiles_are_within_their_precision() {
+        let stats = SessionStats::new();
+        for ms in 1..=100 {
+            let begun = Instant::now() - Duration::from_millis(ms);
+            stats.answered(begun, &Ok(()));
+        }
+        let snapshot = stats.snapshot(0);
+        for (quantile, ms) in [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0)] {
+            let got = snapshot.latency_quantile(quantile).unwrap().as_secs_f64() * 1e3;
+            assert!((ms..ms * 1.1).contains(&got), "{quantile}: {got} ms");
+        }
+        assert!(snapshot.latency_quantile(1.5).is_err());
+        assert!(snapshot.latency_quantile(f64::NAN).is_err());
+        let below: Vec<_> = snapshot.below_powers_of_two().collect();
+        // 2^25 ns = 33.6 ms
+        assert_eq!(below[15], (Duration::from_nanos(1 << 25), 33));
+        assert_eq!(below[24].1, 100);
+    }
+
+    #[test]
+    fn nothing_counted_is_zero() {
+        let snapshot = SessionStats::new().snapshot(0);
+        assert_eq!(snapshot.latency_quantile(0.99).unwrap(), Duration::ZERO);
+        assert!(snapshot.below_powers_of_two().all(|(_, count)| count == 0));
+    }
+
+    #[test]
+    fn the_longest_latencies_are_kept() {
+        let stats = SessionStats::new();
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(10_000));
+        if let Some(begun) = long_ago {
+            stats.answered(begun, &Ok(()));
+            assert!(stats.snapshot(0).latency_quantile(1.0).unwrap() > Duration::from_secs(4_000));
+        }
+    }
+
+    #[test]
+    fn no_cache_line_is_shared() {
+        let stats = [SessionStats::new(), SessionStats::new()];
+        assert_eq!(std::ptr::from_ref(&stats[0]) as usize % 128, 0);
+        assert_eq!(size_of::<SessionStats>() % 128, 0);
+    }
+}
