@@ -47,8 +47,21 @@ struct sg_intra_op_pool {
   session_group::IntraOpPool pool;
 };
 
+// Lets threads keep the name that they inherit. TensorFlow would call them tf_Compute, whosever
+// they are; it leaves a thread alone whose name does not fit into the kernel's 15 bytes.
+class InheritedNames final : public tensorflow::EnvWrapper {
+ public:
+  using EnvWrapper::EnvWrapper;
+
+  tensorflow::Thread* StartThread(const tensorflow::ThreadOptions& options, const std::string& name,
+                                  absl::AnyInvocable<void()> fn) override {
+    return target()->StartThread(options, "session_group_" + name, std::move(fn));
+  }
+};
+
 // Destroyed from the last member to the first: the session before the threads it computes on.
 struct sg_session {
+  std::unique_ptr<InheritedNames> env;
   std::unique_ptr<sg_intra_op_pool> intra_op_pool;
   std::unique_ptr<tensorflow::Session> session;
 };
@@ -239,7 +252,10 @@ sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options
     session = std::make_unique<sg_session>();
     session->intra_op_pool = std::move(owned_pool);
 
+    session->env = std::make_unique<InheritedNames>(options->options.env);
+
     tensorflow::SessionOptions own = options->options;
+    own.env = session->env.get();
     own.config.set_use_per_session_threads(true);
     own.config.set_intra_op_parallelism_threads(pool->pool.workers()->num_threads);
     own.config.set_inter_op_parallelism_threads(inter_op_threads);
