@@ -226,4 +226,62 @@ mod tests {
             assert_eq!(shortest.parse::<Cpusets>().unwrap(), sets);
         }
     }
+
+    mod properties {
+        use proptest::collection::{btree_set, vec};
+        use proptest::prelude::*;
+
+        use super::*;
+
+        fn any_cpusets() -> impl Strategy<Value = Cpusets> {
+            let entry = prop_oneof![btree_set(0..12u32, 1..8), btree_set(0..=MAX_CPU, 1..8)];
+            vec(entry.prop_map(|cpus| CpuSet::new(cpus).unwrap()), 1..6).prop_map(Cpusets::new)
+        }
+
+        proptest! {
+            #[test]
+            fn what_is_written_reads_as_the_same(sets in any_cpusets()) {
+                prop_assert_eq!(sets.to_string().parse::<Cpusets>().unwrap(), sets);
+            }
+
+            #[test]
+            fn order_and_spaces_do_not_matter(sets in any_cpusets(), seed: u64) {
+                let pad = |i: usize| [" ", "", "\t", "  "][(seed >> (i % 60)) as usize % 4];
+                let entry = |set: &CpuSet| {
+                    let items = set.cpus().iter().rev().enumerate();
+                    items.map(|(i, cpu)| format!("{}{cpu}{}", pad(i), pad(i + 7))).collect::<Vec<_>>()
+                };
+                let entries = sets.entries().iter().map(|set| entry(set).join(","));
+                let text = entries.collect::<Vec<_>>().join(";");
+                prop_assert_eq!(text.parse::<Cpusets>().unwrap(), sets);
+            }
+
+            #[test]
+            fn anything_else_is_an_error_that_names_an_entry(text in "[-0-9,; a\u{e9}]{0,24}") {
+                match text.parse::<Cpusets>() {
+                    // What is accepted is in the grammar: it means what it says when written anew.
+                    Ok(sets) => prop_assert_eq!(sets.to_string().parse::<Cpusets>().unwrap(), sets),
+                    Err(error) => {
+                        prop_assert_eq!(error.code, crate::Code::InvalidArgument);
+                        prop_assert!(error.message.contains("entry "), "{}", error);
+                    }
+                }
+            }
+
+            #[test]
+            fn no_text_panics(text in any::<String>()) {
+                let _ = text.parse::<Cpusets>();
+            }
+
+            #[test]
+            fn a_broken_entry_is_the_one_that_is_named(sets in any_cpusets(), at: prop::sample::Index) {
+                let mut entries: Vec<String> = sets.entries().iter().map(CpuSet::to_string).collect();
+                let at = at.index(entries.len());
+                entries[at].push_str(",x");
+                let error = entries.join(";").parse::<Cpusets>().unwrap_err();
+                let expected = format!("entry {at} ");
+                prop_assert!(error.message.contains(&expected), "{}", error);
+            }
+        }
+    }
 }

@@ -202,9 +202,33 @@ mod tests {
         let topology = machine(&[6, 6], 1);
         let placed = check(&topology, 3);
         assert_eq!(shown(&placed), ["0-3", "4-5,10-11", "6-9"]);
-        // By brute force: sessions of 2 or 3 cores on nodes of 5 and 6.
-        let topology = machine(&[5, 6], 1);
-        assert_eq!(on_one_node(&topology, &check(&topology, 4)), 4);
+    }
+
+    /// The most sessions that can lie inside nodes, by trying all ways to fill them.
+    fn brute_force(nodes: &[usize], size: usize, small: usize, large: usize) -> usize {
+        let Some((&cores, rest)) = nodes.split_first() else { return 0 };
+        let mut most = 0;
+        for l in 0..=large.min(cores / (size + 1)) {
+            for s in 0..=small.min((cores - l * (size + 1)) / size) {
+                most = most.max(l + s + brute_force(rest, size, small - s, large - l));
+            }
+        }
+        most
+    }
+
+    #[test]
+    fn as_many_sessions_as_possible_lie_inside_nodes() {
+        for nodes in
+            [&[5, 6][..], &[3, 4], &[7, 5], &[4, 4, 3], &[9, 2, 5, 8], &[1, 1, 6], &[13, 11]]
+        {
+            let topology = machine(nodes, 2);
+            for sessions in 1..=topology.cores() {
+                let Blocks { size, small, large } = Blocks::new(topology.cores(), sessions);
+                let inside = on_one_node(&topology, &check(&topology, sessions));
+                // Sessions on what nodes have left may by luck lie inside one, too.
+                assert!(inside >= brute_force(nodes, size, small, large), "{nodes:?} {sessions}");
+            }
+        }
     }
 
     #[test]
