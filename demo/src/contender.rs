@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use session_group::SessionGroup;
 use session_group::tensorflow::{SessionOptions, Tensor};
-use session_group::{Options, SessionGroup};
 use stock_session::{Step, StockSession};
 
 use crate::Settings;
@@ -83,6 +83,9 @@ impl Child {
             .args(["--clients", &settings.clients().to_string()])
             .args(["--batch", &settings.batch.to_string()])
             .args(["--id-range", &settings.id_range.to_string()])
+            .args(settings.cpuset.iter().flat_map(|cpuset| ["--cpuset", cpuset]))
+            .args(settings.policy.iter().flat_map(|policy| ["--policy", policy.name()]))
+            .args(settings.execution.iter().flat_map(|e| ["--execution".into(), e.to_string()]))
             .env("TF_CPP_MIN_LOG_LEVEL", "2")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -233,8 +236,7 @@ impl Server {
         let options = SessionOptions::new();
         let n = settings.sessions();
         if kind == Kind::Group {
-            let mut group_options = Options::new();
-            group_options.set_session_num(n as i32);
+            let group_options = settings.group_options()?;
             let loaded = SessionGroup::load(&options, None, dir, &["serve"], &group_options)?;
             return Ok((
                 Self::Group(Box::new(loaded.group)),

@@ -17,6 +17,9 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use contender::{Child, Kind};
+use session_group::Options;
+use session_group::execution::Execution;
+use session_group::policy::Policy;
 
 /// Serve a TensorFlow SavedModel with one session, N sessions and a session group, and compare.
 ///
@@ -53,12 +56,32 @@ pub struct Settings {
     /// Integers of requests are drawn from 0 to this, less 1
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(i64).range(1..))]
     id_range: i64,
+    /// CPUs of the group's sessions, as "0-3;4-7"
+    #[arg(long)]
+    cpuset: Option<String>,
+    /// How the group chooses a session: round_robin, thread, least_loaded or cpu_local
+    #[arg(long)]
+    policy: Option<Policy>,
+    /// Where the group's requests run: auto, caller, worker or pool
+    #[arg(long)]
+    execution: Option<Execution>,
 }
 
 impl Settings {
     fn sessions(&self) -> usize {
         let cpus = std::thread::available_parallelism().map_or(2, usize::from);
         self.sessions.map_or(cpus.max(2), usize::from)
+    }
+
+    fn group_options(&self) -> session_group::Result<Options> {
+        let mut options = Options::new();
+        options.set_session_num(self.sessions() as i32);
+        if let Some(cpuset) = &self.cpuset {
+            options.set_cpuset(cpuset)?;
+        }
+        options.set_policy(self.policy.clone().unwrap_or_default());
+        options.set_execution(self.execution.unwrap_or_default());
+        Ok(options)
     }
 
     fn clients(&self) -> usize {
