@@ -2,8 +2,8 @@
 //! their threads can take (and, of weak memory, in every one that the orderings allow).
 //!
 //! The two files are compiled here a second time, over loom's primitives. Not a usual test program
-//! (`harness = false`), since under `cfg(test)` the files would bring their own tests along.
-#![allow(dead_code)]
+//! (`harness = false`), since loom's primitives can't run the files' own tests.
+#![allow(dead_code, unused_imports)] // Of the files, what their own tests use.
 
 #[path = "../src/gate.rs"]
 mod gate;
@@ -35,30 +35,30 @@ use ticket::{Request, Ticket};
 /// With three threads, orders with more than three preemptions are left out: there are too many.
 const PREEMPTIONS: Option<usize> = Some(3);
 
+/// A name, what to run in every order, and how many preemptions of threads to try.
+struct Model(&'static str, fn(), Option<usize>);
+
 fn main() {
-    let models: [(&str, fn(), Option<usize>); 5] = [
-        (
+    let models = [
+        Model(
             "users_of_two_lanes_and_one_who_closes",
             users_of_two_lanes_and_one_who_closes,
             PREEMPTIONS,
         ),
-        ("two_who_close", two_who_close, PREEMPTIONS),
-        ("a_user_who_enters_twice", a_user_who_enters_twice, None),
-        (
-            "a_request_is_run_and_its_result_comes_back",
-            a_request_is_run_and_its_result_comes_back,
-            None,
-        ),
-        ("an_expired_request_is_never_run", an_expired_request_is_never_run, None),
+        Model("two_who_close", two_who_close, PREEMPTIONS),
+        Model("a_user_who_enters_twice", a_user_who_enters_twice, None),
+        Model("a_request_comes_back_with_its_result", a_request_comes_back_with_its_result, None),
+        Model("an_expired_request_is_never_run", an_expired_request_is_never_run, None),
     ];
-    println!("\nrunning {} models", models.len());
-    for (name, model, preemptions) in models {
+    let count = models.len();
+    println!("\nrunning {count} models");
+    for Model(name, model, preemptions) in models {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = preemptions;
         builder.check(model);
         println!("model {name} ... ok");
     }
-    println!("\n{} passed, 0 failed", models.len());
+    println!("\n{count} passed, 0 failed");
 }
 
 /// What is in the gate: loom fails the model where it is read while, or after, it is taken out.
@@ -107,7 +107,7 @@ fn users_of_two_lanes_and_one_who_closes() {
         thread::spawn(move || enter(&gate, lane))
     });
     assert_eq!(close(&gate), 1);
-    users.map(|user| user.join().unwrap());
+    users.into_iter().for_each(|user| user.join().unwrap());
 }
 
 fn two_who_close() {
@@ -130,7 +130,7 @@ fn a_user_who_enters_twice() {
     user.join().unwrap();
 }
 
-fn a_request_is_run_and_its_result_comes_back() {
+fn a_request_comes_back_with_its_result() {
     let request = Request::new(|| 7);
     // SAFETY: the request stays here until `wait` has returned.
     let ticket = Arc::new(unsafe { Ticket::new(&request) });
