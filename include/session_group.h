@@ -141,7 +141,7 @@ typedef struct {
   size_t struct_size;
   // Requests answered, whatever the answer.
   uint64_t runs;
-  // The same by the TF_Code of the answer: [TF_OK], [TF_CANCELLED], ...
+  // The same by the number of the answer's TF_Code; TF_OK is number 0.
   uint64_t answers[17];
   // Requests refused since the session's queue was full; counted above, too.
   uint64_t rejected;

@@ -19,7 +19,7 @@ pub struct SessionGroupStats {
     pub struct_size: usize,
     /// Requests answered, whatever the answer.
     pub runs: u64,
-    /// The same by the TF_Code of the answer: [TF_OK], [TF_CANCELLED], ...
+    /// The same by the number of the answer's TF_Code; TF_OK is number 0.
     pub answers: [u64; 17],
     /// Requests refused since the session's queue was full; counted above, too.
     pub rejected: u64,
