@@ -149,18 +149,17 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 
 /// Fills `json`, which must be empty, with a JSON object that says what the group is, and why:
 ///
-///     {"group": 0,                              its number in this process, as in threads' names
-///      "tensorflow": "2.21.0",                  what the library was built for
-///      "closed": false,
-///      "execution": "worker",                   never "auto", but what that came to
-///      "policy": "round_robin",                 "custom" for a function of the program's own
-///      "allowed_cpus": "0-7",                   what the process might use when the group was made
-///      "queue": {"capacity": 1024, "wait_when_full": false},
-///      "why": {"cpus": "...", "threads": "...", "execution": "..."},
-///      "sessions": [{"session": 0,
-///                    "cpus": "0-3",             null where it is not pinned
-///                    "numa_nodes": [0],         of these CPUs
-///                    "intra_op_threads": 4, "inter_op_threads": 4, "worker_threads": 4}, ...]}
+/// - "group": its number in this process, as in the names of its threads;
+/// - "tensorflow": the version that the library was built for;
+/// - "closed": true or false;
+/// - "execution": "caller", "worker" or "pool", what "auto" came to;
+/// - "policy": its name, "custom" for a function of the program's own;
+/// - "allowed_cpus": what the process might use when the group was made, as "0-7";
+/// - "queue": an object with "capacity" and "wait_when_full";
+/// - "why": an object with reasons in words for "cpus", "threads" and "execution";
+/// - "sessions": an array of objects with "session", its number; "cpus", as "0-3", null where it is
+///   not pinned; "numa_nodes" of these CPUs, as [0]; "intra_op_threads"; "inter_op_threads";
+///   "worker_threads".
 ///
 /// Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
 #[unsafe(no_mangle)]
