@@ -158,7 +158,7 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 /// - "queue": an object with "capacity" and "wait_when_full";
 /// - "why": an object with reasons in words for "cpus", "threads" and "execution";
 /// - "sessions": an array of objects with "session", its number; "cpus", as "0-3", null where it is
-///   not pinned; "numa_nodes" of these CPUs, as [0]; "intra_op_threads"; "inter_op_threads";
+///   not pinned; "numa_nodes", the numbers of their nodes; "intra_op_threads"; "inter_op_threads";
 ///   "worker_threads".
 ///
 /// Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
