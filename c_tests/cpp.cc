@@ -1,5 +1,6 @@
 // session_group.hpp: owners, results, a policy as a lambda.
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <thread>
 
@@ -80,6 +81,16 @@ static void ALambdaIsAPolicy() {
   CHECK(asked.use_count() == 1);
 }
 
+static void APolicyThatThrowsFailsItsRequest() {
+  sg::Options options;
+  options.set_session_num(2);
+  options.set_policy_fn([](const SessionGroupLoad&) -> int32_t { throw std::exception(); });
+  sg::Group group = Load(options);
+  sg::Tensor text = Words();
+  auto outputs = group.Run({{"serving_default_text", text.get()}}, {"PartitionedCall:1"});
+  CHECK(outputs.status().code() == TF_INVALID_ARGUMENT);
+}
+
 static void CreatesFromAGraphDef() {
   sg::Options options;
   options.set_session_num(2);
@@ -107,6 +118,7 @@ int main() {
   RunsFromManyThreads();
   ErrorsCarryTheirMessages();
   ALambdaIsAPolicy();
+  APolicyThatThrowsFailsItsRequest();
   CreatesFromAGraphDef();
   return 0;
 }

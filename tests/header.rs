@@ -41,3 +41,25 @@ fn the_example_in_the_header_is_the_one_that_is_run() {
         .collect();
     assert_eq!(example, read("c_tests/example.c"));
 }
+
+#[test]
+fn every_exported_function_is_guarded_and_listed() {
+    let mut exported = Vec::new();
+    for entry in fs::read_dir(root().join("src/ffi")).unwrap().flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap();
+        for function in text.split("#[unsafe(no_mangle)]").skip(1) {
+            let name = function.split("extern \"C\" fn ").nth(1).expect("a plain extern fn");
+            let name = name.split('(').next().unwrap().to_string();
+            // The body begins after the signature and ends with a brace in the first column.
+            let body = function.split("\n}\n").next().unwrap();
+            let guarded = body.contains("guard(") || body.contains("guard_infallible(");
+            // It only passes its arguments on.
+            let forwards = name == "SessionGroup_Run" && body.contains("SessionGroup_RunOn(");
+            assert!(guarded || forwards, "{name} lets panics out");
+            exported.push(name);
+        }
+    }
+    exported.sort();
+    let listed = read("c_tests/exports.txt");
+    assert_eq!(exported, listed.lines().collect::<Vec<_>>());
+}

@@ -8,7 +8,6 @@ mod contender;
 mod model;
 mod report;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -135,14 +134,14 @@ fn compare(settings: &Settings) -> Result<()> {
     let bar = progress_bar(steps);
     let mut children = Vec::new();
     for kind in Kind::ALL {
-        bar.set_message(format!("loading: {}", kind.name(settings)));
+        announce(&bar, format!("loading: {}", kind.name(settings)));
         children.push(Child::start(kind, settings).with_context(|| kind.name(settings))?);
         bar.inc(1);
     }
     let turn = Duration::from_secs_f64(settings.seconds / f64::from(TURNS));
     for _ in 0..TURNS {
         for child in &mut children {
-            bar.set_message(format!("serving: {}", child.kind.name(settings)));
+            announce(&bar, format!("serving: {}", child.kind.name(settings)));
             child.turn(turn).with_context(|| child.kind.name(settings))?;
             bar.inc(1);
         }
@@ -153,13 +152,18 @@ fn compare(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// A bar on a terminal; elsewhere, a line for each step.
 fn progress_bar(steps: u64) -> ProgressBar {
     let bar = ProgressBar::new(steps);
-    if std::io::stderr().is_terminal() {
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}");
-        bar.set_style(style.expect("a valid template"));
-        bar.enable_steady_tick(Duration::from_millis(200));
-    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}");
+    bar.set_style(style.expect("a valid template"));
+    bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// Says what is done now: beside the bar or, where there is no terminal to draw it on, in a line.
+fn announce(bar: &ProgressBar, message: String) {
+    if bar.is_hidden() {
+        eprintln!("{}/{} {message}", bar.position(), bar.length().unwrap_or(0));
+    }
+    bar.set_message(message);
 }

@@ -96,8 +96,10 @@ pub unsafe extern "C" fn SessionGroup_Extend(
 /// How many sessions the group has; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_SessionNum(group: *const SessionGroup) -> i32 {
-    // SAFETY: the caller keeps the rules of the ABI.
-    unsafe { group.as_ref() }.map_or(0, |group| group.session_num() as i32)
+    guard_infallible(0, || {
+        // SAFETY: the caller keeps the rules of the ABI.
+        unsafe { group.as_ref() }.map_or(0, |group| group.session_num() as i32)
+    })
 }
 
 /// The devices that each session sees, as TF_SessionListDevices(). The caller deletes the list with

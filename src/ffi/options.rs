@@ -45,10 +45,12 @@ pub unsafe extern "C" fn SessionGroupOptions_SetSessionNum(
     options: *mut Options,
     session_num: i32,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI.
-    if let Some(options) = unsafe { options.as_mut() } {
-        options.set_session_num(session_num);
-    }
+    guard_infallible((), || {
+        // SAFETY: the caller keeps the rules of the ABI.
+        if let Some(options) = unsafe { options.as_mut() } {
+            options.set_session_num(session_num);
+        }
+    });
 }
 
 /// Pins all threads of each session to CPUs: entries separated by ';', one for each session; items
@@ -83,10 +85,12 @@ pub unsafe extern "C" fn SessionGroupOptions_SetThreadPoolAffinity(
     options: *mut Options,
     affinity: bool,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI.
-    if let Some(options) = unsafe { options.as_mut() } {
-        options.set_affinity(affinity);
-    }
+    guard_infallible((), || {
+        // SAFETY: the caller keeps the rules of the ABI.
+        if let Some(options) = unsafe { options.as_mut() } {
+            options.set_affinity(affinity);
+        }
+    });
 }
 
 /// Chooses by name which session a request goes to:
@@ -171,10 +175,12 @@ pub unsafe extern "C" fn SessionGroupOptions_SetWorkerThreads(
     options: *mut Options,
     worker_threads: i32,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI.
-    if let Some(options) = unsafe { options.as_mut() } {
-        options.set_worker_threads(worker_threads);
-    }
+    guard_infallible((), || {
+        // SAFETY: the caller keeps the rules of the ABI.
+        if let Some(options) = unsafe { options.as_mut() } {
+            options.set_worker_threads(worker_threads);
+        }
+    });
 }
 
 /// For the execution "worker": how many requests may wait for a session's worker threads (1 or more;
@@ -186,10 +192,12 @@ pub unsafe extern "C" fn SessionGroupOptions_SetQueue(
     capacity: i32,
     wait_when_full: bool,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI.
-    if let Some(options) = unsafe { options.as_mut() } {
-        options.set_queue(capacity, wait_when_full);
-    }
+    guard_infallible((), || {
+        // SAFETY: the caller keeps the rules of the ABI.
+        if let Some(options) = unsafe { options.as_mut() } {
+            options.set_queue(capacity, wait_when_full);
+        }
+    });
 }
 
 /// Deletes options; NULL is allowed. Groups made with them are not affected.

@@ -141,8 +141,9 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
 }
 
 sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status) {
-  auto devices = std::make_unique<sg_devices>();
+  std::unique_ptr<sg_devices> devices;
   Guard(status, [&] {
+    devices = std::make_unique<sg_devices>();
     return tensorflow::DeviceFactory::AddDevices(
         options->options, "/job:localhost/replica:0/task:0", &devices->devices);
   });
@@ -152,8 +153,9 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status) 
 void sg_devices_delete(sg_devices* devices) { delete devices; }
 
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) {
-  auto graph = std::make_unique<sg_graph>();
+  std::unique_ptr<sg_graph> graph;
   Guard(status, [&]() -> absl::Status {
+    graph = std::make_unique<sg_graph>();
     if (!tensorflow::ParseProtoUnlimited(&graph->def, graph_def, size)) {
       return absl::InvalidArgumentError(
           absl::StrCat("graph_def is not a serialised GraphDef (", size, " bytes)"));
@@ -169,8 +171,9 @@ void sg_graph_delete(sg_graph* graph) { delete graph; }
 
 sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_t ntags,
                                     TF_Buffer* meta_graph_def, TF_Status* status) {
-  auto model = std::make_unique<sg_saved_model>();
+  std::unique_ptr<sg_saved_model> model;
   Guard(status, [&]() -> absl::Status {
+    model = std::make_unique<sg_saved_model>();
     model->export_dir = String(export_dir);
     const std::vector<std::string> names = Strings(tags, ntags);
     const std::unordered_set<std::string> tag_set(names.begin(), names.end());
@@ -195,8 +198,9 @@ const sg_graph* sg_saved_model_graph(const sg_saved_model* model) { return &mode
 void sg_saved_model_delete(sg_saved_model* model) { delete model; }
 
 sg_run_options* sg_run_options_parse(const void* data, size_t size, TF_Status* status) {
-  auto options = std::make_unique<sg_run_options>();
+  std::unique_ptr<sg_run_options> options;
   Guard(status, [&]() -> absl::Status {
+    options = std::make_unique<sg_run_options>();
     if (!tensorflow::ParseProtoUnlimited(&options->proto, data, size)) {
       return absl::InvalidArgumentError(
           absl::StrCat("run_options is not a serialised RunOptions (", size, " bytes)"));
@@ -326,7 +330,10 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
 int32_t sg_tensor_dtype(const TF_Tensor* tensor) { return TF_TensorType(tensor); }
 
 TF_DeviceList* sg_session_list_devices(sg_session* session, TF_Status* status) {
-  auto list = std::make_unique<TF_DeviceList>();
-  Guard(status, [&] { return session->session->ListDevices(&list->response); });
+  std::unique_ptr<TF_DeviceList> list;
+  Guard(status, [&] {
+    list = std::make_unique<TF_DeviceList>();
+    return session->session->ListDevices(&list->response);
+  });
   return TF_GetCode(status) == TF_OK ? list.release() : nullptr;
 }
