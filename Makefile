@@ -7,6 +7,10 @@ CARGO ?= cargo
 PYTHON ?= python3
 DEMO_ARGS ?=
 
+ifneq ($(words $(CURDIR)),1)
+$(error this folder's path has a space in it, which make and pkg-config can't handle: $(CURDIR))
+endif
+
 VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 SOVERSION := 0
 VENV := .venv
@@ -44,7 +48,7 @@ models: tensorflow models/build/done ## Export the models of the tests and the d
 header: tensorflow ## Generate include/session_group.h
 	UPDATE_HEADER=1 $(CARGO) test --quiet --test header the_committed_header
 
-lint: tensorflow ## Check formatting and lints, warnings denied
+lint: tensorflow $(VENV)/installed ## Check formatting and lints, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
@@ -71,10 +75,11 @@ $(VENV)/installed: requirements.txt | system-packages
 	$(PIP) install --require-hashes --progress-bar on -r requirements.txt
 	@touch $@
 
-third_party/tensorflow/lib/pkgconfig/tensorflow.pc: $(VENV)/installed scripts/lay-tensorflow.py | system-packages
+third_party/tensorflow/lib/pkgconfig/tensorflow.pc: requirements.txt scripts/lay-tensorflow.py | system-packages
 	@if pkg-config --exists 'tensorflow >= 2'; then \
 	  echo "Building with the TensorFlow that pkg-config finds: $$(pkg-config --modversion tensorflow)"; \
 	else \
+	  $(MAKE) --no-print-directory $(VENV)/installed && \
 	  $(VENV)/bin/python scripts/lay-tensorflow.py third_party/tensorflow; \
 	fi
 

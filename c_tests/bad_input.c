@@ -139,6 +139,24 @@ static void new_with_target(TF_Status* s) {
   TF_DeleteSessionOptions(other);
 }
 
+static void with_config(const char* config, size_t size, TF_Status* s) {
+  TF_SessionOptions* other = TF_NewSessionOptions();
+  TF_SetConfig(other, config, size, s);
+  CHECK_OK(s);
+  CHECK(NewSessionGroup(other, 2, s) == NULL);
+  TF_DeleteSessionOptions(other);
+}
+static void new_negative_threads(TF_Status* s) {
+  const char config[] = "\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";  // intra_op -1
+  with_config(config, sizeof(config) - 1, s);
+}
+static void new_20000_threads(TF_Status* s) {
+  with_config("\x28\xa0\x9c\x01", 4, s);  // inter_op_parallelism_threads 20000
+}
+static void new_named_pool(TF_Status* s) {
+  with_config("\x62\x03\x12\x01p", 5, s);  // session_inter_op_thread_pool {global_name "p"}
+}
+
 // Graphs.
 static void create_null_group(TF_Status* s) { SessionGroup_Create(NULL, "x", 1, s); }
 static void create_null_graph(TF_Status* s) { SessionGroup_Create(fresh, NULL, 1, s); }
@@ -378,6 +396,9 @@ static const struct {
     ROW(new_more_than_cores, TF_INVALID_ARGUMENT, "physical cores"),
     ROW(new_no_workers, TF_INVALID_ARGUMENT, "worker threads is 0"),
     ROW(new_no_queue, TF_INVALID_ARGUMENT, "capacity is -5"),
+    ROW(new_negative_threads, TF_INVALID_ARGUMENT, "intra_op_parallelism_threads is -1"),
+    ROW(new_20000_threads, TF_INVALID_ARGUMENT, "inter_op_parallelism_threads is 20000"),
+    ROW(new_named_pool, TF_INVALID_ARGUMENT, "leave the name out"),
     ROW(new_with_target, TF_INVALID_ARGUMENT, "leave the target empty"),
     ROW(create_null_group, TF_INVALID_ARGUMENT, "group is NULL"),
     ROW(create_null_graph, TF_INVALID_ARGUMENT, "graph_def is NULL"),

@@ -12,7 +12,9 @@
  *     used as they are; tensorflow/c/c_api.h documents them.
  *   - Every function that can fail takes a TF_Status* last, sets it to TF_OK or to an error whose
  *     message says what to change, and must not be given NULL for it: without a status to report in,
- *     it does nothing. Nothing aborts, and no exception leaves the library.
+ *     it does nothing. Nothing aborts, and no exception leaves the library. (TensorFlow itself ends
+ *     the process where the system refuses it a thread or memory for its own bookkeeping; a group
+ *     therefore refuses numbers of threads that are out of any proportion.)
  *   - Out-parameters are written on success only. A function that returns a pointer returns NULL on
  *     failure.
  *   - Strings are zero-terminated UTF-8. An array comes with its length, and may be NULL where that
@@ -35,7 +37,8 @@
  * tables and all else that TensorFlow keeps in a device's resource manager under a name. A table of
  * the main graph that has no shared_name is shared by the name of its node. What they don't share:
  * what a kernel keeps to itself, such as the state of a random generator with a fixed seed or an
- * iterator that has no shared name, and tables that function bodies make without a shared_name.
+ * iterator, which is refused where it has a shared_name, tables that function bodies make without a shared_name, and
+ * tensors kept by GetSessionHandle, which SessionGroup_RunOn() must bring back to their session.
  * Groups share nothing with each other, nor with other sessions of the process.
  *
  * Environment, read when a group is made

@@ -238,6 +238,25 @@ def mutable_table(path):
     write_graph_def(graph, path)
 
 
+def iterator(path, shared_name=None):
+    """A plain GraphDef: `begin` makes an iterator, whose threads compute ahead; next:0 is the next of
+    the numbers 0, 2, 4, ... (int64 [])."""
+    with tf.Graph().as_default() as graph:
+        numbers = tf.data.Dataset.range(1_000_000).map(
+            lambda i: i * 2, num_parallel_calls=4
+        )
+        it = tf1.data.make_initializable_iterator(
+            numbers.prefetch(64), shared_name=shared_name
+        )
+        tf.identity(it.get_next(), name="next")
+        tf.group(it.initializer, name="begin")
+    write_graph_def(graph, path)
+
+
+def iterator_shared(path):
+    iterator(path, shared_name="it")
+
+
 def slow(path):
     """A plain GraphDef: slow/y is slow/x: float [] after slow/n: int32 [] rounds of a loop."""
     with tf.Graph().as_default() as graph, tf1.name_scope("slow"):
@@ -255,7 +274,7 @@ def write_graph_def(graph, path):
 
 
 SAVED_MODELS = [wide_deep, wide_deep_large, control_flow, strings, tf1_saved_model]
-GRAPH_DEFS = [mlp_frozen, init_op, mutable_table, slow]
+GRAPH_DEFS = [mlp_frozen, init_op, mutable_table, iterator, iterator_shared, slow]
 
 
 def main():

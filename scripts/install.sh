@@ -14,6 +14,19 @@ esac
 tensorflow_libdir=$("$pkg_config" --variable=libdir tensorflow)
 tensorflow_includedir=$("$pkg_config" --variable=includedir tensorflow)
 tensorflow_version=$("$pkg_config" --modversion tensorflow)
+# The placeholder of scripts/pkg-config has neither: sudo, for one, drops PKG_CONFIG_PATH.
+if [ -z "$tensorflow_libdir" ] || [ -z "$tensorflow_includedir" ]; then
+    echo "error: pkg-config finds no libdir and includedir of TensorFlow: install with the same" \
+        "PKG_CONFIG_PATH as you built with" >&2
+    exit 1
+fi
+case "$prefix$tensorflow_libdir$tensorflow_includedir" in
+*[[:space:]\|\&,]*)
+    echo "error: a path has a space or one of | & , in it, which pkg-config files can't carry:" \
+        "$prefix, $tensorflow_libdir, $tensorflow_includedir" >&2
+    exit 1
+    ;;
+esac
 
 mkdir -p "$root/lib/pkgconfig" "$root/lib/cmake/SessionGroup" "$root/include"
 install -m 755 "$built/libsession_group.so" "$root/lib/libsession_group.so.$version"

@@ -2,6 +2,10 @@
 # Installs the Debian packages that are missing: what tensorflow-sys' build script links, pkg-config,
 # and venv for the system's Python.
 set -eu
+if ! command -v cargo >/dev/null; then
+    echo "error: there is no Rust: install 1.90 or newer, with rustup" >&2
+    exit 1
+fi
 missing=""
 command -v pkg-config >/dev/null || missing="$missing pkg-config"
 { command -v pkg-config >/dev/null && pkg-config --exists openssl; } || missing="$missing libssl-dev"

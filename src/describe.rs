@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, SessionPlan};
 use crate::tensorflow::version;
 
 /// A JSON object; `SessionGroup_Describe` documents its fields.
@@ -56,13 +56,20 @@ pub(crate) fn line(group: u64, plan: &Plan) -> String {
     )
 }
 
-/// The pools of the first session; the others have the same, or one thread fewer.
+/// The sizes of the sessions' pools, as "2" or "1 to 2".
 fn threads(plan: &Plan) -> String {
-    let first = &plan.sessions[0];
-    let mut text =
-        format!("{} intra-op, {} inter-op", first.intra_op_threads, first.inter_op_threads);
-    if first.worker_threads > 0 {
-        text += &format!(", {} worker", first.worker_threads);
+    let range = |size: &dyn Fn(&SessionPlan) -> usize| {
+        let least = plan.sessions.iter().map(size).min().unwrap_or(0);
+        let most = plan.sessions.iter().map(size).max().unwrap_or(0);
+        if least == most { most.to_string() } else { format!("{least} to {most}") }
+    };
+    let mut text = format!(
+        "{} intra-op, {} inter-op",
+        range(&|session| session.intra_op_threads as usize),
+        range(&|session| session.inter_op_threads as usize)
+    );
+    if plan.sessions[0].worker_threads > 0 {
+        text += &format!(", {} worker", range(&|session| session.worker_threads));
     }
     text
 }

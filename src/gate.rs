@@ -47,6 +47,10 @@ impl<T> Gate<T> {
     /// Enters by a lane; `None` once it is closed.
     pub fn enter(&self, lane: usize) -> Option<Entered<'_, T>> {
         let lane = &self.lanes[lane];
+        // Who comes after closing must not keep the one who closes waiting by counting itself.
+        if lane.inside.load(Ordering::Relaxed) & CLOSED != 0 {
+            return None;
+        }
         let before = lane.inside.fetch_add(1, Ordering::Acquire);
         // Dropping `entered` counts the user out again.
         let entered = Entered { gate: self, lane };

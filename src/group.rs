@@ -25,7 +25,7 @@ use crate::tensorflow::log;
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::session::{IntraOpPool, Session, Step};
 use crate::tensorflow::{Buffer, SessionOptions, Tensor, version};
-use crate::workers::{self, Queue, Refusal, Workers};
+use crate::workers::{self, Refusal, Workers};
 
 /// N sessions that share variables and tables. May be used by many threads at a time.
 pub struct SessionGroup {
@@ -33,12 +33,30 @@ pub struct SessionGroup {
     plan: Plan,
     dispatcher: Dispatcher,
     /// One lane for each session, and one for what concerns all of them.
-    gate: Gate<Vec<Member>>,
+    gate: Gate<Members>,
     stats: Box<[SessionStats]>,
     steps: Steps,
     has_graph: AtomicBool,
     /// Held while the graph changes. Why the group can't be used any more, if so.
     broken: Mutex<Option<String>>,
+}
+
+/// The sessions, with the devices that own what they share.
+struct Members {
+    all: Vec<Member>,
+    devices: Arc<Devices>,
+}
+
+impl Drop for Members {
+    /// As TensorFlow itself does: what sessions share goes while their kernels, functions and threads,
+    /// to which it may refer, are still there, but closed.
+    fn drop(&mut self) {
+        for member in &mut self.all {
+            member.workers = None;
+            member.session.close();
+        }
+        self.devices.clear();
+    }
 }
 
 /// A session with its worker threads, which end before it.
@@ -89,15 +107,16 @@ impl SessionGroup {
         let plan = plan::plan(options, &Environment::read(), &config, &Machine::read()?)?;
         let devices = Arc::new(Devices::new(session_options)?);
         let number = next_number();
-        let members = plan
+        let all = plan
             .sessions
             .iter()
             .enumerate()
             .map(|(i, session)| {
                 let name = format!("sg{number}.s{i}");
-                Member::new(&name, session, plan.queue, session_options, devices.clone())
+                Member::new(&name, session, &plan, session_options, devices.clone())
             })
             .collect::<Result<Vec<_>>>()?;
+        let members = Members { all, devices };
         let cpus: Vec<CpuSet> =
             plan.sessions.iter().filter_map(|session| session.cpus.clone()).collect();
         let mut here = RunOptions::parse(&[])?;
@@ -105,8 +124,8 @@ impl SessionGroup {
         log::info(&describe::line(number, &plan));
         Ok(Self {
             number,
-            dispatcher: Dispatcher::new(&plan.policy, members.len(), &cpus),
-            stats: members.iter().map(|_| SessionStats::new()).collect(),
+            dispatcher: Dispatcher::new(&plan.policy, plan.sessions.len(), &cpus),
+            stats: plan.sessions.iter().map(|_| SessionStats::new()).collect(),
             gate: Gate::new(members, plan.sessions.len() + 1),
             steps: Steps {
                 here,
@@ -142,7 +161,7 @@ impl SessionGroup {
             .change_graph(|session| session.create_from(&model))
             .map_err(doing("its graph was refused"))?;
         let run_options = run_options.unwrap_or(&group.steps.pool);
-        group.enter(group.session_num())?[0]
+        group.enter(group.session_num())?.all[0]
             .session
             .restore(&model, run_options)
             .map_err(doing("restoring its variables or initialising it failed"))?;
@@ -176,7 +195,7 @@ impl SessionGroup {
         if let Some(why) = &*broken {
             return Err(Error::precondition(why.clone()));
         }
-        for (i, member) in members.iter().enumerate() {
+        for (i, member) in members.all.iter().enumerate() {
             if let Err(error) = change(&member.session) {
                 if i > 0 {
                     self.has_graph.store(false, Release);
@@ -218,7 +237,7 @@ impl SessionGroup {
             return Err(self.no_graph());
         }
         let begun = Instant::now();
-        let result = self.run_on(session, &members[session], request, metadata);
+        let result = self.run_on(session, &members.all[session], request, metadata);
         self.stats[session].answered(begun, &result);
         result
     }
@@ -288,7 +307,7 @@ impl SessionGroup {
     /// The devices that each session sees; all see the same. The caller must free the list with
     /// `TF_DeleteDeviceList`.
     pub fn list_devices(&self) -> Result<*mut tf::TF_DeviceList> {
-        self.enter(self.session_num())?[0].session.list_devices()
+        self.enter(self.session_num())?.all[0].session.list_devices()
     }
 
     /// What a session has done so far; also after closing. `None` where there is no such session.
@@ -314,7 +333,7 @@ impl SessionGroup {
         drop(self.gate.close());
     }
 
-    fn enter(&self, lane: usize) -> Result<Entered<'_, Vec<Member>>> {
+    fn enter(&self, lane: usize) -> Result<Entered<'_, Members>> {
         self.gate.enter(lane).ok_or_else(|| Error::precondition("the session group is closed"))
     }
 
@@ -349,22 +368,23 @@ impl Member {
     /// and the CPUs.
     fn new(
         name: &str,
-        plan: &SessionPlan,
-        queue: Queue,
+        session: &SessionPlan,
+        plan: &Plan,
         session_options: &SessionOptions,
         devices: Arc<Devices>,
     ) -> Result<Self> {
-        let cpus = plan.cpus.as_ref();
-        let session = affinity::on_thread(&format!("{name}-intra"), cpus, || {
-            let pool = IntraOpPool::new(session_options, plan.intra_op_threads)?;
+        // The caller may be pinned for a purpose of its own, so that threads must not inherit that.
+        let cpus = Some(session.cpus.as_ref().unwrap_or(&plan.allowed));
+        let made = affinity::on_thread(&format!("{name}-intra"), cpus, || {
+            let pool = IntraOpPool::new(session_options, session.intra_op_threads)?;
             affinity::rename(&format!("{name}-inter"));
-            Session::new(devices, session_options, pool, plan.inter_op_threads)
+            Session::new(devices, session_options, pool, session.inter_op_threads)
         })?;
-        let workers = match plan.worker_threads {
+        let workers = match session.worker_threads {
             0 => None,
-            n => Some(Workers::new(&format!("{name}-work"), n, cpus, queue)?),
+            n => Some(Workers::new(&format!("{name}-work"), n, cpus, plan.queue)?),
         };
-        Ok(Self { workers, session })
+        Ok(Self { workers, session: made })
     }
 }
 

@@ -10,6 +10,9 @@ use crate::topology::Topology;
 /// One set of CPUs for each session, in ascending order of their first CPUs.
 pub fn place(topology: &Topology, sessions: usize) -> Result<Vec<CpuSet>> {
     let cores = topology.cores();
+    if sessions == 0 {
+        return Err(Error::invalid("there is no session to place"));
+    }
     if sessions > cores {
         return Err(Error::invalid(format!(
             "session_num is {sessions}, but this process may use {cores} physical cores: with \
@@ -251,6 +254,7 @@ mod tests {
 
     #[test]
     fn more_sessions_than_cores_is_an_error_that_says_so() {
+        assert!(place(&machine(&[4], 2), 0).is_err());
         let error = place(&machine(&[4], 2), 5).unwrap_err();
         assert!(error.message.contains("session_num is 5"), "{error}");
         assert!(error.message.contains("4 physical cores"), "{error}");

@@ -15,8 +15,13 @@ pub const CPUSET_VARIABLE: &str = "SESSION_GROUP_CPUSET";
 
 /// How many requests may wait for a session's workers where nobody says.
 const QUEUE_CAPACITY: i32 = 1024;
-const MAX_QUEUE: usize = 1 << 20;
+/// A queue takes its memory when it is made.
+const MAX_QUEUE: usize = 1 << 16;
 const MAX_WORKER_THREADS: usize = 1024;
+/// TensorFlow ends the process where the system refuses it a thread, so numbers that are out of any
+/// proportion must not get that far.
+const MAX_POOL_THREADS: i32 = 1024;
+const MAX_THREADS: usize = 16_384;
 
 /// The variable that gives each session its own cores where it is `1`.
 pub const AFFINITY_VARIABLE: &str = "SET_SESSION_THREAD_POOL_AFFINITY";
@@ -34,15 +39,15 @@ pub struct Environment {
 pub(crate) struct Machine {
     /// The CPUs that this process may use.
     pub allowed: CpuSet,
-    /// The same by core and NUMA node.
-    pub topology: Topology,
+    /// The same by core and NUMA node. Only placing sessions by itself needs it.
+    pub topology: Result<Topology>,
 }
 
 impl Machine {
     /// This one, now.
     pub fn read() -> Result<Self> {
         let allowed = topology::allowed()?;
-        let topology = Topology::read(&allowed)?;
+        let topology = Topology::read(&allowed);
         Ok(Self { allowed, topology })
     }
 }
@@ -125,7 +130,7 @@ pub(crate) fn plan(
     let (capacity, wait) = options.queue.unwrap_or((QUEUE_CAPACITY, false));
     let queue = Queue { capacity: in_range("the queue's capacity", capacity, MAX_QUEUE)?, wait };
 
-    let sessions = (0..session_num)
+    let sessions: Vec<SessionPlan> = (0..session_num)
         .map(|i| {
             let cpus = cpusets.as_ref().map(|sets| sets[i].clone());
             let share = match &cpus {
@@ -133,7 +138,10 @@ pub(crate) fn plan(
                 None => share(machine.allowed.len(), session_num, i),
             };
             SessionPlan {
-                numa_nodes: cpus.iter().flat_map(|cpus| machine.topology.nodes_of(cpus)).collect(),
+                numa_nodes: match (&cpus, &machine.topology) {
+                    (Some(cpus), Ok(topology)) => topology.nodes_of(cpus),
+                    _ => Vec::new(),
+                },
                 cpus,
                 intra_op_threads: or_share(config.intra_op_threads, share),
                 inter_op_threads: or_share(config.inter_op_threads, share),
@@ -144,6 +152,7 @@ pub(crate) fn plan(
             }
         })
         .collect();
+    check_total(&sessions)?;
     let threads = match (config.intra_op_threads, config.inter_op_threads, cpusets.is_some()) {
         (1.., 1.., _) => "as the ConfigProto says",
         (0, 0, true) => "one for each CPU of the session",
@@ -153,6 +162,21 @@ pub(crate) fn plan(
     let why = Why { cpus: source.why(), threads, execution: why_execution };
     let allowed = machine.allowed.clone();
     Ok(Plan { sessions, execution, policy: options.policy.clone(), queue, allowed, why })
+}
+
+fn check_total(sessions: &[SessionPlan]) -> Result<()> {
+    let of = |session: &SessionPlan| {
+        (session.intra_op_threads + session.inter_op_threads) as usize + session.worker_threads
+    };
+    let total: usize = sessions.iter().map(of).sum();
+    if total > MAX_THREADS {
+        return Err(Error::invalid(format!(
+            "{} sessions would have {total} threads, more than {MAX_THREADS}: make fewer sessions, \
+             or set smaller pools in the ConfigProto",
+            sessions.len()
+        )));
+    }
+    Ok(())
 }
 
 /// Where the sessions' CPUs come from.
@@ -183,17 +207,17 @@ impl Source {
                 Error::new(error.code, format!("{CPUSET_VARIABLE}: {}", error.message))
             });
         }
-        let wanted = match environment.affinity.as_deref().map(str::trim) {
-            None | Some("0" | "false") => false,
-            Some("1" | "true") => true,
-            Some(other) => {
-                return Err(Error::invalid(format!(
-                    "{AFFINITY_VARIABLE} is {other:?}: set 1 or 0"
-                )));
-            }
+        let variable = match options.affinity {
+            Some(_) => None,
+            None => environment.affinity.as_deref().map(str::trim),
         };
-        let wanted = wanted && options.affinity.is_none();
-        Ok(if wanted { Self::AffinityVariable } else { Self::None })
+        match variable {
+            None | Some("0" | "false") => Ok(Self::None),
+            Some("1" | "true") => Ok(Self::AffinityVariable),
+            Some(other) => {
+                Err(Error::invalid(format!("{AFFINITY_VARIABLE} is {other:?}: set 1 or 0")))
+            }
+        }
     }
 
     /// How many sessions it is for, where it says so.
@@ -211,7 +235,8 @@ impl Source {
                 Ok(Some(sets.entries().to_vec()))
             }
             Self::AffinityOption | Self::AffinityVariable => {
-                place(&machine.topology, session_num).map(Some)
+                let topology = machine.topology.as_ref().map_err(Error::clone)?;
+                place(topology, session_num).map(Some)
             }
             Self::None => Ok(None),
         }
@@ -265,12 +290,18 @@ fn check(config: &Config) -> Result<()> {
         ("intra_op_parallelism_threads", config.intra_op_threads),
         ("inter_op_parallelism_threads", config.inter_op_threads),
     ] {
-        if threads < 0 {
+        if !(0..=MAX_POOL_THREADS).contains(&threads) {
             return Err(Error::invalid(format!(
-                "{name} is {threads}: give the number of threads of each session, or 0 for one \
-                 for each of its CPUs"
+                "{name} is {threads}: give the number of threads of each session, up to \
+                 {MAX_POOL_THREADS}, or 0 for one for each of its CPUs"
             )));
         }
+    }
+    if config.has_named_pool {
+        return Err(Error::invalid(
+            "session_inter_op_thread_pool has a global_name, but each session of a group has pools \
+             of its own: leave the name out",
+        ));
     }
     Ok(())
 }
@@ -307,7 +338,7 @@ mod tests {
     fn machine(cpus: u32) -> Machine {
         let cores = (0..cpus).map(CpuSet::one).collect();
         let nodes = vec![Node { number: 0, cores }];
-        Machine { allowed: CpuSet::new(0..cpus).unwrap(), topology: Topology { nodes } }
+        Machine { allowed: CpuSet::new(0..cpus).unwrap(), topology: Ok(Topology { nodes }) }
     }
 
     fn decide(options: &Options, cpus: u32) -> Result<Plan> {
@@ -396,6 +427,23 @@ mod tests {
     }
 
     #[test]
+    fn threads_out_of_proportion_are_an_error() {
+        let config = Config { intra_op_threads: 1024, ..Config::default() };
+        let error = plan(&options(100), &Environment::default(), &config, &machine(4)).unwrap_err();
+        assert!(error.message.contains("102500 threads"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_that_can_not_be_read_matters_only_for_affinity() {
+        let unreadable = Machine { topology: Err(Error::invalid("unreadable")), ..machine(4) };
+        let decide = |options: &Options| {
+            plan(options, &Environment::default(), &Config::default(), &unreadable)
+        };
+        assert!(decide(options(2).set_cpuset("0;1").unwrap()).is_ok());
+        assert_eq!(decide(options(2).set_affinity(true)).unwrap_err().message, "unreadable");
+    }
+
+    #[test]
     fn an_environment_that_is_wrong_is_named() {
         let environment = Environment { cpuset: Some("0;x".to_string()), ..Environment::default() };
         let error = plan(&options(2), &environment, &Config::default(), &machine(2)).unwrap_err();
@@ -417,6 +465,7 @@ mod tests {
         assert_eq!(cpus(options(2).set_affinity(true), &variable("0")).unwrap(), pinned);
         assert!(cpus(&options(2), &variable("0")).unwrap().is_empty());
         assert!(cpus(options(2).set_affinity(false), &variable("1")).unwrap().is_empty());
+        assert!(cpus(options(2).set_affinity(false), &variable("yes")).unwrap().is_empty());
         let error = cpus(&options(2), &variable("yes")).unwrap_err();
         assert!(error.message.contains("SET_SESSION_THREAD_POOL_AFFINITY is \"yes\""), "{error}");
         let error = cpus(&options(6), &variable("1")).unwrap_err();
@@ -435,6 +484,8 @@ mod tests {
             Config { has_target: true, ..Config::default() },
             Config { intra_op_threads: -1, ..Config::default() },
             Config { inter_op_threads: -1, ..Config::default() },
+            Config { intra_op_threads: 20_000, ..Config::default() },
+            Config { has_named_pool: true, ..Config::default() },
         ] {
             assert!(plan(&options(2), &Environment::default(), &config, &machine(2)).is_err());
         }

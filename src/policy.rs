@@ -1,6 +1,7 @@
 //! Which session a request goes to.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ pub(crate) trait Counts {
 pub(crate) struct Dispatcher {
     sessions: usize,
     rule: Rule,
+    callers: Callers,
 }
 
 enum Rule {
@@ -117,7 +119,7 @@ impl Dispatcher {
             },
             Policy::Custom(choose) => Rule::Custom(choose.clone()),
         };
-        Self { sessions, rule }
+        Self { sessions, rule, callers: Callers::new() }
     }
 
     /// The session for a request of the calling thread.
@@ -125,13 +127,13 @@ impl Dispatcher {
         let n = self.sessions;
         Ok(match &self.rule {
             Rule::RoundRobin(turn) => turn.next(n),
-            Rule::Thread => this_thread() % n,
+            Rule::Thread => self.callers.number() % n,
             Rule::LeastLoaded => least_loaded(n, counts),
             Rule::CpuLocal { sessions_of_cpu, elsewhere } => {
                 match current_cpu().and_then(|cpu| sessions_of_cpu.get(cpu)).map(Vec::as_slice) {
                     None | Some([]) => elsewhere.next(n),
                     Some([only]) => *only,
-                    Some(several) => several[this_thread() % several.len()],
+                    Some(several) => several[self.callers.number() % several.len()],
                 }
             }
             Rule::Custom(choose) => custom(choose.as_ref(), n, counts)?,
@@ -162,12 +164,34 @@ fn current_cpu() -> Option<usize> {
     usize::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
-/// A number of the calling thread. Threads get consecutive ones in the order of their first call,
-/// so that N threads spread evenly over N sessions.
-fn this_thread() -> usize {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    thread_local!(static NUMBER: u64 = NEXT.fetch_add(1, Relaxed));
-    NUMBER.with(|number| *number as usize)
+/// Numbers the threads that call a dispatcher, in the order of their first calls, so that N threads
+/// spread evenly over N sessions, whatever threads other groups have.
+struct Callers {
+    dispatcher: u64,
+    next: AtomicU64,
+}
+
+/// Of how many dispatchers a thread remembers its number. Beyond, it gets a new one.
+const REMEMBERED: usize = 32;
+
+impl Callers {
+    fn new() -> Self {
+        static DISPATCHERS: AtomicU64 = AtomicU64::new(0);
+        Self { dispatcher: DISPATCHERS.fetch_add(1, Relaxed), next: AtomicU64::new(0) }
+    }
+
+    fn number(&self) -> usize {
+        thread_local!(static NUMBERS: RefCell<VecDeque<(u64, usize)>> = RefCell::default());
+        NUMBERS.with_borrow_mut(|numbers| {
+            if let Some((_, number)) = numbers.iter().find(|(id, _)| *id == self.dispatcher) {
+                return *number;
+            }
+            let number = self.next.fetch_add(1, Relaxed) as usize;
+            numbers.truncate(REMEMBERED - 1);
+            numbers.push_front((self.dispatcher, number));
+            number
+        })
+    }
 }
 
 fn least_loaded(n: usize, counts: &impl Counts) -> usize {
@@ -187,7 +211,8 @@ fn random() -> u32 {
     STATE.with(|state| {
         let mut x = state.get();
         if x == 0 {
-            x = (this_thread() as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            // Its address tells a thread's variable from those of other threads.
+            x = (std::ptr::from_ref(state) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         }
         x ^= x << 13;
         x ^= x >> 7;
@@ -260,6 +285,19 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(used.len(), 2);
+    }
+
+    #[test]
+    fn threads_of_other_groups_do_not_count() {
+        // Threads that are made by turns for two groups still spread over the sessions of each.
+        let groups = [dispatcher(Policy::Thread, 2), dispatcher(Policy::Thread, 2)];
+        let chosen: Vec<usize> = (0..8)
+            .map(|i| {
+                let choose = || groups[i % 2].choose(&idle(2)).unwrap();
+                std::thread::scope(|scope| scope.spawn(choose).join().unwrap())
+            })
+            .collect();
+        assert_eq!(chosen, [0, 0, 1, 1, 0, 0, 1, 1]);
     }
 
     #[test]

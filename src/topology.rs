@@ -99,11 +99,15 @@ fn read_nodes(dir: &Path) -> Result<BTreeMap<u32, u32>> {
     Ok(node_of)
 }
 
+/// Where Linux does not say, or a container does not let it.
+const UNSAID: [ErrorKind; 3] =
+    [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::NotADirectory];
+
 /// A list as Linux writes it, "0-3,8"; the grammar of a cpuset's entry. `None` where there is none.
 fn read_list(path: &Path) -> Result<Option<Vec<u32>>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if UNSAID.contains(&error.kind()) => return Ok(None),
         Err(error) => return Err(affinity::failed(&format!("read {}", path.display()), &error)),
     };
     if text.trim().is_empty() {

@@ -131,6 +131,21 @@ fn groups_and_models_have_pools_of_their_own() {
 }
 
 #[test]
+fn a_pinned_caller_does_not_pass_its_cpu_on() {
+    let _turn = turn();
+    let allowed = topology::allowed().unwrap();
+    let one = CpuSet::one(allowed.cpus()[0]);
+    let one_thread = common::one_thread();
+    let made = session_group::affinity::on_thread("pinned", Some(&one), || {
+        SessionGroup::new(&one_thread, &options(1))
+    });
+    let group = made.unwrap();
+    let all = allowed.to_string();
+    assert_eq!(counted(), expected(&[("s0-intra", &all, 1), ("s0-inter", &all, 1)]));
+    drop(group);
+}
+
+#[test]
 fn heavy_work_runs_on_the_threads_of_its_own_session() {
     let _turn = turn();
     let session_options = config(&[0x10, 4, 0x28, 1]);

@@ -91,6 +91,35 @@ fn a_tf1_saved_model_with_ref_variables_and_an_unnamed_table_serves_in_all() {
 }
 
 #[test]
+fn an_iterator_is_its_sessions_own_and_ends_with_it() {
+    for round in 0..10 {
+        let group = create("iterator", &options(2));
+        let error = run_on(&group, 0, &[], &["next"], &[]).err().unwrap();
+        assert_eq!(error.code, Code::FailedPrecondition, "not begun yet: {error}");
+        for session in 0..2 {
+            run_on(&group, session, &[], &[], &["begin"]).unwrap();
+        }
+        for (session, expected) in [(1, 0), (0, 0), (1, 2), (1, 4), (0, 2)] {
+            let next = run_on(&group, session, &[], &["next"], &[]).unwrap();
+            assert_eq!(next[0].to_vec::<i64>().unwrap(), [expected]);
+        }
+        if round % 2 == 0 {
+            group.close();
+        }
+    }
+}
+
+#[test]
+fn an_iterator_with_a_shared_name_is_refused() {
+    // It would run functions of the session that made it in threads that outlive that session.
+    let group = SessionGroup::new(&common::one_thread(), &options(2)).unwrap();
+    let error = group.create(&common::graph_def("iterator_shared")).unwrap_err();
+    assert_eq!(error.code, Code::Unimplemented);
+    assert!(error.message.contains("IteratorV2"), "{error}");
+    group.create(&common::graph_def("iterator")).unwrap();
+}
+
+#[test]
 fn a_graph_can_be_extended_while_it_serves() {
     let group = create("init_op", &options(2));
     run_on(&group, 0, &[], &[], &["initialize"]).unwrap();

@@ -20,6 +20,13 @@ impl Devices {
         status::call(|status| Self(unsafe { shim::sg_devices_new(options.as_ptr(), status) }))
     }
 
+    /// Frees what sessions share. These may refer to the sessions that made them, so it is done after
+    /// closing and before dropping these.
+    pub(crate) fn clear(&self) {
+        // SAFETY: the devices are live.
+        unsafe { shim::sg_devices_clear(self.0) }
+    }
+
     pub(super) fn as_ptr(&self) -> *mut shim::sg_devices {
         self.0
     }

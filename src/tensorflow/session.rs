@@ -144,6 +144,12 @@ impl Session {
             .collect())
     }
 
+    /// Cancels what still runs in the background. No run may be under way, nor begin after it.
+    pub fn close(&self) {
+        // SAFETY: the session is live.
+        unsafe { shim::sg_session_close(self.ptr) }
+    }
+
     /// What devices the session sees. The caller must free the list with `TF_DeleteDeviceList`.
     pub fn list_devices(&self) -> Result<*mut tf::TF_DeviceList> {
         // SAFETY: the session is live.

@@ -32,4 +32,17 @@ tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttribut
   return theirs == plain_ ? HostAllocator::Get() : theirs;
 }
 
+absl::Status SessionDevice::MakeTensorFromProto(const tensorflow::TensorProto& proto,
+                                                const tensorflow::AllocatorAttributes attributes,
+                                                tensorflow::Tensor* tensor) {
+  if (plain_ == nullptr) return wrapped_->MakeTensorFromProto(proto, attributes, tensor);
+  tensorflow::Tensor parsed;
+  if (!tensorflow::DataType_IsValid(proto.dtype()) ||
+      !parsed.FromProto(HostAllocator::Get(), proto)) {
+    return absl::InvalidArgumentError("a constant's value can't be read from the graph");
+  }
+  *tensor = std::move(parsed);
+  return absl::OkStatus();
+}
+
 }  // namespace session_group

@@ -68,11 +68,10 @@ class SessionDevice final : public tensorflow::Device {
     return wrapped_->ReinitializeGpuDevice(context, device, device_context, allocator);
   }
 
+  // Constants, too, in memory of GetAllocator().
   absl::Status MakeTensorFromProto(const tensorflow::TensorProto& proto,
                                    const tensorflow::AllocatorAttributes attributes,
-                                   tensorflow::Tensor* tensor) override {
-    return wrapped_->MakeTensorFromProto(proto, attributes, tensor);
-  }
+                                   tensorflow::Tensor* tensor) override;
   void CopyTensorInSameDevice(const tensorflow::Tensor* input, tensorflow::Tensor* output,
                               const tensorflow::DeviceContext* context,
                               tensorflow::StatusCallback done) override {

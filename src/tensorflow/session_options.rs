@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub operation_timeout_ms: i64,
     /// Whether the options name a target, another runtime to run in.
     pub has_target: bool,
+    /// Whether they ask for an inter-op pool that is shared under a global name.
+    pub has_named_pool: bool,
 }
 
 impl SessionOptions {
@@ -54,6 +56,7 @@ impl SessionOptions {
             inter_op_threads: config.inter_op_threads,
             operation_timeout_ms: config.operation_timeout_ms,
             has_target: config.has_target != 0,
+            has_named_pool: config.has_named_pool != 0,
         }
     }
 

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "session_device.h"
 #include "tensorflow/c/c_api_internal.h"
 #include "tensorflow/c/tf_status_helper.h"
@@ -110,27 +112,63 @@ absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buf
 }
 
 // A table without a shared_name gets one that is private to its kernel, and kernels are private to
-// their session, so the table that one session initialises would not be there for the others. The
-// node's name, unique in a graph, does as a name within the group. Function bodies are left alone:
-// node names are not unique across them.
+// their session, so the table that one session initialises would not be there for the others. A
+// name made of the node's, which is unique in a graph, does within the group. Function bodies are
+// left alone: node names are not unique across them.
 void ShareTables(tensorflow::GraphDef* graph) {
-  constexpr char kByNodeName[] = "use_node_name_sharing";
   for (tensorflow::NodeDef& node : *graph->mutable_node()) {
     const tensorflow::OpDef* op = nullptr;
     if (!tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok()) continue;
     const auto& attrs = op->attr();
-    const bool can_share_by_node_name = std::any_of(
-        attrs.begin(), attrs.end(), [&](const auto& attr) { return attr.name() == kByNodeName; });
-    if (!can_share_by_node_name) continue;
-    const auto shared_name = node.attr().find("shared_name");
-    if (shared_name != node.attr().end() && !shared_name->second.s().empty()) continue;
-    (*node.mutable_attr())[kByNodeName].set_b(true);
+    // Only tables have this attribute, which says what an empty shared_name means.
+    const bool is_table = std::any_of(attrs.begin(), attrs.end(), [](const auto& attr) {
+      return attr.name() == "use_node_name_sharing";
+    });
+    if (!is_table) continue;
+    const auto by_node_name = node.attr().find("use_node_name_sharing");
+    if (by_node_name != node.attr().end() && by_node_name->second.b()) continue;
+    std::string* shared_name = (*node.mutable_attr())["shared_name"].mutable_s();
+    if (shared_name->empty()) *shared_name = absl::StrCat("session_group/", node.name());
   }
+}
+
+// An iterator runs functions on the device and the threads of the session that made it, also in the
+// background. Held by other sessions, it would outlive these.
+absl::Status RefuseSharedIterators(
+    const tensorflow::protobuf::RepeatedPtrField<tensorflow::NodeDef>& nodes) {
+  for (const tensorflow::NodeDef& node : nodes) {
+    const auto shared_name = node.attr().find("shared_name");
+    if (absl::StrContains(node.op(), "Iterator") && shared_name != node.attr().end() &&
+        !shared_name->second.s().empty()) {
+      return absl::UnimplementedError(absl::StrCat(
+          "node ", node.name(), " (", node.op(), ") is an iterator with the shared_name \"",
+          shared_name->second.s(),
+          "\", which the sessions of a group can't share: feed tensors instead, or take the name "
+          "away for an iterator in each session"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Makes a graph fit for several sessions over the same devices.
+absl::Status Prepare(tensorflow::GraphDef* graph) {
+  absl::Status status = RefuseSharedIterators(graph->node());
+  for (const tensorflow::FunctionDef& function : graph->library().function()) {
+    status.Update(RefuseSharedIterators(function.node_def()));
+  }
+  if (status.ok()) ShareTables(graph);
+  return status;
 }
 
 }  // namespace
 
-void sg_log_info(sg_str line) { LOG(INFO) << absl::string_view(line.data, line.size); }
+void sg_log_info(sg_str line) {
+  try {
+    LOG(INFO) << absl::string_view(line.data, line.size);
+  } catch (...) {
+    // A line that can't be logged is no reason to fail.
+  }
+}
 
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config) {
   const tensorflow::ConfigProto& proto = options->options.config;
@@ -138,16 +176,27 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
   config->inter_op_threads = proto.inter_op_parallelism_threads();
   config->operation_timeout_ms = proto.operation_timeout_in_ms();
   config->has_target = options->options.target.empty() ? 0 : 1;
+  const auto& pools = proto.session_inter_op_thread_pool();
+  config->has_named_pool = std::any_of(
+      pools.begin(), pools.end(), [](const auto& pool) { return !pool.global_name().empty(); });
 }
 
 sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status) {
   std::unique_ptr<sg_devices> devices;
   Guard(status, [&] {
     devices = std::make_unique<sg_devices>();
-    return tensorflow::DeviceFactory::AddDevices(
-        options->options, "/job:localhost/replica:0/task:0", &devices->devices);
+    // The first device of a process makes the intra-op pool of all stock sessions. Its size is not
+    // for a group to set, which has pools of its own.
+    tensorflow::SessionOptions own = options->options;
+    own.config.set_intra_op_parallelism_threads(0);
+    return tensorflow::DeviceFactory::AddDevices(own, "/job:localhost/replica:0/task:0",
+                                                 &devices->devices);
   });
   return TF_GetCode(status) == TF_OK ? devices.release() : nullptr;
+}
+
+void sg_devices_clear(sg_devices* devices) {
+  for (const auto& device : devices->devices) device->ClearResourceMgr();
 }
 
 void sg_devices_delete(sg_devices* devices) { delete devices; }
@@ -161,8 +210,7 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
           absl::StrCat("graph_def is not a serialised GraphDef (", size, " bytes)"));
     }
     if (graph->def.node_size() == 0) return absl::InvalidArgumentError("graph_def has no nodes");
-    ShareTables(&graph->def);
-    return absl::OkStatus();
+    return Prepare(&graph->def);
   });
   return TF_GetCode(status) == TF_OK ? graph.release() : nullptr;
 }
@@ -187,8 +235,7 @@ sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_
     // Restoring needs all of the MetaGraphDef but its graph, and the sessions only that.
     model->graph.def.Swap(model->meta_graph.mutable_graph_def());
     model->meta_graph.clear_graph_def();
-    ShareTables(&model->graph.def);
-    return absl::OkStatus();
+    return Prepare(&model->graph.def);
   });
   return TF_GetCode(status) == TF_OK ? model.release() : nullptr;
 }
@@ -274,6 +321,8 @@ sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options
   });
   return TF_GetCode(status) == TF_OK ? session.release() : nullptr;
 }
+
+void sg_session_close(sg_session* session) { session->session->Close().IgnoreError(); }
 
 void sg_session_delete(sg_session* session) { delete session; }
 

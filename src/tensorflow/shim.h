@@ -39,7 +39,8 @@ typedef struct sg_config {
   int32_t intra_op_threads;
   int32_t inter_op_threads;
   int64_t operation_timeout_ms;
-  int32_t has_target;  // 1 where SessionOptions.target is not empty
+  int32_t has_target;      // 1 where SessionOptions.target is not empty
+  int32_t has_named_pool;  // 1 where an inter-op pool is to be shared under a global name
 } sg_config;
 
 // Writes a line to TensorFlow's log, at the level INFO.
@@ -48,10 +49,14 @@ void sg_log_info(sg_str line);
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config);
 
 sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status);
+// Frees the variables, tables and all else that sessions share. These may refer to the kernels and
+// functions of the session that made them, so all sessions must be closed, but not deleted yet.
+void sg_devices_clear(sg_devices* devices);
 // All sessions over the devices must be deleted first.
 void sg_devices_delete(sg_devices* devices);
 
-// Parses a GraphDef and gives every table that has no shared_name one that all sessions agree on.
+// Parses a GraphDef, gives each table of the main graph that has no shared_name one that all
+// sessions agree on, and refuses iterators that have one.
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status);
 void sg_graph_delete(sg_graph* graph);
 
@@ -77,8 +82,10 @@ sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t
 // on an inter-op pool of its own, whose threads start and inherit as above.
 sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
                            sg_intra_op_pool* pool, int32_t inter_op_threads, TF_Status* status);
-// Closes the session if that has not been done, waits for its threads and frees it. No run may be
-// under way.
+// Cancels what still runs in the background, such as an iterator's prefetching. No run may be under
+// way.
+void sg_session_close(sg_session* session);
+// Waits for the session's threads and frees it. No run may be under way.
 void sg_session_delete(sg_session* session);
 
 void sg_session_create(sg_session* session, const sg_graph* graph, TF_Status* status);

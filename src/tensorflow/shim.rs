@@ -42,6 +42,7 @@ pub struct sg_config {
     pub inter_op_threads: i32,
     pub operation_timeout_ms: i64,
     pub has_target: i32,
+    pub has_named_pool: i32,
 }
 
 // sg_str borrows through raw pointers and a lifetime marker only, which C can't misread.
@@ -55,6 +56,7 @@ unsafe extern "C" {
         options: *const tf::TF_SessionOptions,
         status: *mut tf::TF_Status,
     ) -> *mut sg_devices;
+    pub fn sg_devices_clear(devices: *mut sg_devices);
     pub fn sg_devices_delete(devices: *mut sg_devices);
 
     pub fn sg_graph_parse(
@@ -101,6 +103,7 @@ unsafe extern "C" {
         inter_op_threads: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_session;
+    pub fn sg_session_close(session: *mut sg_session);
     pub fn sg_session_delete(session: *mut sg_session);
 
     pub fn sg_session_create(
