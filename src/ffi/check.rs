@@ -1,6 +1,7 @@
 //! What every exported function does: check pointers, catch panics, report a status.
 
 use std::ffi::{CStr, c_char};
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tensorflow_sys as tf;
@@ -63,7 +64,7 @@ pub(super) unsafe fn mutable<'a, T>(pointer: *mut T, name: &str) -> Result<&'a m
 /// # Safety
 ///
 /// `pointer` must be NULL or point to a zero-terminated string that lives as long as `'a`.
-pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
+pub(super) unsafe fn string<'a>(pointer: *const c_char, name: impl Display) -> Result<&'a str> {
     if pointer.is_null() {
         return Err(null(name));
     }
@@ -102,7 +103,7 @@ pub(super) unsafe fn strings<'a>(
     let pointers = unsafe { array(pointer, n, name) }?;
     let string = |(i, &pointer)| {
         // SAFETY: the caller vouches for it.
-        unsafe { string(pointer, &format!("{name}[{i}]")) }
+        unsafe { string(pointer, format_args!("{name}[{i}]")) }
     };
     pointers.iter().enumerate().map(string).collect()
 }
@@ -125,11 +126,12 @@ pub(super) unsafe fn bytes<'a>(
     Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), size) })
 }
 
-pub(super) fn length(n: i32, name: &str) -> Result<usize> {
+fn length(n: i32, name: &str) -> Result<usize> {
     usize::try_from(n).map_err(|_| Error::invalid(format!("the number of {name} is {n}: negative")))
 }
 
-pub(super) fn null(name: &str) -> Error {
+/// Names are formatted here only, so that a request without a mistake does not pay for them.
+pub(super) fn null(name: impl Display) -> Error {
     Error::invalid(format!("{name} is NULL"))
 }
 

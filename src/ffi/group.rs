@@ -6,6 +6,7 @@ use std::ptr::{NonNull, null_mut};
 use tensorflow_sys as tf;
 
 use super::check::{bytes, guard, guard_infallible, reference};
+use crate::error::Result;
 use crate::tensorflow::SessionOptions;
 use crate::{Options, SessionGroup};
 
@@ -28,11 +29,9 @@ pub unsafe extern "C" fn NewSessionGroup(
     // SAFETY: the caller keeps the rules of the ABI, here and below.
     unsafe {
         guard(status, null_mut(), || {
-            reference(session_options, "session_options")?;
             let mut options = Options::new();
             options.set_session_num(session_num);
-            let group = SessionGroup::new(SessionOptions::borrow(&session_options), &options)?;
-            Ok(Box::into_raw(Box::new(group)))
+            new_group(session_options, &options)
         })
     }
 }
@@ -46,13 +45,23 @@ pub unsafe extern "C" fn NewSessionGroupWithOptions(
 ) -> *mut SessionGroup {
     // SAFETY: the caller keeps the rules of the ABI, here and below.
     unsafe {
-        guard(status, null_mut(), || {
-            reference(session_options, "session_options")?;
-            let options = reference(options, "options")?;
-            let group = SessionGroup::new(SessionOptions::borrow(&session_options), options)?;
-            Ok(Box::into_raw(Box::new(group)))
-        })
+        guard(status, null_mut(), || new_group(session_options, reference(options, "options")?))
     }
+}
+
+/// # Safety
+///
+/// `session_options` must be NULL or live.
+unsafe fn new_group(
+    session_options: *const tf::TF_SessionOptions,
+    options: &Options,
+) -> Result<*mut SessionGroup> {
+    // SAFETY: the caller vouches for it, here and below.
+    let session_options = unsafe {
+        reference(session_options, "session_options")?;
+        SessionOptions::borrow(&session_options)
+    };
+    Ok(Box::into_raw(Box::new(SessionGroup::new(session_options, options)?)))
 }
 
 /// Gives all sessions their graph: `graph_def_len` bytes of a serialised GraphDef. To initialise its

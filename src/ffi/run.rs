@@ -1,11 +1,12 @@
 //! Running requests.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::fmt::Display;
 use std::ptr::NonNull;
 
 use tensorflow_sys as tf;
 
-use super::check::{array, bytes, guard, length, mutable, null, reference, strings};
+use super::check::{array, bytes, guard, null, reference, strings};
 use crate::error::{Error, Result};
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::{Buffer, Tensor};
@@ -127,7 +128,7 @@ pub unsafe extern "C" fn SessionGroup_SessionRun(
             let targets = array(target_opers, ntargets, "target_opers")?
                 .iter()
                 .enumerate()
-                .map(|(i, &operation)| operation_name(operation, &format!("target_opers[{i}]")))
+                .map(|(i, &operation)| operation_name(operation, format_args!("target_opers[{i}]")))
                 .collect::<Result<Vec<_>>>()?;
             let [input_names, output_names, targets] = [&input_names, &output_names, &targets]
                 .map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -165,7 +166,7 @@ unsafe fn run(
         let inputs = std::iter::zip(input_names, tensors)
             .enumerate()
             .map(|(i, (&name, tensor))| {
-                let tensor = tensor.as_ref().ok_or_else(|| null(&format!("inputs[{i}]")))?;
+                let tensor = tensor.as_ref().ok_or_else(|| null(format_args!("inputs[{i}]")))?;
                 Ok((name, Tensor::borrow(tensor)))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -218,11 +219,10 @@ pub(super) unsafe fn empty_buffer<'a>(
     buffer: *mut tf::TF_Buffer,
     name: &str,
 ) -> Result<Option<&'a mut tf::TF_Buffer>> {
-    if buffer.is_null() {
-        return Ok(None);
-    }
     // SAFETY: the caller keeps the rules of the ABI.
-    let buffer = unsafe { mutable(buffer, name) }?;
+    let Some(buffer) = (unsafe { buffer.as_mut() }) else {
+        return Ok(None);
+    };
     if !buffer.data.is_null() {
         return Err(Error::invalid(format!("{name} is not empty: pass one from TF_NewBuffer()")));
     }
@@ -233,12 +233,11 @@ pub(super) unsafe fn empty_buffer<'a>(
 ///
 /// `outputs` must be NULL or point to `n` outputs whose operations are NULL or live.
 unsafe fn tensor_names(outputs: *const tf::TF_Output, n: c_int, name: &str) -> Result<Vec<String>> {
-    length(n, name)?;
     // SAFETY: the caller keeps the rules of the ABI.
     let outputs = unsafe { array(outputs, n, name) }?;
     let tensor_name = |(i, output): (usize, &tf::TF_Output)| {
         // SAFETY: the caller vouches for the operation.
-        let operation = unsafe { operation_name(output.oper, &format!("{name}[{i}].oper")) }?;
+        let operation = unsafe { operation_name(output.oper, format_args!("{name}[{i}].oper")) }?;
         // SAFETY: the operation is live.
         let has = unsafe { tf::TF_OperationNumOutputs(output.oper) };
         if !(0..has).contains(&output.index) {
@@ -258,7 +257,7 @@ unsafe fn tensor_names(outputs: *const tf::TF_Output, n: c_int, name: &str) -> R
 /// # Safety
 ///
 /// `operation` must be NULL or live.
-unsafe fn operation_name(operation: *const tf::TF_Operation, name: &str) -> Result<String> {
+unsafe fn operation_name(operation: *const tf::TF_Operation, name: impl Display) -> Result<String> {
     if operation.is_null() {
         return Err(null(name));
     }
