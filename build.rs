@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 3] = ["host_allocator", "session_device", "shim"];
+const SHIM: [&str; 6] =
+    ["host_allocator", "program", "serial_executor", "session_device", "shim", "variable_reads"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

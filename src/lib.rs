@@ -10,20 +10,25 @@
 //! # fn main() -> session_group::Result<()> {
 //! let mut options = Options::new();
 //! options.set_session_num(4);
-//! let loaded = SessionGroup::load(&SessionOptions::new(), None, "/models/wide_deep/1", &["serve"], &options)?;
+//! let model = "/models/wide_deep/1";
+//! let group = SessionGroup::load(&SessionOptions::new(), None, model, &["serve"], &options, None)?;
 //! let ids = Tensor::from_slice(&[1, 26], &[7i64; 26])?;
-//! let scores = loaded.group.run(&[("serving_default_ids:0", &ids)], &["StatefulPartitionedCall:0"], &[])?;
+//! let scores = group.run(&[("serving_default_ids:0", &ids)], &["StatefulPartitionedCall:0"], &[])?;
 //! println!("{:?}", scores[0].to_vec::<f32>()?);
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! In reading order: [`options`] and [`cpuset`] say what a group shall be, [`plan`] decides what it
-//! will be, [`group`] is the group. `gate` keeps its sessions alive while requests run on them,
+//! will be, [`group`] is the group, `members` are its sessions, and `run` is the way of a request to
+//! one of them: as a program that [`optimization`] tells of, found in `cache` or held by a
+//! [`callable`]. `gate` keeps its sessions alive while requests run on them,
 //! [`policy`] chooses a session, [`execution`] says on which threads its graph runs, `workers` are
 //! such threads, and [`affinity`] starts threads where they belong. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
 
 pub mod affinity;
+mod cache;
+pub mod callable;
 pub mod cpuset;
 mod describe;
 pub mod error;
@@ -31,11 +36,14 @@ pub mod execution;
 mod ffi;
 mod gate;
 pub mod group;
+mod members;
 mod metrics;
+pub mod optimization;
 pub mod options;
 pub mod placement;
 pub mod plan;
 pub mod policy;
+mod run;
 pub mod stats;
 mod sync;
 pub mod tensorflow;
@@ -44,5 +52,6 @@ pub mod topology;
 mod workers;
 
 pub use error::{Code, Error, Result};
-pub use group::{Loaded, Request, SessionGroup};
+pub use group::SessionGroup;
+pub use run::Request;
 pub use options::Options;

@@ -3,6 +3,7 @@
 use crate::cpuset::Cpusets;
 use crate::error::Result;
 use crate::execution::Execution;
+use crate::optimization::{Optimization, Optimizations};
 use crate::policy::Policy;
 
 /// The most sessions that a group can have.
@@ -18,6 +19,7 @@ pub struct Options {
     pub(crate) execution: Execution,
     pub(crate) worker_threads: Option<i32>,
     pub(crate) queue: Option<(i32, bool)>,
+    pub(crate) optimizations: Optimizations,
 }
 
 impl Options {
@@ -70,6 +72,11 @@ impl Options {
     /// On which threads a request's graph runs.
     pub fn set_execution(&mut self, execution: Execution) -> &mut Self {
         self.execution = execution;
+        self
+    }
+    /// Whether to use an optimisation. All are used by default.
+    pub fn set_optimization(&mut self, optimization: Optimization, enabled: bool) -> &mut Self {
+        self.optimizations.set(optimization, enabled);
         self
     }
 }

@@ -4,6 +4,7 @@ use crate::cpuset::{CpuSet, Cpusets};
 use crate::error::{Error, Result};
 use crate::execution::Execution;
 use crate::options::{MAX_SESSIONS, Options};
+use crate::optimization::Optimizations;
 use crate::placement::place;
 use crate::policy::Policy;
 use crate::tensorflow::session_options::Config;
@@ -71,6 +72,7 @@ pub(crate) struct Plan {
     pub execution: Execution,
     pub policy: Policy,
     pub queue: Queue,
+    pub optimizations: Optimizations,
     /// The CPUs that this process may use.
     pub allowed: CpuSet,
     pub why: Why,
@@ -161,7 +163,7 @@ pub(crate) fn plan(
     };
     let why = Why { cpus: source.why(), threads, execution: why_execution };
     let allowed = machine.allowed.clone();
-    Ok(Plan { sessions, execution, policy: options.policy.clone(), queue, allowed, why })
+    Ok(Plan { sessions, execution, policy: options.policy.clone(), queue, optimizations: options.optimizations, allowed, why })
 }
 
 fn check_total(sessions: &[SessionPlan]) -> Result<()> {

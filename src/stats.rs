@@ -20,11 +20,14 @@ pub const CODES: usize = 17;
 /// The counters of one session.
 #[repr(align(128))]
 pub(crate) struct SessionStats {
-    /// Requests by the `TF_Code` of their answer; number 0 is `TF_OK`.
-    answers: [AtomicU64; CODES],
+    /// Requests that failed, by the `TF_Code` of their answer. Number 0, `TF_OK`, is not counted
+    /// here: it is what is left of the latencies, which spares each request an addition.
+    failures: [AtomicU64; CODES],
     /// Those that were refused since the queue was full; counted among the answers, too.
     rejected: AtomicU64,
     queued: AtomicU64,
+    /// Where requests wait in a queue; else they are busy from the call to the answer.
+    has_queue: bool,
     busy_ns: AtomicU64,
     latency_ns: AtomicU64,
     latencies: AtomicHistogram,
@@ -50,22 +53,31 @@ pub struct Snapshot {
 }
 
 impl SessionStats {
-    pub fn new() -> Self {
+    pub fn new(has_queue: bool) -> Self {
         let config = Config::new(PRECISION, RANGE).expect("constants that fit");
         Self {
-            answers: Default::default(),
+            failures: Default::default(),
             rejected: AtomicU64::new(0),
             queued: AtomicU64::new(0),
+            has_queue,
             busy_ns: AtomicU64::new(0),
             latency_ns: AtomicU64::new(0),
             latencies: AtomicHistogram::with_config(&config),
         }
     }
 
-    /// Counts a request that was answered now.
-    pub fn answered<T>(&self, begun: Instant, result: &Result<T>) {
-        let code = result.as_ref().err().map_or(0, |error| error.code as usize);
-        self.answers[code].fetch_add(1, Relaxed);
+    /// Runs a request and counts it.
+    pub fn count<T>(&self, request: impl FnOnce() -> Result<T>) -> Result<T> {
+        let begun = Instant::now();
+        let result = request();
+        self.answered(begun, &result);
+        result
+    }
+
+    fn answered<T>(&self, begun: Instant, result: &Result<T>) {
+        if let Err(error) = result {
+            self.failures[error.code as usize].fetch_add(1, Relaxed);
+        }
         let ns = nanoseconds(begun.elapsed());
         self.latency_ns.fetch_add(ns, Relaxed);
         // The only error is a value out of range, which the minimum excludes.
@@ -83,7 +95,7 @@ impl SessionStats {
         Waiting(&self.queued)
     }
 
-    /// Runs `f` and counts the time as busy.
+    /// Runs `f` after the queue and counts the time as busy.
     pub fn busy<T>(&self, f: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let value = f();
@@ -97,14 +109,25 @@ impl SessionStats {
 
     pub fn snapshot(&self, in_flight: u64) -> Snapshot {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
+        // Failures first: each of them is among the latencies a moment later.
+        let mut answers = self.failures.each_ref().map(load);
+        let failures: u64 = answers.iter().sum();
+        let histogram = self.latencies.load();
+        let counted: u64 = histogram.iter().map(|bucket| bucket.count()).sum();
+        answers[0] = counted.saturating_sub(failures);
+        let latency = Duration::from_nanos(load(&self.latency_ns));
         Snapshot {
-            answers: self.answers.each_ref().map(load),
+            answers,
             rejected: load(&self.rejected),
             in_flight,
             queued: self.queued(),
-            busy: Duration::from_nanos(load(&self.busy_ns)),
-            latency: Duration::from_nanos(load(&self.latency_ns)),
-            histogram: self.latencies.load(),
+            busy: if self.has_queue {
+                Duration::from_nanos(load(&self.busy_ns))
+            } else {
+                latency
+            },
+            latency,
+            histogram,
         }
     }
 }
@@ -164,7 +187,7 @@ mod tests {
 
     #[test]
     fn answers_are_counted_by_code() {
-        let stats = SessionStats::new();
+        let stats = SessionStats::new(false);
         let begun = Instant::now();
         for _ in 0..3 {
             stats.answered(begun, &Ok(()));
@@ -178,7 +201,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_their_precision() {
-        let stats = SessionStats::new();
+        let stats = SessionStats::new(false);
         for ms in 1..=100 {
             let begun = Instant::now() - Duration::from_millis(ms);
             stats.answered(begun, &Ok(()));
@@ -198,14 +221,14 @@ mod tests {
 
     #[test]
     fn nothing_counted_is_zero() {
-        let snapshot = SessionStats::new().snapshot(0);
+        let snapshot = SessionStats::new(false).snapshot(0);
         assert_eq!(snapshot.latency_quantile(0.99).unwrap(), Duration::ZERO);
         assert!(snapshot.below_powers_of_two().all(|(_, count)| count == 0));
     }
 
     #[test]
     fn the_longest_latencies_are_kept() {
-        let stats = SessionStats::new();
+        let stats = SessionStats::new(false);
         let long_ago = Instant::now().checked_sub(Duration::from_secs(10_000));
         if let Some(begun) = long_ago {
             stats.answered(begun, &Ok(()));
@@ -215,7 +238,7 @@ mod tests {
 
     #[test]
     fn no_cache_line_is_shared() {
-        let stats = [SessionStats::new(), SessionStats::new()];
+        let stats = [SessionStats::new(false), SessionStats::new(false)];
         assert_eq!(std::ptr::from_ref(&stats[0]) as usize % 128, 0);
         assert_eq!(size_of::<SessionStats>() % 128, 0);
     }

@@ -81,7 +81,7 @@ fn every_thread_of_a_session_carries_its_name_and_its_mask() {
     let session_options = config(&[0x10, 2, 0x28, 3]);
     let dir = common::dir("wide_deep");
     let group =
-        SessionGroup::load(&session_options, None, &dir, &["serve"], &group_options).unwrap().group;
+        SessionGroup::load(&session_options, None, &dir, &["serve"], &group_options, None).unwrap();
     let (a, b) = (a.to_string(), b.to_string());
     let rows = [
         ("s0-intra", a.as_str(), 2),

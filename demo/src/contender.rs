@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use session_group::SessionGroup;
-use session_group::tensorflow::{SessionOptions, Tensor};
+use session_group::tensorflow::{Buffer, SessionOptions, Tensor};
 use stock_session::{Step, StockSession};
 
 use crate::Settings;
@@ -237,11 +237,16 @@ impl Server {
         let n = settings.sessions();
         if kind == Kind::Group {
             let group_options = settings.group_options()?;
-            let loaded = SessionGroup::load(&options, None, dir, &["serve"], &group_options)?;
-            return Ok((
-                Self::Group(Box::new(loaded.group)),
-                loaded.meta_graph_def.bytes().to_vec(),
-            ));
+            let mut meta_graph_def = Buffer::new();
+            let group = SessionGroup::load(
+                &options,
+                None,
+                dir,
+                &["serve"],
+                &group_options,
+                Some(&mut meta_graph_def),
+            )?;
+            return Ok((Self::Group(Box::new(group)), meta_graph_def.bytes().to_vec()));
         }
         let count = if kind == Kind::One { 1 } else { n };
         let (sessions, mut meta_graph_defs): (Vec<_>, Vec<_>) =

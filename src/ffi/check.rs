@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char};
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
 use crate::error::{Code, Error, Result};
@@ -98,7 +99,7 @@ pub(super) unsafe fn strings<'a>(
     pointer: *const *const c_char,
     n: i32,
     name: &str,
-) -> Result<Vec<&'a str>> {
+) -> Result<SmallVec<[&'a str; 32]>> {
     // SAFETY: the caller vouches for it.
     let pointers = unsafe { array(pointer, n, name) }?;
     let string = |(i, &pointer)| {

@@ -7,7 +7,7 @@ use tensorflow_sys as tf;
 
 use super::check::{guard, reference, string, strings};
 use super::run::{empty_buffer, parse_run_options};
-use crate::tensorflow::SessionOptions;
+use crate::tensorflow::{Buffer, SessionOptions};
 use crate::{Options, SessionGroup};
 
 /// Makes a group that serves a SavedModel, ready to run: variables are restored and initialisers run
@@ -42,17 +42,19 @@ pub unsafe extern "C" fn LoadSessionGroupFromSavedModel(
             let tags = strings(tags, ntags, "tags")?;
             let options = reference(options, "options")?;
             let mut meta_graph_def = empty_buffer(meta_graph_def, "meta_graph_def")?;
-            let mut loaded = SessionGroup::load(
+            let mut filled = meta_graph_def.as_ref().map(|_| Buffer::new());
+            let group = SessionGroup::load(
                 SessionOptions::borrow(&session_options),
                 run_options.as_ref(),
                 export_dir,
                 &tags,
                 options,
+                filled.as_mut(),
             )?;
-            if let Some(buffer) = &mut meta_graph_def {
-                loaded.meta_graph_def.swap(buffer);
+            if let (Some(filled), Some(out)) = (&mut filled, &mut meta_graph_def) {
+                filled.swap(out);
             }
-            Ok(Box::into_raw(Box::new(loaded.group)))
+            Ok(Box::into_raw(Box::new(group)))
         })
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::fmt::Display;
 use std::ptr::NonNull;
 
+use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
 use super::check::{array, bytes, guard, null, reference, strings};
@@ -169,7 +170,7 @@ unsafe fn run(
                 let tensor = tensor.as_ref().ok_or_else(|| null(format_args!("inputs[{i}]")))?;
                 Ok((name, Tensor::borrow(tensor)))
             })
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<Result<SmallVec<[_; 32]>>>()?;
         if !output_names.is_empty() && outputs.is_null() {
             return Err(null("outputs"));
         }
@@ -182,8 +183,9 @@ unsafe fn run(
             session,
         };
         let mut metadata = metadata_out.as_ref().map(|_| Buffer::new());
-        let results = group.run_request(&request, metadata.as_mut())?;
-        for (i, tensor) in results.into_iter().enumerate() {
+        let mut results: SmallVec<[_; 8]> = output_names.iter().map(|_| None).collect();
+        group.run_into(&request, &mut results, metadata.as_mut())?;
+        for (i, tensor) in results.into_iter().flatten().enumerate() {
             outputs.add(i).write(tensor.into_raw());
         }
         if let (Some(filled), Some(out)) = (&mut metadata, &mut metadata_out) {

@@ -27,6 +27,12 @@ impl Devices {
         unsafe { shim::sg_devices_clear(self.0) }
     }
 
+    /// Tells sessions that a variable may have changed.
+    pub(crate) fn written(&self) {
+        // SAFETY: the devices are live.
+        unsafe { shim::sg_devices_written(self.0) }
+    }
+
     pub(super) fn as_ptr(&self) -> *mut shim::sg_devices {
         self.0
     }

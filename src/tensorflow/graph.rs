@@ -8,6 +8,11 @@ use crate::error::Result;
 /// A parsed `GraphDef` whose tables can be shared by several sessions.
 pub struct Graph(*mut shim::sg_graph);
 
+// SAFETY: the graph is owned and never changed.
+unsafe impl Send for Graph {}
+// SAFETY: as above.
+unsafe impl Sync for Graph {}
+
 impl Graph {
     /// Parses a serialised `GraphDef`.
     pub fn parse(graph_def: &[u8]) -> Result<Self> {
@@ -35,32 +40,37 @@ impl Drop for Graph {
 pub struct SavedModel(*mut shim::sg_saved_model);
 
 impl SavedModel {
-    /// Reads the `MetaGraphDef` that has exactly these tags. Also gives it serialised.
-    pub fn read(export_dir: &str, tags: &[&str]) -> Result<(Self, Buffer)> {
-        let mut meta_graph_def = Buffer::new();
+    /// Reads the `MetaGraphDef` that has exactly these tags. Where asked for, also gives it
+    /// serialised.
+    pub fn read(
+        export_dir: &str,
+        tags: &[&str],
+        meta_graph_def: Option<&mut Buffer>,
+    ) -> Result<Self> {
+        let meta_graph_def = meta_graph_def.map_or(std::ptr::null_mut(), Buffer::as_mut_ptr);
         let tags: Vec<sg_str<'_>> = tags.iter().map(|&tag| tag.into()).collect();
-        let model = status::call(|status| {
+        status::call(|status| {
             // SAFETY: all pointers are valid for the call, and the buffer is empty.
             Self(unsafe {
                 shim::sg_saved_model_read(
                     export_dir.into(),
                     tags.as_ptr(),
                     tags.len(),
-                    meta_graph_def.as_mut_ptr(),
+                    meta_graph_def,
                     status,
                 )
             })
-        })?;
-        Ok((model, meta_graph_def))
+        })
     }
 
     pub(super) fn as_ptr(&self) -> *const shim::sg_saved_model {
         self.0
     }
 
-    pub(super) fn graph_ptr(&self) -> *const shim::sg_graph {
-        // SAFETY: the model is live, and its graph lives as long.
-        unsafe { shim::sg_saved_model_graph(self.0) }
+    /// Takes the graph out of the model; restoring needs the rest.
+    pub fn take_graph(&mut self) -> Graph {
+        // SAFETY: the model is live, and gives its graph away.
+        Graph(unsafe { shim::sg_saved_model_take_graph(self.0) })
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! [`version`] checks that the loaded library is the one this crate was built for. [`status`],
 //! [`buffer`], [`tensor`] and [`session_options`] are TensorFlow's own C types with owners.
-//! [`graph`], [`run_options`], [`devices`] and [`session`] stand over the C++ shim, declared in
-//! `shim`: sessions that share variables, which TensorFlow's C API can't make. `log` writes to
-//! TensorFlow's log.
+//! [`graph`], [`run_options`], [`devices`], [`session`] and [`program`] stand over the C++ shim,
+//! declared in `shim`: sessions that share variables and optimised graphs, which TensorFlow's C API
+//! can't make. `log` writes to TensorFlow's log.
 
 pub mod buffer;
 pub mod devices;
 pub mod graph;
 pub(crate) mod log;
+pub mod program;
 pub mod run_options;
 pub mod session;
 pub mod session_options;

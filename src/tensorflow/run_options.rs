@@ -36,17 +36,16 @@ impl RunOptions {
         unsafe { shim::sg_run_options_set_timeout_ms(self.0, timeout_ms) }
     }
 
+    /// Whether nothing is set but a timeout, and perhaps to run on the calling thread.
+    pub(crate) fn is_plain(&self) -> bool {
+        // SAFETY: the options are live.
+        unsafe { shim::sg_run_options_is_plain(self.0) != 0 }
+    }
+
     /// Whether the caller left open on which threads to run.
     pub(crate) fn leaves_pool_open(&self) -> bool {
         // SAFETY: the options are live.
         unsafe { shim::sg_run_options_inter_op_pool(self.0) == 0 }
-    }
-
-    /// A copy that makes the graph run on the thread that calls.
-    pub(crate) fn on_calling_thread(&self) -> Result<Self> {
-        let mut copy = self.copy()?;
-        copy.run_on_calling_thread();
-        Ok(copy)
     }
 
     /// A copy with another `timeout_in_ms`.

@@ -1,6 +1,5 @@
 //! One session of a group: TensorFlow's direct session over shared devices.
 
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use tensorflow_sys as tf;
@@ -73,6 +72,19 @@ impl Session {
         Ok(Self { ptr, _devices: devices })
     }
 
+    /// A session to compile programs with, over the same devices.
+    pub fn compiler(
+        devices: Arc<Devices>,
+        options: &SessionOptions,
+        pool: IntraOpPool,
+    ) -> Result<Self> {
+        let ptr = status::call(|status| {
+            // SAFETY: devices and options are live; the pool is given away.
+            unsafe { shim::sg_compiler_new(devices.as_ptr(), options.as_ptr(), pool.0, status) }
+        })?;
+        Ok(Self { ptr, _devices: devices })
+    }
+
     /// Gives the session its graph.
     pub fn create(&self, graph: &Graph) -> Result<()> {
         // SAFETY: session and graph are live.
@@ -85,14 +97,6 @@ impl Session {
         status::call(|status| unsafe { shim::sg_session_extend(self.ptr, graph.as_ptr(), status) })
     }
 
-    /// Gives the session the model's graph.
-    pub fn create_from(&self, model: &SavedModel) -> Result<()> {
-        status::call(|status| {
-            // SAFETY: session and model are live.
-            unsafe { shim::sg_session_create(self.ptr, model.graph_ptr(), status) }
-        })
-    }
-
     /// Restores the model's variables and runs its initialisers.
     pub fn restore(&self, model: &SavedModel, options: &RunOptions) -> Result<()> {
         status::call(|status| {
@@ -103,22 +107,24 @@ impl Session {
         })
     }
 
-    /// Runs a step. Gives as many tensors as there are outputs, in their order.
+    /// Runs a step. `outputs` has room for a tensor for each of the step's outputs and gets them
+    /// all, or none.
     pub fn run(
         &self,
         options: &RunOptions,
         step: &Step<'_>,
+        outputs: &mut [Option<Tensor>],
         metadata: Option<&mut Buffer>,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<()> {
+        assert_eq!(outputs.len(), step.outputs.len());
         let input_names: Vec<sg_str<'_>> =
             step.inputs.iter().map(|&(name, _)| name.into()).collect();
         let inputs: Vec<_> = step.inputs.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
         let output_names: Vec<sg_str<'_>> = step.outputs.iter().map(|&name| name.into()).collect();
         let targets: Vec<sg_str<'_>> = step.targets.iter().map(|&name| name.into()).collect();
-        let mut outputs: Vec<Option<NonNull<tf::TF_Tensor>>> = vec![None; output_names.len()];
         status::call(|status| {
-            // SAFETY: every array has the length given with it and outlives the call; `outputs`
-            // has one pointer's room for each output name, an Option<NonNull> being a pointer.
+            // SAFETY: every array has the length given with it and outlives the call; an
+            // Option<Tensor> is a pointer, and the shim only writes to it.
             unsafe {
                 shim::sg_session_run(
                     self.ptr,
@@ -135,13 +141,11 @@ impl Session {
                     status,
                 );
             }
-        })?;
-        // SAFETY: the shim gave one tensor for each output, which is ours now.
-        Ok(outputs
-            .into_iter()
-            .flatten()
-            .map(|tensor| unsafe { Tensor::from_raw(tensor) })
-            .collect())
+        })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut shim::sg_session {
+        self.ptr
     }
 
     /// Cancels what still runs in the background. No run may be under way, nor begin after it.

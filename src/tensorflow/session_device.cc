@@ -1,6 +1,7 @@
 #include "session_device.h"
 
 #include "host_allocator.h"
+#include "program.h"
 
 #ifndef NDEBUG
 #error "TensorFlow's headers lay classes out differently without NDEBUG: build as the wheel was"
@@ -30,6 +31,14 @@ SessionDevice::SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_
 tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttributes attributes) {
   tensorflow::Allocator* theirs = wrapped_->GetAllocator(attributes);
   return theirs == plain_ ? HostAllocator::Get() : theirs;
+}
+
+absl::Status SessionDevice::MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) {
+  absl::Status rewritten = wrapped_->MaybeRewriteGraph(graph);
+  if (GraphCapture* capture = GraphCapture::Current(); rewritten.ok() && capture != nullptr) {
+    capture->Add(**graph);
+  }
+  return rewritten;
 }
 
 absl::Status SessionDevice::MakeTensorFromProto(const tensorflow::TensorProto& proto,

@@ -90,9 +90,7 @@ class SessionDevice final : public tensorflow::Device {
   void Sync(const DoneCallback& done) override { wrapped_->Sync(done); }
   bool AllowsSyncOnCompletion() const override { return wrapped_->AllowsSyncOnCompletion(); }
   absl::Status RefreshStatus() override { return wrapped_->RefreshStatus(); }
-  absl::Status MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) override {
-    return wrapped_->MaybeRewriteGraph(graph);
-  }
+  absl::Status MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) override;
   absl::Status TryGetDeviceContext(tensorflow::DeviceContext** context) override {
     return wrapped_->TryGetDeviceContext(context);
   }

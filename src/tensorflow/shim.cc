@@ -10,8 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "program.h"
+#include "serial_executor.h"
 #include "session_device.h"
 #include "tensorflow/c/c_api_internal.h"
 #include "tensorflow/c/tf_status_helper.h"
@@ -28,6 +32,7 @@ using tensorflow::Tensor;
 
 // The wrapped devices. Their resource managers die with them.
 struct sg_devices {
+  session_group::WriteCount writes;
   std::vector<std::unique_ptr<Device>> devices;
 };
 
@@ -38,7 +43,7 @@ struct sg_graph {
 struct sg_saved_model {
   std::string export_dir;
   tensorflow::MetaGraphDef meta_graph;  // without its graph, which is in `graph`
-  sg_graph graph;
+  std::unique_ptr<sg_graph> graph;
 };
 
 struct sg_run_options {
@@ -65,7 +70,34 @@ class InheritedNames final : public tensorflow::EnvWrapper {
 struct sg_session {
   std::unique_ptr<InheritedNames> env;
   std::unique_ptr<sg_intra_op_pool> intra_op_pool;
+  tensorflow::SessionOptions options;
+  const session_group::WriteCount* writes;
   std::unique_ptr<tensorflow::Session> session;
+};
+
+struct sg_program {
+  std::unique_ptr<session_group::Program> program;
+};
+
+struct sg_callable {
+  const session_group::Program* program;
+  session_group::SerialExecutor::Env env;
+  std::unique_ptr<session_group::SerialExecutor> resolved;
+  // For when a variable can't be read in the resolved way: then the graph tells why.
+  absl::Mutex mu;
+  std::unique_ptr<session_group::SerialExecutor> plain;
+
+  absl::Status Plain(session_group::SerialExecutor** executor) {
+    absl::MutexLock lock(&mu);
+    if (plain == nullptr) {
+      session_group::SerialExecutor::Env plain_env = env;
+      plain_env.resolve_reads = false;
+      absl::Status made = session_group::SerialExecutor::Make(program, plain_env, &plain);
+      if (!made.ok()) return made;
+    }
+    *executor = plain.get();
+    return absl::OkStatus();
+  }
 };
 
 namespace {
@@ -108,6 +140,22 @@ absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buf
   buffer->data = data;
   buffer->length = size;
   buffer->data_deallocator = [](void* data, size_t) { free(data); };
+  return absl::OkStatus();
+}
+
+// Gives fetched tensors to the caller: all of them or, on failure, none.
+absl::Status HandOver(absl::Span<const Tensor> fetched, TF_Tensor** outputs) {
+  for (size_t i = 0; i < fetched.size(); ++i) {
+    absl::Status converted;
+    outputs[i] = tensorflow::TF_TensorFromTensor(fetched[i], &converted);
+    if (!converted.ok()) {
+      while (i > 0) {
+        TF_DeleteTensor(outputs[--i]);
+        outputs[i] = nullptr;
+      }
+      return converted;
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -199,6 +247,8 @@ void sg_devices_clear(sg_devices* devices) {
   for (const auto& device : devices->devices) device->ClearResourceMgr();
 }
 
+void sg_devices_written(sg_devices* devices) { devices->writes.Add(); }
+
 void sg_devices_delete(sg_devices* devices) { delete devices; }
 
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) {
@@ -233,14 +283,15 @@ sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_
       if (!filled.ok()) return filled;
     }
     // Restoring needs all of the MetaGraphDef but its graph, and the sessions only that.
-    model->graph.def.Swap(model->meta_graph.mutable_graph_def());
+    model->graph = std::make_unique<sg_graph>();
+    model->graph->def.Swap(model->meta_graph.mutable_graph_def());
     model->meta_graph.clear_graph_def();
-    return Prepare(&model->graph.def);
+    return Prepare(&model->graph->def);
   });
   return TF_GetCode(status) == TF_OK ? model.release() : nullptr;
 }
 
-const sg_graph* sg_saved_model_graph(const sg_saved_model* model) { return &model->graph; }
+sg_graph* sg_saved_model_take_graph(sg_saved_model* model) { return model->graph.release(); }
 
 void sg_saved_model_delete(sg_saved_model* model) { delete model; }
 
@@ -276,6 +327,13 @@ void sg_run_options_set_timeout_ms(sg_run_options* options, int64_t timeout_ms) 
   options->proto.set_timeout_in_ms(timeout_ms);
 }
 
+int32_t sg_run_options_is_plain(const sg_run_options* options) {
+  tensorflow::RunOptions rest = options->proto;
+  rest.clear_timeout_in_ms();
+  if (rest.inter_op_thread_pool() == -1) rest.clear_inter_op_thread_pool();
+  return rest.ByteSizeLong() == 0 ? 1 : 0;
+}
+
 int32_t sg_run_options_inter_op_pool(const sg_run_options* options) {
   return options->proto.inter_op_thread_pool();
 }
@@ -295,31 +353,58 @@ sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t
   return pool.release();
 }
 
+namespace {
+
+std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionOptions options,
+                                       std::unique_ptr<sg_intra_op_pool> pool) {
+  auto session = std::make_unique<sg_session>();
+  session->env = std::make_unique<InheritedNames>(options.env);
+  session->intra_op_pool = std::move(pool);
+  session->writes = &devices->writes;
+  session->options = std::move(options);
+  session->options.env = session->env.get();
+  session->options.config.set_use_per_session_threads(true);
+  session_group::IntraOpPool* intra_op_pool = &session->intra_op_pool->pool;
+  session->options.config.set_intra_op_parallelism_threads(intra_op_pool->workers()->num_threads);
+
+  std::vector<std::unique_ptr<Device>> wrappers;
+  for (const auto& device : devices->devices) {
+    wrappers.push_back(
+        std::make_unique<session_group::SessionDevice>(device.get(), intra_op_pool));
+  }
+  session->session = std::make_unique<tensorflow::DirectSession>(
+      session->options, new tensorflow::StaticDeviceMgr(std::move(wrappers)),
+      /*factory=*/nullptr);
+  return session;
+}
+
+}  // namespace
+
 sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
                            sg_intra_op_pool* pool, int32_t inter_op_threads, TF_Status* status) {
   std::unique_ptr<sg_intra_op_pool> owned_pool(pool);
   std::unique_ptr<sg_session> session;
   Guard(status, [&]() -> absl::Status {
-    session = std::make_unique<sg_session>();
-    session->intra_op_pool = std::move(owned_pool);
-
-    session->env = std::make_unique<InheritedNames>(options->options.env);
-
     tensorflow::SessionOptions own = options->options;
-    own.env = session->env.get();
-    own.config.set_use_per_session_threads(true);
-    own.config.set_intra_op_parallelism_threads(pool->pool.workers()->num_threads);
     own.config.set_inter_op_parallelism_threads(inter_op_threads);
-
-    std::vector<std::unique_ptr<Device>> wrappers;
-    for (const auto& device : devices->devices) {
-      wrappers.push_back(std::make_unique<session_group::SessionDevice>(device.get(), &pool->pool));
-    }
-    session->session = std::make_unique<tensorflow::DirectSession>(
-        own, new tensorflow::StaticDeviceMgr(std::move(wrappers)), /*factory=*/nullptr);
+    session = NewSession(devices, std::move(own), std::move(owned_pool));
     return absl::OkStatus();
   });
-  return TF_GetCode(status) == TF_OK ? session.release() : nullptr;
+  return session.release();
+}
+
+sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* options,
+                            sg_intra_op_pool* pool, TF_Status* status) {
+  std::unique_ptr<sg_intra_op_pool> owned_pool(pool);
+  std::unique_ptr<sg_session> session;
+  Guard(status, [&]() -> absl::Status {
+    tensorflow::SessionOptions own = options->options;
+    own.config.set_inter_op_parallelism_threads(1);
+    own.config.mutable_experimental()->set_executor_type("SINGLE_THREADED_EXECUTOR");
+    session = NewSession(devices, std::move(own), std::move(owned_pool));
+    return absl::OkStatus();
+  });
+  return session.release();
 }
 
 void sg_session_close(sg_session* session) { session->session->Close().IgnoreError(); }
@@ -359,22 +444,98 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
                                              Strings(targets, ntargets), &fetched, &metadata);
     if (!ran.ok()) return ran;
 
-    // All that can fail comes before the first output is handed over.
-    std::vector<std::unique_ptr<TF_Tensor, decltype(&TF_DeleteTensor)>> results;
-    results.reserve(noutputs);
-    for (const Tensor& tensor : fetched) {
-      absl::Status converted;
-      results.emplace_back(tensorflow::TF_TensorFromTensor(tensor, &converted), &TF_DeleteTensor);
-      if (!converted.ok()) return converted;
-    }
     if (run_metadata != nullptr) {
       absl::Status filled = FillBuffer(metadata, run_metadata);
       if (!filled.ok()) return filled;
     }
-    for (size_t i = 0; i < results.size(); ++i) outputs[i] = results[i].release();
-    return absl::OkStatus();
+    return HandOver(fetched, outputs);
   });
 }
+
+sg_program* sg_program_compile(sg_session* compiler, const sg_str* feeds, size_t nfeeds,
+                               const sg_str* fetches, size_t nfetches, const sg_str* targets,
+                               size_t ntargets, TF_Status* status) {
+  std::unique_ptr<sg_program> program;
+  Guard(status, [&]() -> absl::Status {
+    tensorflow::CallableOptions callable;
+    for (size_t i = 0; i < nfeeds; ++i) callable.add_feed(String(feeds[i]));
+    for (size_t i = 0; i < nfetches; ++i) callable.add_fetch(String(fetches[i]));
+    for (size_t i = 0; i < ntargets; ++i) callable.add_target(String(targets[i]));
+    program = std::make_unique<sg_program>();
+    return session_group::Program::Compile(compiler->session.get(), callable, &program->program);
+  });
+  return TF_GetCode(status) == TF_OK ? program.release() : nullptr;
+}
+
+const char* sg_program_obstacle(const sg_program* program) {
+  return program->program->graph() != nullptr ? nullptr : program->program->obstacle().c_str();
+}
+
+int32_t sg_program_writes(const sg_program* program) { return program->program->writes() ? 1 : 0; }
+
+void sg_program_delete(sg_program* program) { delete program; }
+
+sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int32_t resolve_reads,
+                             TF_Status* status) {
+  std::unique_ptr<sg_callable> callable;
+  Guard(status, [&]() -> absl::Status {
+    callable = std::make_unique<sg_callable>();
+    callable->program = program->program.get();
+    const tensorflow::DeviceMgr* device_mgr;
+    absl::Status found = session->session->LocalDeviceManager(&device_mgr);
+    if (!found.ok()) return found;
+    callable->env = {device_mgr->HostCPU(), device_mgr, &session->options, session->writes,
+                     resolve_reads != 0};
+    return session_group::SerialExecutor::Make(callable->program, callable->env,
+                                               &callable->resolved);
+  });
+  return TF_GetCode(status) == TF_OK ? callable.release() : nullptr;
+}
+
+int32_t sg_callable_may_wait(const sg_callable* callable) {
+  return callable->resolved->may_wait() ? 1 : 0;
+}
+
+TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,
+                           TF_Tensor** outputs, size_t noutputs, int64_t timeout_ms) {
+  using session_group::SerialExecutor;
+  const auto run = [&]() -> absl::Status {
+    absl::InlinedVector<const Tensor*, 16> feeds(ninputs);
+    for (size_t i = 0; i < ninputs; ++i) {
+      feeds[i] = &tensorflow::TensorFromInterface(inputs[i]->tensor);
+    }
+    absl::InlinedVector<Tensor, 4> fetches(noutputs);
+    std::optional<absl::Time> deadline;
+    if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
+
+    SerialExecutor::Outcome outcome;
+    absl::Status ran = callable->resolved->Run(feeds, deadline, absl::MakeSpan(fetches), &outcome);
+    if (ran.ok() && outcome == SerialExecutor::Outcome::kUnresolved) {
+      SerialExecutor* plain = nullptr;
+      ran = callable->Plain(&plain);
+      if (ran.ok()) ran = plain->Run(feeds, deadline, absl::MakeSpan(fetches), &outcome);
+    }
+    if (!ran.ok()) return ran;
+    return HandOver(fetches, outputs);
+  };
+  // A success costs no TF_Status.
+  absl::Status ran;
+  try {
+    ran = run();
+    if (ran.ok()) return nullptr;
+  } catch (const std::bad_alloc&) {
+    ran = absl::ResourceExhaustedError("out of memory");
+  } catch (const std::exception& e) {
+    ran = absl::InternalError(e.what());
+  } catch (...) {
+    ran = absl::InternalError("an exception of unknown type was thrown");
+  }
+  TF_Status* status = TF_NewStatus();
+  SetStatus(status, ran);
+  return status;
+}
+
+void sg_callable_delete(sg_callable* callable) { delete callable; }
 
 int32_t sg_tensor_dtype(const TF_Tensor* tensor) { return TF_TensorType(tensor); }
 

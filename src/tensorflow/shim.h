@@ -21,6 +21,10 @@ typedef struct sg_devices sg_devices;
 typedef struct sg_graph sg_graph;
 // A MetaGraphDef read from a SavedModel, with the folder to restore its variables from.
 typedef struct sg_saved_model sg_saved_model;
+// What a set of feeds, fetches and targets computes, optimised once for all sessions.
+typedef struct sg_program sg_program;
+// A program made ready for one session.
+typedef struct sg_callable sg_callable;
 // A parsed RunOptions.
 typedef struct sg_run_options sg_run_options;
 // The intra-op threads of one session.
@@ -52,6 +56,8 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
 // functions of the session that made them, so all sessions must be closed, but not deleted yet.
 void sg_devices_clear(sg_devices* devices);
+// Tells sessions that a variable may have changed.
+void sg_devices_written(sg_devices* devices);
 // All sessions over the devices must be deleted first.
 void sg_devices_delete(sg_devices* devices);
 
@@ -63,8 +69,8 @@ void sg_graph_delete(sg_graph* graph);
 // Reads the MetaGraphDef with exactly these tags. Where meta_graph_def is not NULL, fills it.
 sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_t ntags,
                                     TF_Buffer* meta_graph_def, TF_Status* status);
-// The model's graph, made fit for sharing; owned by the model.
-const sg_graph* sg_saved_model_graph(const sg_saved_model* model);
+// Takes the model's graph, made fit for sharing, out of it.
+sg_graph* sg_saved_model_take_graph(sg_saved_model* model);
 void sg_saved_model_delete(sg_saved_model* model);
 
 sg_run_options* sg_run_options_parse(const void* data, size_t size, TF_Status* status);
@@ -72,6 +78,8 @@ sg_run_options* sg_run_options_copy(const sg_run_options* options, TF_Status* st
 void sg_run_options_delete(sg_run_options* options);
 int64_t sg_run_options_timeout_ms(const sg_run_options* options);
 void sg_run_options_set_timeout_ms(sg_run_options* options, int64_t timeout_ms);
+// 1 where nothing is set but a timeout, and perhaps to run on the calling thread.
+int32_t sg_run_options_is_plain(const sg_run_options* options);
 int32_t sg_run_options_inter_op_pool(const sg_run_options* options);
 void sg_run_options_set_inter_op_pool(sg_run_options* options, int32_t pool);
 
@@ -82,6 +90,9 @@ sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t
 // on an inter-op pool of its own, whose threads start and inherit as above.
 sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
                            sg_intra_op_pool* pool, int32_t inter_op_threads, TF_Status* status);
+// As sg_session_new, a session to compile programs with: functions that loop or branch stay calls.
+sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* options,
+                            sg_intra_op_pool* pool, TF_Status* status);
 // Cancels what still runs in the background, such as an iterator's prefetching. No run may be under
 // way.
 void sg_session_close(sg_session* session);
@@ -100,6 +111,30 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
                     TF_Tensor* const* inputs, size_t ninputs, const sg_str* output_names,
                     TF_Tensor** outputs, size_t noutputs, const sg_str* targets, size_t ntargets,
                     TF_Buffer* run_metadata, TF_Status* status);
+// Optimises what `compiler`, a session with a graph, would run. Names are as in sg_session_run, no
+// fetch twice.
+sg_program* sg_program_compile(sg_session* compiler, const sg_str* feeds, size_t nfeeds,
+                               const sg_str* fetches, size_t nfetches, const sg_str* targets,
+                               size_t ntargets, TF_Status* status);
+// NULL where the program can be run by sg_callable; otherwise why only the session can run it. Valid
+// as long as the program.
+const char* sg_program_obstacle(const sg_program* program);
+// 1 where running it may change a variable or a table.
+int32_t sg_program_writes(const sg_program* program);
+void sg_program_delete(sg_program* program);
+
+// Makes a program without obstacle ready for a session. Both must outlive the callable.
+sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int32_t resolve_reads,
+                             TF_Status* status);
+// 1 where a run may have to wait for something, so that a timeout can't end it.
+int32_t sg_callable_may_wait(const sg_callable* callable);
+// Thread-safe; runs on the calling thread. Inputs and outputs are in the order of the program's
+// feeds and fetches; the caller will own the outputs. A timeout of 0 is none. Returns NULL on
+// success; otherwise a status, to be deleted.
+TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,
+                           TF_Tensor** outputs, size_t noutputs, int64_t timeout_ms);
+void sg_callable_delete(sg_callable* callable);
+
 // The tensor's TF_DataType, as a number: it may be one that the caller's headers don't list.
 int32_t sg_tensor_dtype(const TF_Tensor* tensor);
 

@@ -1,6 +1,6 @@
 //! The functions of `shim.h`, which documents them.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::marker::{PhantomData, PhantomPinned};
 
 use tensorflow_sys as tf;
@@ -16,7 +16,16 @@ macro_rules! opaque {
     )*};
 }
 
-opaque!(sg_devices, sg_graph, sg_saved_model, sg_run_options, sg_intra_op_pool, sg_session);
+opaque!(
+    sg_devices,
+    sg_graph,
+    sg_saved_model,
+    sg_run_options,
+    sg_intra_op_pool,
+    sg_session,
+    sg_program,
+    sg_callable
+);
 
 /// A `&str` as the shim takes it.
 #[allow(non_camel_case_types)]
@@ -57,6 +66,7 @@ unsafe extern "C" {
         status: *mut tf::TF_Status,
     ) -> *mut sg_devices;
     pub fn sg_devices_clear(devices: *mut sg_devices);
+    pub fn sg_devices_written(devices: *mut sg_devices);
     pub fn sg_devices_delete(devices: *mut sg_devices);
 
     pub fn sg_graph_parse(
@@ -73,7 +83,7 @@ unsafe extern "C" {
         meta_graph_def: *mut tf::TF_Buffer,
         status: *mut tf::TF_Status,
     ) -> *mut sg_saved_model;
-    pub fn sg_saved_model_graph(model: *const sg_saved_model) -> *const sg_graph;
+    pub fn sg_saved_model_take_graph(model: *mut sg_saved_model) -> *mut sg_graph;
     pub fn sg_saved_model_delete(model: *mut sg_saved_model);
 
     pub fn sg_run_options_parse(
@@ -88,6 +98,7 @@ unsafe extern "C" {
     pub fn sg_run_options_delete(options: *mut sg_run_options);
     pub fn sg_run_options_timeout_ms(options: *const sg_run_options) -> i64;
     pub fn sg_run_options_set_timeout_ms(options: *mut sg_run_options, timeout_ms: i64);
+    pub fn sg_run_options_is_plain(options: *const sg_run_options) -> i32;
     pub fn sg_run_options_inter_op_pool(options: *const sg_run_options) -> i32;
     pub fn sg_run_options_set_inter_op_pool(options: *mut sg_run_options, pool: i32);
 
@@ -101,6 +112,12 @@ unsafe extern "C" {
         options: *const tf::TF_SessionOptions,
         pool: *mut sg_intra_op_pool,
         inter_op_threads: i32,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_session;
+    pub fn sg_compiler_new(
+        devices: *mut sg_devices,
+        options: *const tf::TF_SessionOptions,
+        pool: *mut sg_intra_op_pool,
         status: *mut tf::TF_Status,
     ) -> *mut sg_session;
     pub fn sg_session_close(session: *mut sg_session);
@@ -136,6 +153,35 @@ unsafe extern "C" {
         run_metadata: *mut tf::TF_Buffer,
         status: *mut tf::TF_Status,
     );
+    pub fn sg_program_compile(
+        compiler: *mut sg_session,
+        feeds: *const sg_str<'_>,
+        nfeeds: usize,
+        fetches: *const sg_str<'_>,
+        nfetches: usize,
+        targets: *const sg_str<'_>,
+        ntargets: usize,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_program;
+    pub fn sg_program_obstacle(program: *const sg_program) -> *const c_char;
+    pub fn sg_program_writes(program: *const sg_program) -> i32;
+    pub fn sg_program_delete(program: *mut sg_program);
+    pub fn sg_callable_new(
+        session: *mut sg_session,
+        program: *const sg_program,
+        resolve_reads: i32,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_callable;
+    pub fn sg_callable_may_wait(callable: *const sg_callable) -> i32;
+    pub fn sg_callable_run(
+        callable: *mut sg_callable,
+        inputs: *const *mut tf::TF_Tensor,
+        ninputs: usize,
+        outputs: *mut *mut tf::TF_Tensor,
+        noutputs: usize,
+        timeout_ms: i64,
+    ) -> *mut tf::TF_Status;
+    pub fn sg_callable_delete(callable: *mut sg_callable);
     pub fn sg_tensor_dtype(tensor: *const tf::TF_Tensor) -> i32;
     pub fn sg_session_list_devices(
         session: *mut sg_session,

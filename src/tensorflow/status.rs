@@ -10,13 +10,16 @@ use crate::error::{Code, Error, Result};
 pub(crate) fn call<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> Result<T> {
     let status = Status::new();
     let value = f(status.0);
-    // SAFETY: the status is live, and the message is copied before it is deleted.
-    let (code, message) =
-        unsafe { (tf::TF_GetCode(status.0), CStr::from_ptr(tf::TF_Message(status.0))) };
-    match from_tensorflow(code) {
-        None => Ok(value),
-        Some(code) => Err(Error::new(code, message.to_string_lossy())),
-    }
+    status.result().map(|()| value)
+}
+
+/// What a status says that tells of a failure; NULL is success.
+///
+/// # Safety
+///
+/// `status` must be NULL, or live and the caller's to give.
+pub(crate) unsafe fn take(status: *mut tf::TF_Status) -> Result<()> {
+    if status.is_null() { Ok(()) } else { Status(status).result() }
 }
 
 /// Writes `result` to a status that somebody else owns.
@@ -41,11 +44,21 @@ impl Status {
         // SAFETY: no precondition.
         Self(unsafe { tf::TF_NewStatus() })
     }
+
+    fn result(&self) -> Result<()> {
+        // SAFETY: the status is live, and the message is copied before it is deleted.
+        let (code, message) =
+            unsafe { (tf::TF_GetCode(self.0), CStr::from_ptr(tf::TF_Message(self.0))) };
+        match from_tensorflow(code) {
+            None => Ok(()),
+            Some(code) => Err(Error::new(code, message.to_string_lossy())),
+        }
+    }
 }
 
 impl Drop for Status {
     fn drop(&mut self) {
-        // SAFETY: made by TF_NewStatus and deleted once.
+        // SAFETY: owned and deleted once.
         unsafe { tf::TF_DeleteStatus(self.0) }
     }
 }

@@ -29,7 +29,7 @@ pub fn options(session_num: i32) -> Options {
 }
 
 pub fn load(name: &str, options: &Options) -> SessionGroup {
-    SessionGroup::load(&one_thread(), None, &dir(name), &["serve"], options).unwrap().group
+    SessionGroup::load(&one_thread(), None, &dir(name), &["serve"], options, None).unwrap()
 }
 
 pub fn create(name: &str, options: &Options) -> SessionGroup {

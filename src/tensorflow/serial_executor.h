@@ -1,0 +1,117 @@
+// Runs a program on the calling thread, node after node in an order that is fixed beforehand.
+#ifndef SESSION_GROUP_SERIAL_EXECUTOR_H_
+#define SESSION_GROUP_SERIAL_EXECUTOR_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "program.h"
+#include "tensorflow/core/common_runtime/process_function_library_runtime.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "variable_reads.h"
+
+namespace session_group {
+
+// A program made ready for one session. Thread-safe.
+//
+// TensorFlow's own executors find out at run time what is ready, count what is pending, and copy
+// each tensor to each of its consumers. Here a node's inputs are pointers into a frame that is laid
+// out once and used again by later requests.
+class SerialExecutor {
+ public:
+  struct Env {
+    tensorflow::Device* device;
+    const tensorflow::DeviceMgr* device_mgr;
+    const tensorflow::SessionOptions* options;
+    const WriteCount* writes;
+    bool resolve_reads;
+  };
+
+  // The program and what `env` points to must outlive the executor.
+  static absl::Status Make(const Program* program, const Env& env,
+                           std::unique_ptr<SerialExecutor>* executor);
+  ~SerialExecutor();
+
+  enum class Outcome {
+    kRan,
+    // Nothing was done: a variable can't be read in the resolved way.
+    kUnresolved,
+  };
+
+  // Gives a tensor for each fetch. `feeds` must stay as they are meanwhile. Where `deadline` passes
+  // between two nodes, the rest is not run.
+  absl::Status Run(absl::Span<const tensorflow::Tensor* const> feeds,
+                   std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
+                   Outcome* outcome);
+
+  // Whether a node may wait for something, so that only another thread could end it.
+  bool may_wait() const { return may_wait_; }
+
+ private:
+  // Where a tensor is during a run.
+  struct Value {
+    enum Kind { kNone, kFeed, kConstant, kVariable, kSlot } kind = kNone;
+    int index = 0;
+  };
+
+  struct Step {
+    tensorflow::OpKernel* kernel;
+    tensorflow::AsyncOpKernel* async;  // the same, or NULL
+    int first_input;                   // in Frame::inputs and input_attrs_
+    int num_inputs;
+    int first_output;  // slots are numbered in the order of their steps
+    int num_outputs;
+    // Slots of which this step is the last user and which others have used before; tensors are
+    // protected from being overwritten by the first users.
+    std::vector<int> unguard;
+    // Slots that nobody uses after this step.
+    std::vector<int> dead;
+  };
+
+  struct Frame;
+
+  SerialExecutor(const Program* program, const Env& env);
+  absl::Status MakeKernel(const std::shared_ptr<const tensorflow::NodeProperties>& properties,
+                          tensorflow::OpKernel** kernel);
+  std::unique_ptr<Frame> TakeFrame();
+  void GiveBack(std::unique_ptr<Frame> frame);
+  absl::Status RunSteps(Frame* frame, std::optional<absl::Time> deadline);
+  absl::Status CheckFeeds(absl::Span<const tensorflow::Tensor* const> feeds) const;
+  tensorflow::Tensor* Find(Value value, Frame* frame);
+
+  class Builder;
+  friend class Builder;
+
+  const Program* const program_;
+  const Env env_;
+  std::unique_ptr<tensorflow::ProcessFunctionLibraryRuntime> functions_;
+  tensorflow::FunctionLibraryRuntime* library_ = nullptr;
+  VariableReads reads_;
+
+  std::vector<std::unique_ptr<tensorflow::OpKernel>> kernels_;
+  std::vector<tensorflow::Tensor> constants_;
+  std::vector<tensorflow::DataType> feed_types_;
+  std::vector<Step> steps_;
+  std::vector<Value> inputs_;  // of all steps, one after the other
+  std::vector<tensorflow::AllocatorAttributes> input_attrs_;
+  std::vector<tensorflow::AllocatorAttributes> output_attrs_;  // by slot
+  std::vector<bool> guarded_;                                  // by slot
+  std::vector<Value> fetches_;
+  bool may_wait_ = false;
+
+  // Frames that no run uses. More runs at a time than this make frames of their own.
+  static constexpr int kSpareFrames = 4;
+  std::array<std::atomic<Frame*>, kSpareFrames> spare_{};
+};
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_SERIAL_EXECUTOR_H_

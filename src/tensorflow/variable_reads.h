@@ -1,0 +1,72 @@
+// Variables that are looked up and locked once instead of by each request.
+#ifndef SESSION_GROUP_VARIABLE_READS_H_
+#define SESSION_GROUP_VARIABLE_READS_H_
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "tensorflow/core/framework/resource_mgr.h"
+#include "tensorflow/core/framework/tensor.h"
+
+namespace session_group {
+
+// Counts what may have changed the variables of a group. Requests read it, each of them, so it has
+// cache lines of its own.
+class alignas(128) WriteCount {
+ public:
+  uint64_t Get() const { return count_.load(std::memory_order_acquire); }
+  // After a write: requests that begin from now on see it.
+  void Add() { count_.fetch_add(1, std::memory_order_release); }
+
+ private:
+  std::atomic<uint64_t> count_{0};
+};
+
+// The values of some variables as one session sees them: buffers of its own over the bytes that all
+// share. Reading a variable in TensorFlow's way takes the resource manager's lock and the
+// variable's, and counts references to its buffer, on cache lines that all cores then write.
+//
+// A value holds a reference to the bytes, so TensorFlow never writes into them: whoever changes a
+// variable whose bytes are in use gives it new ones.
+class VariableReads {
+ public:
+  struct Variable {
+    std::string container;  // empty for the default one
+    std::string name;
+    tensorflow::DataType dtype;
+  };
+
+  // Neither is owned.
+  VariableReads(tensorflow::ResourceMgr* resources, const WriteCount* writes)
+      : resources_(resources), writes_(writes) {}
+
+  // Before the first Get(). Gives the index of the variable.
+  size_t Add(Variable variable);
+  size_t size() const { return variables_.size(); }
+  bool empty() const { return variables_.empty(); }
+
+  // Where something was written since `as_of`, gives the values of now and sets `as_of`. False where
+  // a variable can't be read so: it has no value, has another type, or may change in place.
+  bool Refresh(uint64_t* as_of, std::vector<tensorflow::Tensor>* values) {
+    if (writes_->Get() + 1 == *as_of) return true;
+    return RefreshSlowly(as_of, values);
+  }
+
+ private:
+  bool RefreshSlowly(uint64_t* as_of, std::vector<tensorflow::Tensor>* values);
+  bool Read(const Variable& variable, tensorflow::Tensor* value) const;
+
+  tensorflow::ResourceMgr* const resources_;
+  const WriteCount* const writes_;
+  std::vector<Variable> variables_;
+  absl::Mutex mu_;
+  uint64_t as_of_ = 0;  // as in Refresh
+  std::vector<tensorflow::Tensor> values_;
+};
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_VARIABLE_READS_H_
