@@ -65,7 +65,10 @@ impl Drop for Members {
 impl Members {
     /// Starts all threads, the sessions' under names that begin with `name`.
     pub fn new(name: &str, plan: &Plan, session_options: &SessionOptions) -> Result<Self> {
-        let devices = Arc::new(Devices::new(session_options)?);
+        let devices = Arc::new(Devices::new(
+            session_options,
+            plan.optimizations.has(Optimization::ThreadLocalMemory),
+        )?);
         let all = plan
             .sessions
             .iter()

@@ -17,11 +17,15 @@ pub enum Optimization {
     /// up, locking them, or counting references to what all sessions share. Needs the serial
     /// executor.
     ResolvedReads,
+    /// Small tensors live in memory from lists of the calling thread's own (mimalloc's) instead of
+    /// the C library's.
+    ThreadLocalMemory,
 }
 
-const NAMED: [(&str, Optimization); 2] = [
+const NAMED: [(&str, Optimization); 3] = [
     ("serial_executor", Optimization::SerialExecutor),
     ("resolved_reads", Optimization::ResolvedReads),
+    ("thread_local_memory", Optimization::ThreadLocalMemory),
 ];
 
 impl FromStr for Optimization {

@@ -1,5 +1,8 @@
 //! The devices whose resource managers hold what the sessions of a group share.
 
+// The shim calls it.
+use libmimalloc_sys as _;
+
 use super::session_options::SessionOptions;
 use super::shim;
 use super::status;
@@ -14,10 +17,14 @@ unsafe impl Send for Devices {}
 unsafe impl Sync for Devices {}
 
 impl Devices {
-    /// All devices that TensorFlow finds for these options.
-    pub fn new(options: &SessionOptions) -> Result<Self> {
-        // SAFETY: the options are live.
-        status::call(|status| Self(unsafe { shim::sg_devices_new(options.as_ptr(), status) }))
+    /// All devices that TensorFlow finds for these options. Sessions take small memory from lists of
+    /// the calling thread's own, if asked to, else from the C library.
+    pub fn new(options: &SessionOptions, thread_local_memory: bool) -> Result<Self> {
+        status::call(|status| {
+            let thread_local_memory = i32::from(thread_local_memory);
+            // SAFETY: the options are live.
+            Self(unsafe { shim::sg_devices_new(options.as_ptr(), thread_local_memory, status) })
+        })
     }
 
     /// Frees what sessions share. These may refer to the sessions that made them, so it is done after

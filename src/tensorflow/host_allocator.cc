@@ -5,7 +5,21 @@
 
 #include "tsl/platform/mem.h"
 
+// Of mimalloc, which the crate libmimalloc-sys compiles.
+extern "C" {
+void* mi_malloc_aligned(size_t size, size_t alignment);
+void mi_free(void* data);
+bool mi_is_in_heap_region(const void* data);
+}
+
 namespace session_group {
+namespace {
+
+// From here on the system's cost is small beside the use of the memory, and what is freed goes back
+// to the system at once.
+constexpr size_t kLarge = size_t{1} << 20;
+
+}  // namespace
 
 HostAllocator* HostAllocator::Get() {
   static HostAllocator* const allocator = new HostAllocator;
@@ -18,5 +32,25 @@ void* HostAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
 }
 
 void HostAllocator::DeallocateRaw(void* data) { tsl::port::AlignedFree(data); }
+
+ThreadLocalAllocator* ThreadLocalAllocator::Get() {
+  static ThreadLocalAllocator* const allocator = new ThreadLocalAllocator;
+  return allocator;
+}
+
+void* ThreadLocalAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
+  if (num_bytes >= kLarge) return HostAllocator::Get()->AllocateRaw(alignment, num_bytes);
+  alignment = std::max(alignment, kAllocatorAlignment);
+  // Sizes that are multiples of the alignment are aligned as they come.
+  return mi_malloc_aligned((num_bytes + alignment - 1) / alignment * alignment, alignment);
+}
+
+void ThreadLocalAllocator::DeallocateRaw(void* data) {
+  if (mi_is_in_heap_region(data)) {
+    mi_free(data);
+  } else {
+    HostAllocator::Get()->DeallocateRaw(data);
+  }
+}
 
 }  // namespace session_group

@@ -19,6 +19,18 @@ class HostAllocator final : public tensorflow::Allocator {
   void DeallocateRaw(void* data) override;
 };
 
+// As HostAllocator, but for what is large: what is small comes from mimalloc, from lists that each
+// thread has to itself. The C library's aligned memory is slow to get, and most of what a request
+// allocates is small.
+class ThreadLocalAllocator final : public tensorflow::Allocator {
+ public:
+  static ThreadLocalAllocator* Get();
+
+  std::string Name() override { return "session_group_thread_local"; }
+  void* AllocateRaw(size_t alignment, size_t num_bytes) override;
+  void DeallocateRaw(void* data) override;
+};
+
 }  // namespace session_group
 
 #endif  // SESSION_GROUP_HOST_ALLOCATOR_H_

@@ -61,11 +61,7 @@ class SerialExecutor::Builder {
   absl::Status Add(const Node& node) {
     if (node.IsArg()) return AddFeed(node);
     if (node.IsRetval()) return AddFetch(node);
-    if (node.type_string() == "NoOp") return absl::OkStatus();
-    if (node.IsIdentity()) {
-      values_[{node.id(), 0}] = Input(node, 0);
-      return absl::OkStatus();
-    }
+    if (node.type_string() == "NoOp" || node.IsIdentity()) return absl::OkStatus();
     if (e_->env_.resolve_reads && !e_->program_->writes()) {
       if (node.type_string() == "VarHandleOp") return AddHandle(node);
       const auto variable = variables_.find(Source(node, 0));
@@ -111,14 +107,19 @@ class SerialExecutor::Builder {
       return AddKernel(node);
     }
     variables_[{node.id(), 0}] = variable;
-    for (const Edge* edge : node.out_edges()) {
-      if (!edge->IsControlEdge() && !Resolves(*edge->dst())) return AddKernel(node);
-    }
-    return absl::OkStatus();
+    return OnlyResolvedUses(node) ? absl::OkStatus() : AddKernel(node);
   }
 
   static bool Resolves(const Node& node) {
     return node.type_string() == "ReadVariableOp" || node.type_string() == "ResourceGather";
+  }
+
+  static bool OnlyResolvedUses(const Node& node) {
+    return std::all_of(node.out_edges().begin(), node.out_edges().end(), [](const Edge* edge) {
+      const Node& user = *edge->dst();
+      return edge->IsControlEdge() || Resolves(user) ||
+             (user.IsIdentity() && OnlyResolvedUses(user));
+    });
   }
 
   // A ReadVariableOp is the variable's value; a ResourceGather becomes a gather from it.
@@ -224,9 +225,11 @@ class SerialExecutor::Builder {
     }
   }
 
+  // The node and the output that an input comes from; an Identity only passes it on.
   static std::pair<int, int> Source(const Node& node, int input) {
     const Edge* edge;
     if (input >= node.num_inputs() || !node.input_edge(input, &edge).ok()) return {-1, 0};
+    if (edge->src()->IsIdentity()) return Source(*edge->src(), 0);
     return {edge->src()->id(), edge->src_output()};
   }
 

@@ -1,6 +1,5 @@
 #include "session_device.h"
 
-#include "host_allocator.h"
 #include "program.h"
 
 #ifndef NDEBUG
@@ -18,11 +17,13 @@ IntraOpPool::IntraOpPool(tensorflow::Env* env, int num_threads, bool spin)
   workers_.workers = &pool_;
 }
 
-SessionDevice::SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool)
+SessionDevice::SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool,
+                             tensorflow::Allocator* host)
     : Device(wrapped->env(), wrapped->attributes()),
       wrapped_(wrapped),
       plain_(wrapped->device_type() == tensorflow::DEVICE_CPU ? wrapped->GetAllocator({})
-                                                              : nullptr) {
+                                                              : nullptr),
+      host_(host) {
   // Kernels for accelerators, too, use these for the work that they do on the host.
   set_tensorflow_cpu_worker_threads(intra_op_pool->workers());
   if (wrapped->has_eigen_cpu_device()) set_eigen_cpu_device(intra_op_pool->eigen());
@@ -30,7 +31,7 @@ SessionDevice::SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_
 
 tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttributes attributes) {
   tensorflow::Allocator* theirs = wrapped_->GetAllocator(attributes);
-  return theirs == plain_ ? HostAllocator::Get() : theirs;
+  return theirs == plain_ ? host_ : theirs;
 }
 
 absl::Status SessionDevice::MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) {
@@ -47,7 +48,7 @@ absl::Status SessionDevice::MakeTensorFromProto(const tensorflow::TensorProto& p
   if (plain_ == nullptr) return wrapped_->MakeTensorFromProto(proto, attributes, tensor);
   tensorflow::Tensor parsed;
   if (!tensorflow::DataType_IsValid(proto.dtype()) ||
-      !parsed.FromProto(HostAllocator::Get(), proto)) {
+      !parsed.FromProto(host_, proto)) {
     return absl::InvalidArgumentError("a constant's value can't be read from the graph");
   }
   *tensor = std::move(parsed);

@@ -30,8 +30,9 @@ class IntraOpPool {
 // device's; what a session must have to itself (kernels, intra-op threads) is this object's.
 class SessionDevice final : public tensorflow::Device {
  public:
-  // Neither is owned; both must outlive this device.
-  SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool);
+  // `host` is for plain memory of the host. Nothing is owned; all must outlive this device.
+  SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool,
+                tensorflow::Allocator* host);
 
   tensorflow::ResourceMgr* resource_manager() override { return wrapped_->resource_manager(); }
 
@@ -110,6 +111,7 @@ class SessionDevice final : public tensorflow::Device {
   tensorflow::Device* const wrapped_;
   // What the wrapped device calls plain memory of the host; NULL for an accelerator.
   tensorflow::Allocator* const plain_;
+  tensorflow::Allocator* const host_;
 };
 
 }  // namespace session_group

@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "host_allocator.h"
 #include "program.h"
 #include "serial_executor.h"
 #include "session_device.h"
@@ -33,6 +34,7 @@ using tensorflow::Tensor;
 // The wrapped devices. Their resource managers die with them.
 struct sg_devices {
   session_group::WriteCount writes;
+  tensorflow::Allocator* host;
   std::vector<std::unique_ptr<Device>> devices;
 };
 
@@ -229,10 +231,13 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
       pools.begin(), pools.end(), [](const auto& pool) { return !pool.global_name().empty(); });
 }
 
-sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status) {
+sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t thread_local_memory,
+                           TF_Status* status) {
   std::unique_ptr<sg_devices> devices;
   Guard(status, [&] {
     devices = std::make_unique<sg_devices>();
+    devices->host = session_group::HostAllocator::Get();
+    if (thread_local_memory) devices->host = session_group::ThreadLocalAllocator::Get();
     // The first device of a process makes the intra-op pool of all stock sessions. Its size is not
     // for a group to set, which has pools of its own.
     tensorflow::SessionOptions own = options->options;
@@ -370,7 +375,7 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
   std::vector<std::unique_ptr<Device>> wrappers;
   for (const auto& device : devices->devices) {
     wrappers.push_back(
-        std::make_unique<session_group::SessionDevice>(device.get(), intra_op_pool));
+        std::make_unique<session_group::SessionDevice>(device.get(), intra_op_pool, devices->host));
   }
   session->session = std::make_unique<tensorflow::DirectSession>(
       session->options, new tensorflow::StaticDeviceMgr(std::move(wrappers)),

@@ -52,7 +52,10 @@ void sg_log_info(sg_str line);
 
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config);
 
-sg_devices* sg_devices_new(const TF_SessionOptions* options, TF_Status* status);
+// Sessions take small memory from lists of the calling thread's own where thread_local_memory is 1,
+// else from the C library.
+sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t thread_local_memory,
+                           TF_Status* status);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
 // functions of the session that made them, so all sessions must be closed, but not deleted yet.
 void sg_devices_clear(sg_devices* devices);
