@@ -2,8 +2,15 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 6] =
-    ["host_allocator", "program", "serial_executor", "session_device", "shim", "variable_reads"];
+const SHIM: [&str; 7] = [
+    "host_allocator",
+    "lookups",
+    "program",
+    "serial_executor",
+    "session_device",
+    "shim",
+    "variable_reads",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -8,7 +8,7 @@ use once_cell::sync::OnceCell;
 use crate::affinity;
 use crate::cache::{Cache, Signature};
 use crate::error::Result;
-use crate::optimization::Optimization;
+use crate::optimization::{Optimization, Optimizations};
 use crate::plan::{Plan, SessionPlan};
 use crate::tensorflow::SessionOptions;
 use crate::tensorflow::devices::Devices;
@@ -29,7 +29,7 @@ pub(crate) struct Members {
     /// How many there are.
     graph_count: AtomicUsize,
     pub devices: Arc<Devices>,
-    resolve_reads: bool,
+    optimizations: Optimizations,
 }
 
 /// A session with its worker threads, which end before it.
@@ -91,7 +91,7 @@ impl Members {
             graphs: RwLock::default(),
             graph_count: AtomicUsize::new(0),
             devices,
-            resolve_reads: plan.optimizations.has(Optimization::ResolvedReads),
+            optimizations: plan.optimizations,
         })
     }
 
@@ -158,7 +158,13 @@ impl Members {
     pub fn callable<'a>(&self, session: usize, prepared: &'a Prepared) -> Result<&'a Callable> {
         prepared.callables[session].get_or_try_init(|| {
             let own = self.all[session].session.clone();
-            Callable::new(own, prepared.program.clone(), self.resolve_reads)
+            let has = |optimization| self.optimizations.has(optimization);
+            Callable::new(
+                own,
+                prepared.program.clone(),
+                has(Optimization::ResolvedReads),
+                has(Optimization::FusedLookups),
+            )
         })
     }
 }

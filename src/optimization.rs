@@ -17,14 +17,18 @@ pub enum Optimization {
     /// up, locking them, or counting references to what all sessions share. Needs the serial
     /// executor.
     ResolvedReads,
+    /// Programs gather the rows of all embeddings in one go and, where these are concatenated, to
+    /// where they are needed. Needs the serial executor.
+    FusedLookups,
     /// Small tensors live in memory from lists of the calling thread's own (mimalloc's) instead of
     /// the C library's.
     ThreadLocalMemory,
 }
 
-const NAMED: [(&str, Optimization); 3] = [
+const NAMED: [(&str, Optimization); 4] = [
     ("serial_executor", Optimization::SerialExecutor),
     ("resolved_reads", Optimization::ResolvedReads),
+    ("fused_lookups", Optimization::FusedLookups),
     ("thread_local_memory", Optimization::ThreadLocalMemory),
 ];
 

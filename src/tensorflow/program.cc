@@ -147,6 +147,8 @@ absl::Status Program::Compile(tensorflow::Session* compiler,
       const bool calls = node->IsFunctionCall() || node->IsControlFlow() || node->IsIfNode() ||
                          node->IsWhileNode() || node->IsCaseNode();
       result->writes_ |= takes_resource && !calls && Readers().count(node->type_string()) == 0;
+      result->has_side_effects_ |=
+          result->writes_ || node->type_string() == "Print" || node->type_string() == "PrintV2";
       if (result->obstacle_.empty()) {
         const std::string obstacle = Obstacle(*node);
         if (!obstacle.empty()) result->obstacle_ = absl::StrCat(obstacle, " (", node->name(), ")");

@@ -82,7 +82,12 @@ unsafe impl Sync for Callable {}
 
 impl Callable {
     /// Makes kernels of its own for a program that has no obstacle.
-    pub fn new(session: Arc<Session>, program: Arc<Program>, resolve_reads: bool) -> Result<Self> {
+    pub fn new(
+        session: Arc<Session>,
+        program: Arc<Program>,
+        resolve_reads: bool,
+        fuse_lookups: bool,
+    ) -> Result<Self> {
         let ptr = status::call(|status| {
             // SAFETY: session and program are live, and kept so.
             unsafe {
@@ -90,6 +95,7 @@ impl Callable {
                     session.as_ptr(),
                     program.0,
                     i32::from(resolve_reads),
+                    i32::from(fuse_lookups),
                     status,
                 )
             }

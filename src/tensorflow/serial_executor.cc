@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -48,41 +49,193 @@ class SerialExecutor::Builder {
                                     tensorflow::NodeComparatorName());
     e_->feed_types_.resize(e_->program_->feeds().size(), tensorflow::DT_INVALID);
     e_->fetches_.resize(e_->program_->num_fetches());
-    for (Node* node : order) {
-      if (!node->IsOp()) continue;
-      absl::Status added = Add(*node);
-      if (!added.ok()) return tensorflow::AttachDef(added, node->def());
+    for (size_t i = 0; i < order.size(); ++i) {
+      ranks_[order[i]] = i;
+      absl::Status found = FindValue(*order[i]);
+      if (!found.ok()) return tensorflow::AttachDef(found, order[i]->def());
     }
+    if (e_->env_.fuse_lookups && !e_->program_->has_side_effects()) {
+      for (const Node* node : order) FindConcatenation(*node);
+    }
+    absl::Status added = AddInOrder(order);
+    if (!added.ok()) return added;
     FindLastUses();
     return absl::OkStatus();
   }
 
  private:
-  absl::Status Add(const Node& node) {
-    if (node.IsArg()) return AddFeed(node);
-    if (node.IsRetval()) return AddFetch(node);
-    if (node.type_string() == "NoOp" || node.IsIdentity()) return absl::OkStatus();
-    if (e_->env_.resolve_reads && !e_->program_->writes()) {
-      if (node.type_string() == "VarHandleOp") return AddHandle(node);
+  // A gather from what is known before a run. Its indices are an input of the node.
+  struct Gather {
+    Value params;
+    int indices_input;
+  };
+
+  bool Resolves() const { return e_->env_.resolve_reads && !e_->program_->writes(); }
+
+  // First pass: what is there before the first step.
+  absl::Status FindValue(const Node& node) {
+    const std::string& op = node.type_string();
+    if (node.IsArg()) {
+      int index;
+      absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "index", &index);
+      if (!status.ok()) return status;
+      if (index < 0 || index >= static_cast<int>(e_->feed_types_.size())) {
+        return absl::InternalError("an argument that is no feed");
+      }
+      e_->feed_types_[index] = node.output_type(0);
+      values_[{node.id(), 0}] = {Value::kFeed, index};
+    } else if (op == "Const" || op == "HostConst") {
+      OpKernel* kernel;
+      absl::Status status = e_->MakeKernel(node.properties(), &kernel);
+      if (!status.ok()) return status;
+      if (kernel->const_tensor() == nullptr) return absl::InternalError("no constant");
+      values_[{node.id(), 0}] = Constant(*kernel->const_tensor());
+    } else if (op == "VarHandleOp" && Resolves()) {
+      VariableReads::Variable variable;
+      absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "container", &variable.container);
+      status.Update(tensorflow::GetNodeAttr(node.attrs(), "shared_name", &variable.name));
+      status.Update(tensorflow::GetNodeAttr(node.attrs(), "dtype", &variable.dtype));
+      if (!status.ok()) return status;
+      if (!variable.name.empty() && variable.name != tensorflow::ResourceHandle::ANONYMOUS_NAME) {
+        variables_[{node.id(), 0}] = variable;
+        if (OnlyResolvedUses(node)) not_needed_.insert(&node);
+      }
+    } else if (op == "ReadVariableOp" || op == "ResourceGather") {
       const auto variable = variables_.find(Source(node, 0));
-      if (variable != variables_.end() && Resolves(node)) {
-        const Value value = {Value::kVariable, static_cast<int>(e_->reads_.Add(variable->second))};
-        return AddRead(node, value);
+      if (variable == variables_.end()) return absl::OkStatus();
+      const Value value = {Value::kVariable, static_cast<int>(e_->reads_.Add(variable->second))};
+      if (op == "ReadVariableOp") {
+        values_[{node.id(), 0}] = value;
+      } else {
+        resolved_gathers_[&node] = value;
+        if (CanLookUp(node)) gathers_[&node] = {value, 1};
+      }
+    } else if ((op == "GatherV2" || op == "Gather") && CanLookUp(node)) {
+      const Value params = Input(node, 0);
+      const bool is_first_axis = op == "Gather" || ConstantAxis(node, 2) == 0;
+      if ((params.kind == Value::kVariable || params.kind == Value::kConstant) && is_first_axis) {
+        gathers_[&node] = {params, 1};
       }
     }
-    return AddKernel(node);
+    return absl::OkStatus();
   }
 
-  absl::Status AddFeed(const Node& node) {
-    int index;
-    absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "index", &index);
-    if (!status.ok()) return status;
-    if (index < 0 || index >= static_cast<int>(e_->feed_types_.size())) {
-      return absl::InternalError("an argument that is no feed");
+  Value Constant(const Tensor& tensor) {
+    e_->constants_.push_back(tensor);
+    return {Value::kConstant, static_cast<int>(e_->constants_.size()) - 1};
+  }
+
+  // Whether a gather is one that Lookups know how to do.
+  bool CanLookUp(const Node& node) const {
+    const tensorflow::AttrValue* batch_dims = node.attrs().Find("batch_dims");
+    return e_->env_.fuse_lookups && !e_->program_->has_side_effects() &&
+           (batch_dims == nullptr || batch_dims->i() == 0) &&
+           tensorflow::DataTypeCanUseMemcpy(node.output_type(0));
+  }
+
+  // A constant axis; a number that is none where it is not constant.
+  int64_t ConstantAxis(const Node& node, int input) const {
+    constexpr int64_t kNoAxis = INT64_MIN;
+    const Value value = Input(node, input);
+    if (value.kind != Value::kConstant) return kNoAxis;
+    const Tensor& axis = e_->constants_[value.index];
+    if (axis.NumElements() != 1) return kNoAxis;
+    if (axis.dtype() == tensorflow::DT_INT32) return axis.flat<int32_t>()(0);
+    if (axis.dtype() == tensorflow::DT_INT64) return axis.flat<int64_t>()(0);
+    return kNoAxis;
+  }
+
+  static bool OnlyResolvedUses(const Node& node) {
+    return std::all_of(node.out_edges().begin(), node.out_edges().end(), [](const Edge* edge) {
+      const Node& user = *edge->dst();
+      return edge->IsControlEdge() || user.type_string() == "ReadVariableOp" ||
+             user.type_string() == "ResourceGather" ||
+             (user.IsIdentity() && OnlyResolvedUses(user));
+    });
+  }
+
+  // Second pass: concatenations along the last axis of gathers that nobody else needs.
+  void FindConcatenation(const Node& node) {
+    if (node.type_string() != "ConcatV2") return;
+    const int64_t axis = ConstantAxis(node, node.num_inputs() - 1);
+    if (axis < -1 || axis > tensorflow::TensorShape::MaxDimensions()) return;
+    std::vector<const Node*> gathers;
+    for (int i = 0; i + 1 < node.num_inputs(); ++i) {
+      const Edge* edge;
+      if (!node.input_edge(i, &edge).ok()) return;
+      if (gathers_.count(edge->src()) > 0 && edge->src()->out_edges().size() == 1) {
+        gathers.push_back(edge->src());
+      }
     }
-    e_->feed_types_[index] = node.output_type(0);
-    values_[{node.id(), 0}] = {Value::kFeed, index};
-    return absl::OkStatus();
+    if (gathers.size() < 2) return;
+    concatenations_[&node] = static_cast<int>(axis);
+    for (const Node* gather : gathers) absorbed_[gather] = &node;
+  }
+
+  // Third pass: steps, in an order in which as many lookups as possible come together.
+  absl::Status AddInOrder(const std::vector<Node*>& order) {
+    std::map<const Node*, int> pending;
+    for (const Node* node : order) pending[Unit(node)] += node->in_edges().size();
+    // By rank, so that the order does not depend on addresses.
+    std::map<size_t, const Node*> ready;
+    std::map<size_t, const Node*> ready_lookups;
+    const auto become_ready = [&](const Node* unit) {
+      const bool is_lookup = gathers_.count(unit) > 0 || concatenations_.count(unit) > 0;
+      (is_lookup ? ready_lookups : ready)[ranks_[unit]] = unit;
+    };
+    const auto finish = [&](const Node* node) {
+      for (const Edge* edge : node->out_edges()) {
+        const Node* unit = Unit(edge->dst());
+        if (--pending[unit] == 0) become_ready(unit);
+      }
+    };
+    for (const auto& [unit, edges] : pending) {
+      if (edges == 0) become_ready(unit);
+    }
+    // A gather's edge to the concatenation that it is a part of.
+    for (const auto& [gather, concatenation] : absorbed_) {
+      if (--pending[concatenation] == 0) become_ready(concatenation);
+    }
+    while (!ready.empty() || !ready_lookups.empty()) {
+      if (ready.empty()) {
+        std::vector<const Node*> lookups;
+        for (const auto& [rank, node] : ready_lookups) lookups.push_back(node);
+        ready_lookups.clear();
+        AddLookups(lookups);
+        for (const Node* node : lookups) finish(node);
+        continue;
+      }
+      const Node* node = ready.begin()->second;
+      ready.erase(ready.begin());
+      absl::Status added = Add(*node);
+      if (!added.ok()) return tensorflow::AttachDef(added, node->def());
+      finish(node);
+    }
+    const bool all = std::all_of(pending.begin(), pending.end(),
+                                 [](const auto& unit) { return unit.second == 0; });
+    return all ? absl::OkStatus() : absl::InternalError("the graph has no order");
+  }
+
+  // What a node is run as a part of; mostly itself.
+  const Node* Unit(const Node* node) const {
+    const auto absorbed = absorbed_.find(node);
+    return absorbed == absorbed_.end() ? node : absorbed->second;
+  }
+
+  absl::Status Add(const Node& node) {
+    if (node.IsRetval()) return AddFetch(node);
+    if (!node.IsOp() || node.type_string() == "NoOp" || node.IsIdentity() ||
+        not_needed_.count(&node) > 0 || values_.count({node.id(), 0}) > 0) {
+      return absl::OkStatus();
+    }
+    const auto gather = resolved_gathers_.find(&node);
+    if (gather != resolved_gathers_.end()) return AddResolvedGather(node, gather->second);
+    OpKernel* kernel;
+    absl::Status status = e_->MakeKernel(node.properties(), &kernel);
+    if (!status.ok()) return status;
+    std::vector<Value> inputs;
+    for (int i = 0; i < node.num_inputs(); ++i) inputs.push_back(Input(node, i));
+    return AddStep(node, kernel, inputs);
   }
 
   absl::Status AddFetch(const Node& node) {
@@ -93,41 +246,12 @@ class SerialExecutor::Builder {
       return absl::InternalError("a return value that is no fetch");
     }
     e_->fetches_[index] = Input(node, 0);
-    return absl::OkStatus();
+    const bool known = e_->fetches_[index].kind != Value::kNone;
+    return known ? absl::OkStatus() : absl::InternalError("a fetch comes from nowhere");
   }
 
-  // A variable's handle, which nobody needs whose reads are resolved.
-  absl::Status AddHandle(const Node& node) {
-    VariableReads::Variable variable;
-    absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "container", &variable.container);
-    status.Update(tensorflow::GetNodeAttr(node.attrs(), "shared_name", &variable.name));
-    status.Update(tensorflow::GetNodeAttr(node.attrs(), "dtype", &variable.dtype));
-    if (!status.ok()) return status;
-    if (variable.name.empty() || variable.name == tensorflow::ResourceHandle::ANONYMOUS_NAME) {
-      return AddKernel(node);
-    }
-    variables_[{node.id(), 0}] = variable;
-    return OnlyResolvedUses(node) ? absl::OkStatus() : AddKernel(node);
-  }
-
-  static bool Resolves(const Node& node) {
-    return node.type_string() == "ReadVariableOp" || node.type_string() == "ResourceGather";
-  }
-
-  static bool OnlyResolvedUses(const Node& node) {
-    return std::all_of(node.out_edges().begin(), node.out_edges().end(), [](const Edge* edge) {
-      const Node& user = *edge->dst();
-      return edge->IsControlEdge() || Resolves(user) ||
-             (user.IsIdentity() && OnlyResolvedUses(user));
-    });
-  }
-
-  // A ReadVariableOp is the variable's value; a ResourceGather becomes a gather from it.
-  absl::Status AddRead(const Node& node, Value value) {
-    if (node.type_string() == "ReadVariableOp") {
-      values_[{node.id(), 0}] = value;
-      return absl::OkStatus();
-    }
+  // A ResourceGather as a gather from the variable's value.
+  absl::Status AddResolvedGather(const Node& node, Value params) {
     tensorflow::NodeDef gather;
     gather.set_name(node.name());
     gather.set_op("GatherV2");
@@ -142,46 +266,72 @@ class SerialExecutor::Builder {
     absl::Status status = NodeProperties::CreateFromNodeDef(
         std::move(gather), e_->program_->graph()->op_registry(), &properties);
     if (!status.ok()) return status;
-    if (axis_.kind == Value::kNone) {
-      axis_ = {Value::kConstant, static_cast<int>(e_->constants_.size())};
-      Tensor zero(tensorflow::DT_INT32, tensorflow::TensorShape({}));
-      zero.scalar<int32_t>()() = 0;
-      e_->constants_.push_back(zero);
-    }
     OpKernel* kernel;
     status = e_->MakeKernel(properties, &kernel);
     if (!status.ok()) return status;
-    return AddStep(node, kernel, {value, Input(node, 1), axis_});
+    if (first_axis_.kind == Value::kNone) {
+      Tensor zero(tensorflow::DT_INT32, tensorflow::TensorShape({}));
+      zero.scalar<int32_t>()() = 0;
+      first_axis_ = Constant(zero);
+    }
+    return AddStep(node, kernel, {params, Input(node, 1), first_axis_});
   }
 
-  absl::Status AddKernel(const Node& node) {
-    OpKernel* kernel;
-    absl::Status status = e_->MakeKernel(node.properties(), &kernel);
-    if (!status.ok()) return status;
-    if (node.num_outputs() == 1 && kernel->const_tensor() != nullptr) {
-      values_[{node.id(), 0}] = {Value::kConstant, static_cast<int>(e_->constants_.size())};
-      e_->constants_.push_back(*kernel->const_tensor());
-      return absl::OkStatus();
-    }
+  void AddLookups(const std::vector<const Node*>& nodes) {
     std::vector<Value> inputs;
-    for (int i = 0; i < node.num_inputs(); ++i) inputs.push_back(Input(node, i));
-    return AddStep(node, kernel, inputs);
+    const auto add_input = [&inputs](Value value) {
+      inputs.push_back(value);
+      return static_cast<int>(inputs.size()) - 1;
+    };
+    const auto add_gather = [&](const Node& node) {
+      const Gather& gather = gathers_.at(&node);
+      const int params = add_input(gather.params);
+      return Lookups::Piece{params, add_input(Input(node, gather.indices_input))};
+    };
+    std::vector<Lookups::Output> outputs;
+    for (const Node* node : nodes) {
+      const auto concatenation = concatenations_.find(node);
+      if (concatenation == concatenations_.end()) {
+        outputs.push_back({false, 0, {add_gather(*node)}});
+        continue;
+      }
+      Lookups::Output output = {true, concatenation->second, {}};
+      for (int i = 0; i + 1 < node->num_inputs(); ++i) {
+        const Edge* edge;
+        node->input_edge(i, &edge).IgnoreError();  // It was there before.
+        const auto absorbed = absorbed_.find(edge->src());
+        if (absorbed != absorbed_.end() && absorbed->second == node) {
+          output.pieces.push_back(add_gather(*edge->src()));
+        } else {
+          output.pieces.push_back({-1, add_input(Input(*node, i))});
+        }
+      }
+      outputs.push_back(std::move(output));
+    }
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      values_[{nodes[i]->id(), 0}] = {Value::kSlot,
+                                      static_cast<int>(e_->output_attrs_.size() + i)};
+    }
+    Step step;
+    step.lookups = static_cast<int>(e_->lookups_.size());
+    e_->lookups_.emplace_back(std::move(outputs));
+    AddInputs(&step, inputs);
+    step.first_output = static_cast<int>(e_->output_attrs_.size());
+    step.num_outputs = static_cast<int>(nodes.size());
+    e_->output_attrs_.resize(e_->output_attrs_.size() + nodes.size());
+    e_->steps_.push_back(std::move(step));
   }
 
   absl::Status AddStep(const Node& node, OpKernel* kernel, const std::vector<Value>& inputs) {
+    for (const Value& input : inputs) {
+      if (input.kind == Value::kNone) return absl::InternalError("an input comes from nowhere");
+    }
     Step step;
     step.kernel = kernel;
     step.async = kernel->AsAsync();
-    step.first_input = static_cast<int>(e_->inputs_.size());
-    step.num_inputs = static_cast<int>(inputs.size());
+    AddInputs(&step, inputs);
     step.first_output = static_cast<int>(e_->output_attrs_.size());
     step.num_outputs = kernel->num_outputs();
-    for (const Value& input : inputs) {
-      if (input.kind == Value::kNone) return absl::InternalError("an input comes from nowhere");
-      e_->inputs_.push_back(input);
-      e_->input_attrs_.push_back(input.kind == Value::kSlot ? e_->output_attrs_[input.index]
-                                                            : tensorflow::AllocatorAttributes());
-    }
     for (int i = 0; i < step.num_outputs; ++i) {
       values_[{node.id(), i}] = {Value::kSlot, static_cast<int>(e_->output_attrs_.size())};
       tensorflow::AllocatorAttributes attr;
@@ -193,13 +343,26 @@ class SerialExecutor::Builder {
     return absl::OkStatus();
   }
 
+  void AddInputs(Step* step, const std::vector<Value>& inputs) {
+    step->first_input = static_cast<int>(e_->inputs_.size());
+    step->num_inputs = static_cast<int>(inputs.size());
+    for (const Value& input : inputs) {
+      e_->inputs_.push_back(input);
+      e_->input_attrs_.push_back(input.kind == Value::kSlot ? e_->output_attrs_[input.index]
+                                                            : tensorflow::AllocatorAttributes());
+    }
+  }
+
   void FindLastUses() {
     const size_t slots = e_->output_attrs_.size();
     std::vector<int> uses(slots, 0);
+    std::vector<int> maker(slots, -1);
     std::vector<int> last(slots, -1);
     for (size_t s = 0; s < e_->steps_.size(); ++s) {
       const Step& step = e_->steps_[s];
-      for (int i = 0; i < step.num_outputs; ++i) last[step.first_output + i] = s;
+      for (int i = 0; i < step.num_outputs; ++i) {
+        maker[step.first_output + i] = last[step.first_output + i] = s;
+      }
       for (int i = 0; i < step.num_inputs; ++i) {
         const Value& input = e_->inputs_[step.first_input + i];
         if (input.kind != Value::kSlot) continue;
@@ -211,17 +374,18 @@ class SerialExecutor::Builder {
     for (const Value& fetch : e_->fetches_) {
       if (fetch.kind == Value::kSlot) fetched[fetch.index] = true;
     }
-    e_->guarded_.resize(slots);
     for (size_t slot = 0; slot < slots; ++slot) {
-      e_->guarded_[slot] = uses[slot] + (fetched[slot] ? 1 : 0) > 1;
+      const bool guarded = uses[slot] + (fetched[slot] ? 1 : 0) > 1;
+      if (guarded) e_->steps_[maker[slot]].guard.push_back(slot);
       if (fetched[slot]) continue;
       Step& step = e_->steps_[last[slot]];
       step.dead.push_back(slot);
+      if (!guarded) continue;
       const auto begin = e_->inputs_.begin() + step.first_input;
       const auto in_last = std::count_if(begin, begin + step.num_inputs, [&](const Value& v) {
         return v.kind == Value::kSlot && v.index == static_cast<int>(slot);
       });
-      if (e_->guarded_[slot] && in_last == 1) step.unguard.push_back(slot);
+      (in_last == 1 ? step.unguard : step.dead_guards).push_back(slot);
     }
   }
 
@@ -239,9 +403,15 @@ class SerialExecutor::Builder {
   }
 
   SerialExecutor* const e_;
+  std::map<const Node*, size_t> ranks_;
   std::map<std::pair<int, int>, Value> values_;  // by node and output
   std::map<std::pair<int, int>, VariableReads::Variable> variables_;
-  Value axis_;
+  std::set<const Node*> not_needed_;
+  std::map<const Node*, Value> resolved_gathers_;  // with their variable
+  std::map<const Node*, Gather> gathers_;
+  std::map<const Node*, int> concatenations_;         // with their axis
+  std::map<const Node*, const Node*> absorbed_;       // gathers, with their concatenation
+  Value first_axis_;
 };
 
 absl::Status SerialExecutor::Make(const Program* program, const Env& env,
@@ -260,6 +430,7 @@ SerialExecutor::SerialExecutor(const Program* program, const Env& env)
           program->graph()->versions().producer(), &program->graph()->flib_def(),
           env.options->config.graph_options().optimizer_options())),
       library_(functions_->GetFLR(env.device->name())),
+      host_(env.device->GetAllocator(tensorflow::AllocatorAttributes())),
       reads_(env.device->resource_manager(), env.writes) {}
 
 SerialExecutor::~SerialExecutor() {
@@ -349,7 +520,7 @@ absl::Status SerialExecutor::Run(absl::Span<const Tensor* const> feeds,
 
   std::unique_ptr<Frame> frame = TakeFrame();
   if (!reads_.empty() && !reads_.Refresh(&frame->variables_as_of, &frame->variables)) {
-    *outcome = Outcome::kUnresolved;
+    *outcome = Outcome::kNotThisTime;
     GiveBack(std::move(frame));
     return absl::OkStatus();
   }
@@ -357,9 +528,9 @@ absl::Status SerialExecutor::Run(absl::Span<const Tensor* const> feeds,
   // A reference of our own keeps kernels from writing into the caller's tensors.
   for (size_t i = 0; i < feeds.size(); ++i) frame->feeds[i] = *feeds[i];
 
-  status = RunSteps(frame.get(), deadline);
+  status = RunSteps(frame.get(), deadline, outcome);
   // A frame that has seen a failure is not used again: there may be anything in it.
-  if (!status.ok()) return status;
+  if (!status.ok() || *outcome != Outcome::kRan) return status;
 
   for (size_t i = 0; i < fetches_.size(); ++i) fetches[i] = *Find(fetches_[i], frame.get());
   for (const Value& fetch : fetches_) {
@@ -372,7 +543,8 @@ absl::Status SerialExecutor::Run(absl::Span<const Tensor* const> feeds,
   return status;
 }
 
-absl::Status SerialExecutor::RunSteps(Frame* frame, std::optional<absl::Time> deadline) {
+absl::Status SerialExecutor::RunSteps(Frame* frame, std::optional<absl::Time> deadline,
+                                      Outcome* outcome) {
   // As in TensorFlow's own threads.
   tsl::port::ScopedFlushDenormal flush;
 
@@ -396,9 +568,26 @@ absl::Status SerialExecutor::RunSteps(Frame* frame, std::optional<absl::Time> de
   for (const Step& step : steps_) {
     if (deadline.has_value() && absl::Now() >= *deadline) {
       return absl::DeadlineExceededError(absl::StrCat(
-          "the request's timeout passed before node ", step.kernel->name(), " was run"));
+          "the request's timeout passed when ", &step - steps_.data(), " of the graph's ",
+          steps_.size(), " steps had been run"));
     }
     for (int slot : step.unguard) frame->guards[slot] = Tensor();
+    if (step.lookups >= 0) {
+      const Lookups::Outcome found =
+          lookups_[step.lookups].Run(frame->inputs.data() + step.first_input, host_,
+                                     frame->slots.data() + step.first_output);
+      if (found == Lookups::Outcome::kNoMemory) {
+        return absl::ResourceExhaustedError("out of memory for the rows of a lookup");
+      }
+      if (found != Lookups::Outcome::kDone) {
+        const bool always = found == Lookups::Outcome::kBadShape;
+        *outcome = always ? Outcome::kNotPossible : Outcome::kNotThisTime;
+        return absl::OkStatus();
+      }
+      Guard(step, frame);
+      Forget(step, frame);
+      continue;
+    }
     params.op_kernel = step.kernel;
     params.inputs = {frame->inputs.data() + step.first_input,
                      static_cast<size_t>(step.num_inputs)};
@@ -423,17 +612,22 @@ absl::Status SerialExecutor::RunSteps(Frame* frame, std::optional<absl::Time> de
             absl::InternalError(absl::StrCat("output ", i, " was not computed")),
             step.kernel->def());
       }
-      Tensor& slot = frame->slots[step.first_output + i];
-      slot = std::move(*output.tensor);
+      frame->slots[step.first_output + i] = std::move(*output.tensor);
       delete output.tensor;
-      if (guarded_[step.first_output + i]) frame->guards[step.first_output + i] = slot;
     }
-    for (int slot : step.dead) {
-      frame->slots[slot] = Tensor();
-      if (guarded_[slot]) frame->guards[slot] = Tensor();
-    }
+    Guard(step, frame);
+    Forget(step, frame);
   }
   return absl::OkStatus();
+}
+
+void SerialExecutor::Guard(const Step& step, Frame* frame) const {
+  for (int slot : step.guard) frame->guards[slot] = frame->slots[slot];
+}
+
+void SerialExecutor::Forget(const Step& step, Frame* frame) const {
+  for (int slot : step.dead) frame->slots[slot] = Tensor();
+  for (int slot : step.dead_guards) frame->guards[slot] = Tensor();
 }
 
 }  // namespace session_group

@@ -13,6 +13,7 @@
 
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "lookups.h"
 #include "program.h"
 #include "tensorflow/core/common_runtime/process_function_library_runtime.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -32,7 +33,10 @@ class SerialExecutor {
     const tensorflow::DeviceMgr* device_mgr;
     const tensorflow::SessionOptions* options;
     const WriteCount* writes;
+    // Whether to read variables by VariableReads.
     bool resolve_reads;
+    // Whether to gather from known tables by Lookups.
+    bool fuse_lookups;
   };
 
   // The program and what `env` points to must outlive the executor.
@@ -42,8 +46,11 @@ class SerialExecutor {
 
   enum class Outcome {
     kRan,
-    // Nothing was done: a variable can't be read in the resolved way.
-    kUnresolved,
+    // It takes an executor that does without what `env` allows: a variable can't be read in the
+    // resolved way, or a lookup has an index that is out of range.
+    kNotThisTime,
+    // As above, for a reason that is likely to stay.
+    kNotPossible,
   };
 
   // Gives a tensor for each fetch. `feeds` must stay as they are meanwhile. Where `deadline` passes
@@ -63,17 +70,21 @@ class SerialExecutor {
   };
 
   struct Step {
-    tensorflow::OpKernel* kernel;
-    tensorflow::AsyncOpKernel* async;  // the same, or NULL
-    int first_input;                   // in Frame::inputs and input_attrs_
-    int num_inputs;
-    int first_output;  // slots are numbered in the order of their steps
-    int num_outputs;
-    // Slots of which this step is the last user and which others have used before; tensors are
-    // protected from being overwritten by the first users.
+    tensorflow::OpKernel* kernel = nullptr;
+    tensorflow::AsyncOpKernel* async = nullptr;  // the same, or NULL
+    int lookups = -1;                            // in lookups_, in place of a kernel
+    int first_input = 0;                         // in inputs_
+    int num_inputs = 0;
+    int first_output = 0;  // slots are numbered in the order of their steps
+    int num_outputs = 0;
+    // Slots that this step makes and that have several users: a second reference keeps all of these
+    // but the last from writing their outputs in place.
+    std::vector<int> guard;
+    // Slots whose last user this step is, and may write in place.
     std::vector<int> unguard;
-    // Slots that nobody uses after this step.
+    // Slots, and second references, that nobody needs after this step.
     std::vector<int> dead;
+    std::vector<int> dead_guards;
   };
 
   struct Frame;
@@ -83,7 +94,9 @@ class SerialExecutor {
                           tensorflow::OpKernel** kernel);
   std::unique_ptr<Frame> TakeFrame();
   void GiveBack(std::unique_ptr<Frame> frame);
-  absl::Status RunSteps(Frame* frame, std::optional<absl::Time> deadline);
+  absl::Status RunSteps(Frame* frame, std::optional<absl::Time> deadline, Outcome* outcome);
+  void Guard(const Step& step, Frame* frame) const;
+  void Forget(const Step& step, Frame* frame) const;
   absl::Status CheckFeeds(absl::Span<const tensorflow::Tensor* const> feeds) const;
   tensorflow::Tensor* Find(Value value, Frame* frame);
 
@@ -94,16 +107,17 @@ class SerialExecutor {
   const Env env_;
   std::unique_ptr<tensorflow::ProcessFunctionLibraryRuntime> functions_;
   tensorflow::FunctionLibraryRuntime* library_ = nullptr;
+  tensorflow::Allocator* const host_;
   VariableReads reads_;
 
   std::vector<std::unique_ptr<tensorflow::OpKernel>> kernels_;
   std::vector<tensorflow::Tensor> constants_;
   std::vector<tensorflow::DataType> feed_types_;
   std::vector<Step> steps_;
+  std::vector<Lookups> lookups_;
   std::vector<Value> inputs_;  // of all steps, one after the other
   std::vector<tensorflow::AllocatorAttributes> input_attrs_;
   std::vector<tensorflow::AllocatorAttributes> output_attrs_;  // by slot
-  std::vector<bool> guarded_;                                  // by slot
   std::vector<Value> fetches_;
   bool may_wait_ = false;
 

@@ -81,24 +81,48 @@ struct sg_program {
   std::unique_ptr<session_group::Program> program;
 };
 
+// Executors for the same program, from the fastest to the one that always knows how.
 struct sg_callable {
-  const session_group::Program* program;
-  session_group::SerialExecutor::Env env;
-  std::unique_ptr<session_group::SerialExecutor> resolved;
-  // For when a variable can't be read in the resolved way: then the graph tells why.
-  absl::Mutex mu;
-  std::unique_ptr<session_group::SerialExecutor> plain;
+  struct Level {
+    session_group::SerialExecutor::Env env;
+    std::unique_ptr<session_group::SerialExecutor> executor;
+  };
 
-  absl::Status Plain(session_group::SerialExecutor** executor) {
+  const session_group::Program* program;
+  std::vector<Level> levels;
+  // The first that is worth trying.
+  std::atomic<size_t> first{0};
+  absl::Mutex mu;  // guards making executors
+
+  absl::Status Get(size_t level, session_group::SerialExecutor** executor) {
     absl::MutexLock lock(&mu);
-    if (plain == nullptr) {
-      session_group::SerialExecutor::Env plain_env = env;
-      plain_env.resolve_reads = false;
-      absl::Status made = session_group::SerialExecutor::Make(program, plain_env, &plain);
-      if (!made.ok()) return made;
+    std::unique_ptr<session_group::SerialExecutor>& made = levels[level].executor;
+    if (made == nullptr) {
+      absl::Status status =
+          session_group::SerialExecutor::Make(program, levels[level].env, &made);
+      if (!status.ok()) return status;
     }
-    *executor = plain.get();
+    *executor = made.get();
     return absl::OkStatus();
+  }
+
+  absl::Status Run(absl::Span<const Tensor* const> feeds, std::optional<absl::Time> deadline,
+                   absl::Span<Tensor> fetches) {
+    using Outcome = session_group::SerialExecutor::Outcome;
+    // The first level is made with the callable, and taken without a lock.
+    size_t level = first.load(std::memory_order_relaxed);
+    session_group::SerialExecutor* executor = levels[0].executor.get();
+    for (;; ++level) {
+      if (level > 0) {
+        absl::Status got = Get(level, &executor);
+        if (!got.ok()) return got;
+      }
+      Outcome outcome;
+      absl::Status ran = executor->Run(feeds, deadline, fetches, &outcome);
+      if (!ran.ok() || outcome == Outcome::kRan) return ran;
+      if (level + 1 == levels.size()) return absl::InternalError("no executor can run the graph");
+      if (outcome == Outcome::kNotPossible) first.store(level + 1, std::memory_order_relaxed);
+    }
   }
 };
 
@@ -481,7 +505,7 @@ int32_t sg_program_writes(const sg_program* program) { return program->program->
 void sg_program_delete(sg_program* program) { delete program; }
 
 sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int32_t resolve_reads,
-                             TF_Status* status) {
+                             int32_t fuse_lookups, TF_Status* status) {
   std::unique_ptr<sg_callable> callable;
   Guard(status, [&]() -> absl::Status {
     callable = std::make_unique<sg_callable>();
@@ -489,21 +513,29 @@ sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int
     const tensorflow::DeviceMgr* device_mgr;
     absl::Status found = session->session->LocalDeviceManager(&device_mgr);
     if (!found.ok()) return found;
-    callable->env = {device_mgr->HostCPU(), device_mgr, &session->options, session->writes,
-                     resolve_reads != 0};
-    return session_group::SerialExecutor::Make(callable->program, callable->env,
-                                               &callable->resolved);
+    session_group::SerialExecutor::Env env = {device_mgr->HostCPU(), device_mgr, &session->options,
+                                              session->writes,       false,      false};
+    callable->levels.push_back({env, nullptr});
+    if (resolve_reads != 0) {
+      env.resolve_reads = true;
+      callable->levels.insert(callable->levels.begin(), {env, nullptr});
+    }
+    if (fuse_lookups != 0) {
+      env.fuse_lookups = true;
+      callable->levels.insert(callable->levels.begin(), {env, nullptr});
+    }
+    session_group::SerialExecutor* executor;
+    return callable->Get(0, &executor);
   });
   return TF_GetCode(status) == TF_OK ? callable.release() : nullptr;
 }
 
 int32_t sg_callable_may_wait(const sg_callable* callable) {
-  return callable->resolved->may_wait() ? 1 : 0;
+  return callable->levels[0].executor->may_wait() ? 1 : 0;
 }
 
 TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,
                            TF_Tensor** outputs, size_t noutputs, int64_t timeout_ms) {
-  using session_group::SerialExecutor;
   const auto run = [&]() -> absl::Status {
     absl::InlinedVector<const Tensor*, 16> feeds(ninputs);
     for (size_t i = 0; i < ninputs; ++i) {
@@ -512,16 +544,8 @@ TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size
     absl::InlinedVector<Tensor, 4> fetches(noutputs);
     std::optional<absl::Time> deadline;
     if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
-
-    SerialExecutor::Outcome outcome;
-    absl::Status ran = callable->resolved->Run(feeds, deadline, absl::MakeSpan(fetches), &outcome);
-    if (ran.ok() && outcome == SerialExecutor::Outcome::kUnresolved) {
-      SerialExecutor* plain = nullptr;
-      ran = callable->Plain(&plain);
-      if (ran.ok()) ran = plain->Run(feeds, deadline, absl::MakeSpan(fetches), &outcome);
-    }
-    if (!ran.ok()) return ran;
-    return HandOver(fetches, outputs);
+    absl::Status ran = callable->Run(feeds, deadline, absl::MakeSpan(fetches));
+    return ran.ok() ? HandOver(fetches, outputs) : ran;
   };
   // A success costs no TF_Status.
   absl::Status ran;

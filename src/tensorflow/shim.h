@@ -128,7 +128,7 @@ void sg_program_delete(sg_program* program);
 
 // Makes a program without obstacle ready for a session. Both must outlive the callable.
 sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int32_t resolve_reads,
-                             TF_Status* status);
+                             int32_t fuse_lookups, TF_Status* status);
 // 1 where a run may have to wait for something, so that a timeout can't end it.
 int32_t sg_callable_may_wait(const sg_callable* callable);
 // Thread-safe; runs on the calling thread. Inputs and outputs are in the order of the program's

@@ -171,6 +171,7 @@ unsafe extern "C" {
         session: *mut sg_session,
         program: *const sg_program,
         resolve_reads: i32,
+        fuse_lookups: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_callable;
     pub fn sg_callable_may_wait(callable: *const sg_callable) -> i32;
