@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 7] = [
+const SHIM: [&str; 8] = [
     "host_allocator",
     "lookups",
     "program",
     "serial_executor",
     "session_device",
+    "shared_constants",
     "shim",
     "variable_reads",
 ];

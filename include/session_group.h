@@ -113,6 +113,11 @@
 #include <stdlib.h>
 #include "tensorflow/c/c_api.h"
 
+// A set of feeds, fetches and targets, prepared for all sessions of a group; the counterpart of
+// TensorFlow's `MakeCallable`. May be used by many threads at a time, and dropped before or after
+// the group.
+typedef struct SessionGroupCallable SessionGroupCallable;
+
 // How a group shall be made. What is not set is left to the environment, and then to defaults.
 typedef struct SessionGroupOptions SessionGroupOptions;
 
@@ -234,6 +239,25 @@ void SessionGroupOptions_SetPolicyFn(SessionGroupOptions *options,
 void SessionGroupOptions_SetExecution(SessionGroupOptions *options,
                                       const char *name,
                                       TF_Status *status);
+
+// Switches an optimisation on or off, by name. All are on by default; none changes an answer.
+//
+// - "serial_executor": with the executions "caller" and "worker", graphs are optimised once for all
+//   sessions, and run node by node on one thread without TensorFlow's session in between. Graphs
+//   with low-level control flow, ref variables or state in their kernels, and requests with other
+//   RunOptions than a timeout or with run_metadata, are left to TensorFlow's session in any case;
+// - "resolved_reads": variables are read without looking them up, locking them, or counting
+//   references to what all sessions share, until a request writes any variable or table;
+// - "fused_lookups": the rows of all embeddings of a graph are gathered in one go and, where these
+//   are concatenated, to where they are needed;
+// - "thread_local_memory": small tensors live in memory from lists that each thread has to itself;
+// - "shared_constants": large constants of the graph live once in the group, as variables do.
+//
+// Errors: TF_INVALID_ARGUMENT for another name.
+void SessionGroupOptions_SetOptimization(SessionGroupOptions *options,
+                                         const char *name,
+                                         bool enabled,
+                                         TF_Status *status);
 
 // For the execution "worker": how many worker threads each session has (1 or more; default: as many
 // as it has CPUs).
@@ -383,6 +407,40 @@ void SessionGroup_SessionRun(SessionGroup *group,
                              TF_Buffer *run_metadata,
                              TF_Status *status);
 
+// Prepares requests with these feeds, fetches and targets on all sessions of the group; the
+// counterpart of Session::MakeCallable(). Nothing is left to be done by the first request, and no
+// request looks up names. Names are as for SessionGroup_Run().
+//
+// The caller deletes the callable with SessionGroupCallable_Delete(), before or after the group.
+// What was prepared stays with the group, and serves SessionGroup_Run() with the same names, too.
+//
+// Errors: returns NULL, with those of SessionGroup_Run() for names that the graph refuses.
+SessionGroupCallable *SessionGroup_MakeCallable(SessionGroup *group,
+                                                const char *const *feed_names,
+                                                int32_t nfeeds,
+                                                const char *const *fetch_names,
+                                                int32_t nfetches,
+                                                const char *const *target_names,
+                                                int32_t ntargets,
+                                                TF_Status *status);
+
+// Runs the callable on the session that the policy chooses. May be called by any number of threads
+// at a time. `inputs` are in the order of the feeds; the tensors stay the caller's. `outputs` has
+// room for a tensor for each fetch; they are written on success only and are then the caller's, to
+// delete with TF_DeleteTensor().
+//
+// Errors: TF_INVALID_ARGUMENT for a number of tensors other than that of feeds or fetches; those of
+// SessionGroup_Run().
+void SessionGroupCallable_Run(SessionGroupCallable *callable,
+                              TF_Tensor *const *inputs,
+                              int32_t ninputs,
+                              TF_Tensor **outputs,
+                              int32_t noutputs,
+                              TF_Status *status);
+
+// Deletes the callable; NULL is allowed. No run of it may be under way.
+void SessionGroupCallable_Delete(SessionGroupCallable *callable);
+
 // Fills `stats`, whose struct_size the caller has set, with what session `session_id` has done.
 // Also after SessionGroup_Close(). The fields are read one after the other while requests go on.
 //
@@ -419,6 +477,8 @@ void SessionGroup_MetricsText(const SessionGroup *group,
 // - "execution": "caller", "worker" or "pool", what "auto" came to;
 // - "policy": its name, "custom" for a function of the program's own;
 // - "allowed_cpus": what the process might use when the group was made, as "0-7";
+// - "optimizations": an array of the names of those that are on, as for
+//   SessionGroupOptions_SetOptimization();
 // - "queue": an object with "capacity" and "wait_when_full";
 // - "why": an object with reasons in words for "cpus", "threads" and "execution";
 // - "sessions": an array of objects with "session", its number; "cpus", as "0-3", null where it is

@@ -143,6 +143,12 @@ class Options {
         [&](TF_Status* status) { SessionGroupOptions_SetExecution(get(), name.c_str(), status); });
   }
 
+  Status set_optimization(const std::string& name, bool enabled) {
+    return internal::Call([&](TF_Status* status) {
+      SessionGroupOptions_SetOptimization(get(), name.c_str(), enabled, status);
+    });
+  }
+
   SessionGroupOptions* get() const { return options_.get(); }
 
  private:
@@ -159,6 +165,33 @@ struct RunArguments {
   int32_t session_id = -1;                 // modulo the number of sessions; < 0: the policy chooses
   const TF_Buffer* run_options = nullptr;  // a serialised RunOptions
   TF_Buffer* run_metadata = nullptr;       // empty; gets a serialised RunMetadata
+};
+
+// Feeds, fetches and targets prepared for all sessions of a group. May be destroyed before or after
+// the group, with no run under way.
+class Callable {
+ public:
+  // As many tensors as there are fetches, in their order. Inputs are in the order of the feeds.
+  Result<std::vector<Tensor>> Run(const std::vector<TF_Tensor*>& inputs) const {
+    std::vector<TF_Tensor*> fetched(static_cast<size_t>(num_fetches_), nullptr);
+    Status ran = internal::Call([&](TF_Status* status) {
+      SessionGroupCallable_Run(get(), inputs.data(), static_cast<int32_t>(inputs.size()),
+                               fetched.data(), num_fetches_, status);
+    });
+    if (!ran.ok()) return ran;
+    return std::vector<Tensor>(fetched.begin(), fetched.end());
+  }
+
+  SessionGroupCallable* get() const { return callable_.get(); }
+
+ private:
+  friend class Group;
+  Callable(SessionGroupCallable* callable, int32_t num_fetches)
+      : callable_(callable), num_fetches_(num_fetches) {}
+
+  std::unique_ptr<SessionGroupCallable, Deleter<SessionGroupCallable, SessionGroupCallable_Delete>>
+      callable_;
+  int32_t num_fetches_;
 };
 
 // N sessions that share variables and tables.
@@ -222,6 +255,23 @@ class Group {
     });
     if (!ran.ok()) return ran;
     return std::vector<Tensor>(fetched.begin(), fetched.end());
+  }
+
+  Result<Callable> MakeCallable(const std::vector<std::string>& feeds,
+                                const std::vector<std::string>& fetches,
+                                const std::vector<std::string>& targets = {}) {
+    const std::vector<const char*> feed_names = internal::CStrings(feeds);
+    const std::vector<const char*> fetch_names = internal::CStrings(fetches);
+    const std::vector<const char*> target_names = internal::CStrings(targets);
+    SessionGroupCallable* callable = nullptr;
+    Status made = internal::Call([&](TF_Status* status) {
+      callable = SessionGroup_MakeCallable(
+          get(), feed_names.data(), static_cast<int32_t>(feed_names.size()), fetch_names.data(),
+          static_cast<int32_t>(fetch_names.size()), target_names.data(),
+          static_cast<int32_t>(target_names.size()), status);
+    });
+    if (!made.ok()) return made;
+    return Callable(callable, static_cast<int32_t>(fetches.size()));
   }
 
   int32_t session_num() const { return SessionGroup_SessionNum(group_.get()); }

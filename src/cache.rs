@@ -90,9 +90,10 @@ impl<T> Cache<T> {
 
 impl Names {
     fn of(signature: &Signature<'_>) -> Self {
-        Self([&signature.feeds, signature.fetches, signature.targets].map(|names: &[&str]| {
-            names.iter().map(|&name| name.into()).collect()
-        }))
+        Self(
+            [&signature.feeds, signature.fetches, signature.targets]
+                .map(|names: &[&str]| names.iter().map(|&name| name.into()).collect()),
+        )
     }
 
     fn are(&self, signature: &Signature<'_>) -> bool {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::optimization::Optimization;
 use crate::plan::{Plan, SessionPlan};
 use crate::tensorflow::version;
 
@@ -22,6 +23,10 @@ pub(crate) fn json(group: u64, plan: &Plan, closed: bool) -> Value {
             })
         })
         .collect();
+    let optimizations: Vec<String> = Optimization::all()
+        .filter(|&optimization| plan.optimizations.has(optimization))
+        .map(|optimization| optimization.to_string())
+        .collect();
     json!({
         "group": group,
         "tensorflow": version::BUILT_FOR,
@@ -29,6 +34,7 @@ pub(crate) fn json(group: u64, plan: &Plan, closed: bool) -> Value {
         "execution": plan.execution.to_string(),
         "policy": plan.policy.name(),
         "allowed_cpus": plan.allowed.to_string(),
+        "optimizations": optimizations,
         "queue": { "capacity": plan.queue.capacity, "wait_when_full": plan.queue.wait },
         "why": { "cpus": plan.why.cpus, "threads": plan.why.threads, "execution": plan.why.execution },
         "sessions": sessions,

@@ -40,7 +40,8 @@ impl SessionGroup {
         let mut here = RunOptions::parse(&[])?;
         here.run_on_calling_thread();
         log::info(&describe::line(number, &plan));
-        let stats = plan.sessions.iter().map(|session| SessionStats::new(session.worker_threads > 0));
+        let stats =
+            plan.sessions.iter().map(|session| SessionStats::new(session.worker_threads > 0));
         let shared = Shared {
             number,
             dispatcher: Dispatcher::new(&plan.policy, plan.sessions.len(), &cpus),
@@ -184,7 +185,8 @@ impl SessionGroup {
 
     /// What the group is, and why, as JSON; also after closing.
     pub fn describe(&self) -> String {
-        describe::json(self.shared.number, &self.shared.plan, self.shared.gate.is_closed()).to_string()
+        describe::json(self.shared.number, &self.shared.plan, self.shared.gate.is_closed())
+            .to_string()
     }
 
     /// Turns new requests away, waits for those that are running, and frees sessions, threads and

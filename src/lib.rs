@@ -53,5 +53,5 @@ mod workers;
 
 pub use error::{Code, Error, Result};
 pub use group::SessionGroup;
-pub use run::Request;
 pub use options::Options;
+pub use run::Request;

@@ -1,5 +1,6 @@
 //! The sessions of a group, and what they share.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -108,8 +109,20 @@ impl Members {
         let first = &self.all[0];
         let _changing = first.lock();
         first.catch_up(&graphs)?;
-        first.take(&graph, graphs.len())?;
-        graphs.push(graph);
+        let container = format!("session_group.constants.{}", graphs.len());
+        let taken = if self.optimizations.has(Optimization::SharedConstants) {
+            graph.share_constants(&self.devices, &container)
+        } else {
+            Ok(graph)
+        }
+        .and_then(|graph| first.take(&graph, graphs.len()).map(|()| graph));
+        match taken {
+            Ok(graph) => graphs.push(graph),
+            Err(error) => {
+                self.devices.clear_container(&container);
+                return Err(error);
+            }
+        }
         self.graph_count.store(graphs.len(), Release);
         Ok(())
     }
@@ -133,13 +146,18 @@ impl Members {
     pub fn prepare(&self, signature: &Signature<'_>) -> Result<Option<(usize, &Prepared)>> {
         let place = self.prepared.find_or_add(signature, || {
             let compiler = self.up_to_date(&self.compiler)?;
-            let mut fetches = signature.fetches.to_vec();
-            fetches.sort_unstable();
-            fetches.dedup();
+            // "x" is "x:0". A program gives each tensor once; TensorFlow's session knows repetitions.
+            let tensor = |name: &&str| name.strip_suffix(":0").unwrap_or(name).to_string();
+            let mut seen = HashSet::new();
+            let fetches: Vec<&str> = signature
+                .fetches
+                .iter()
+                .filter(|name| seen.insert(tensor(name)))
+                .copied()
+                .collect();
             let has_repetition = fetches.len() < signature.fetches.len();
-            let fetches = if has_repetition { &fetches[..] } else { signature.fetches };
             let program =
-                Program::compile(compiler, &signature.feeds, fetches, signature.targets)?;
+                Program::compile(compiler, &signature.feeds, &fetches, signature.targets)?;
             Ok(Prepared {
                 is_callable: program.obstacle().is_none() && !has_repetition,
                 program: Arc::new(program),

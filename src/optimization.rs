@@ -23,13 +23,17 @@ pub enum Optimization {
     /// Small tensors live in memory from lists of the calling thread's own (mimalloc's) instead of
     /// the C library's.
     ThreadLocalMemory,
+    /// Large constants of a graph live once in the group, as variables do, instead of in each
+    /// session's graphs and kernels.
+    SharedConstants,
 }
 
-const NAMED: [(&str, Optimization); 4] = [
+const NAMED: [(&str, Optimization); 5] = [
     ("serial_executor", Optimization::SerialExecutor),
     ("resolved_reads", Optimization::ResolvedReads),
     ("fused_lookups", Optimization::FusedLookups),
     ("thread_local_memory", Optimization::ThreadLocalMemory),
+    ("shared_constants", Optimization::SharedConstants),
 ];
 
 impl FromStr for Optimization {

@@ -3,8 +3,8 @@
 use crate::cpuset::{CpuSet, Cpusets};
 use crate::error::{Error, Result};
 use crate::execution::Execution;
-use crate::options::{MAX_SESSIONS, Options};
 use crate::optimization::Optimizations;
+use crate::options::{MAX_SESSIONS, Options};
 use crate::placement::place;
 use crate::policy::Policy;
 use crate::tensorflow::session_options::Config;
@@ -163,7 +163,15 @@ pub(crate) fn plan(
     };
     let why = Why { cpus: source.why(), threads, execution: why_execution };
     let allowed = machine.allowed.clone();
-    Ok(Plan { sessions, execution, policy: options.policy.clone(), queue, optimizations: options.optimizations, allowed, why })
+    Ok(Plan {
+        sessions,
+        execution,
+        policy: options.policy.clone(),
+        queue,
+        optimizations: options.optimizations,
+        allowed,
+        why,
+    })
 }
 
 fn check_total(sessions: &[SessionPlan]) -> Result<()> {

@@ -142,7 +142,8 @@ impl Shared {
 
     /// Whether requests run as programs, as far as they can.
     fn prepares(&self) -> bool {
-        self.plan.optimizations.has(Optimization::SerialExecutor) && self.plan.execution != Execution::Pool
+        self.plan.optimizations.has(Optimization::SerialExecutor)
+            && self.plan.execution != Execution::Pool
     }
 
     fn run_on(

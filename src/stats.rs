@@ -121,11 +121,7 @@ impl SessionStats {
             rejected: load(&self.rejected),
             in_flight,
             queued: self.queued(),
-            busy: if self.has_queue {
-                Duration::from_nanos(load(&self.busy_ns))
-            } else {
-                latency
-            },
+            busy: if self.has_queue { Duration::from_nanos(load(&self.busy_ns)) } else { latency },
             latency,
             histogram,
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{cases, same};
 use session_group::execution::Execution;
+use session_group::optimization::Optimization;
 use session_group::policy::Policy;
 
 #[test]
@@ -48,6 +49,29 @@ fn every_execution_and_policy_gives_the_stock_answers() {
                 let group = case.group(&options);
                 for i in (0..expected.len()).cycle().take(12) {
                     assert!(same(&case.run(&group, i), &expected[i]), "{} {execution}", case.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_optimisation_alone_and_all_but_it_give_the_stock_answers() {
+    for case in cases() {
+        let expected = case.stock_answers();
+        for optimization in Optimization::all() {
+            for alone in [true, false] {
+                let mut options = common::options(2);
+                for other in Optimization::all() {
+                    // Most do nothing without the serial executor.
+                    let enabled = (other == optimization) == alone
+                        || (alone && other == Optimization::SerialExecutor);
+                    options.set_optimization(other, enabled);
+                }
+                let group = case.group(&options);
+                for i in (0..expected.len()).cycle().take(8) {
+                    let got = case.run(&group, i);
+                    assert!(same(&got, &expected[i]), "{} {optimization} {alone}", case.name);
                 }
             }
         }

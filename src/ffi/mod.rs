@@ -19,4 +19,6 @@ mod load;
 
 mod run;
 
+mod callable;
+
 mod stats;

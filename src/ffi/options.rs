@@ -168,6 +168,37 @@ pub unsafe extern "C" fn SessionGroupOptions_SetExecution(
     }
 }
 
+/// Switches an optimisation on or off, by name. All are on by default; none changes an answer.
+///
+/// - "serial_executor": with the executions "caller" and "worker", graphs are optimised once for all
+///   sessions, and run node by node on one thread without TensorFlow's session in between. Graphs
+///   with low-level control flow, ref variables or state in their kernels, and requests with other
+///   RunOptions than a timeout or with run_metadata, are left to TensorFlow's session in any case;
+/// - "resolved_reads": variables are read without looking them up, locking them, or counting
+///   references to what all sessions share, until a request writes any variable or table;
+/// - "fused_lookups": the rows of all embeddings of a graph are gathered in one go and, where these
+///   are concatenated, to where they are needed;
+/// - "thread_local_memory": small tensors live in memory from lists that each thread has to itself;
+/// - "shared_constants": large constants of the graph live once in the group, as variables do.
+///
+/// Errors: TF_INVALID_ARGUMENT for another name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetOptimization(
+    options: *mut Options,
+    name: *const c_char,
+    enabled: bool,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            let optimization = string(name, "name")?.parse()?;
+            mutable(options, "options")?.set_optimization(optimization, enabled);
+            Ok(())
+        });
+    }
+}
+
 /// For the execution "worker": how many worker threads each session has (1 or more; default: as many
 /// as it has CPUs).
 #[unsafe(no_mangle)]

@@ -155,6 +155,8 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 /// - "execution": "caller", "worker" or "pool", what "auto" came to;
 /// - "policy": its name, "custom" for a function of the program's own;
 /// - "allowed_cpus": what the process might use when the group was made, as "0-7";
+/// - "optimizations": an array of the names of those that are on, as for
+///   SessionGroupOptions_SetOptimization();
 /// - "queue": an object with "capacity" and "wait_when_full";
 /// - "why": an object with reasons in words for "cpus", "threads" and "execution";
 /// - "sessions": an array of objects with "session", its number; "cpus", as "0-3", null where it is

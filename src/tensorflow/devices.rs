@@ -34,6 +34,12 @@ impl Devices {
         unsafe { shim::sg_devices_clear(self.0) }
     }
 
+    /// Frees the variables of a container.
+    pub(crate) fn clear_container(&self, container: &str) {
+        // SAFETY: the devices are live.
+        unsafe { shim::sg_devices_clear_container(self.0, container.into()) }
+    }
+
     /// Tells sessions that a variable may have changed.
     pub(crate) fn written(&self) {
         // SAFETY: the devices are live.

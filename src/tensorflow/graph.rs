@@ -1,6 +1,7 @@
 //! Graphs on their way into sessions: a serialised `GraphDef`, or a SavedModel's.
 
 use super::buffer::Buffer;
+use super::devices::Devices;
 use super::shim::{self, sg_str};
 use super::status;
 use crate::error::Result;
@@ -22,6 +23,17 @@ impl Graph {
                 shim::sg_graph_parse(graph_def.as_ptr().cast(), graph_def.len(), status)
             })
         })
+    }
+
+    /// Moves large constants to variables of the devices, in a container of this name.
+    pub(crate) fn share_constants(self, devices: &Devices, container: &str) -> Result<Self> {
+        status::call(|status| {
+            // SAFETY: graph and devices are live, and nobody else has the graph.
+            unsafe {
+                shim::sg_graph_share_constants(self.0, devices.as_ptr(), container.into(), status);
+            }
+        })?;
+        Ok(self)
     }
 
     pub(super) fn as_ptr(&self) -> *const shim::sg_graph {

@@ -18,6 +18,7 @@
 #include "program.h"
 #include "serial_executor.h"
 #include "session_device.h"
+#include "shared_constants.h"
 #include "tensorflow/c/c_api_internal.h"
 #include "tensorflow/c/tf_status_helper.h"
 #include "tensorflow/c/tf_tensor_internal.h"
@@ -292,6 +293,21 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
     return Prepare(&graph->def);
   });
   return TF_GetCode(status) == TF_OK ? graph.release() : nullptr;
+}
+
+void sg_graph_share_constants(sg_graph* graph, sg_devices* devices, sg_str container,
+                              TF_Status* status) {
+  Guard(status, [&]() -> absl::Status {
+    if (devices->devices.size() != 1) return absl::OkStatus();
+    return session_group::ShareConstants(&graph->def, String(container),
+                                         devices->devices[0]->resource_manager(), devices->host);
+  });
+}
+
+void sg_devices_clear_container(sg_devices* devices, sg_str container) {
+  for (const auto& device : devices->devices) {
+    device->resource_manager()->Cleanup(String(container)).IgnoreError();
+  }
 }
 
 void sg_graph_delete(sg_graph* graph) { delete graph; }

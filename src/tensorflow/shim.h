@@ -67,6 +67,12 @@ void sg_devices_delete(sg_devices* devices);
 // Parses a GraphDef, gives each table of the main graph that has no shared_name one that all
 // sessions agree on, and refuses iterators that have one.
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status);
+// Moves the graph's large constants to variables of the devices, in a container of this name. Does
+// nothing where there are other devices than the CPU. On failure, the graph is of no use any more.
+void sg_graph_share_constants(sg_graph* graph, sg_devices* devices, sg_str container,
+                              TF_Status* status);
+// Frees the variables of a container.
+void sg_devices_clear_container(sg_devices* devices, sg_str container);
 void sg_graph_delete(sg_graph* graph);
 
 // Reads the MetaGraphDef with exactly these tags. Where meta_graph_def is not NULL, fills it.

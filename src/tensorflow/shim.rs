@@ -75,6 +75,13 @@ unsafe extern "C" {
         size: usize,
         status: *mut tf::TF_Status,
     ) -> *mut sg_graph;
+    pub fn sg_graph_share_constants(
+        graph: *mut sg_graph,
+        devices: *mut sg_devices,
+        container: sg_str<'_>,
+        status: *mut tf::TF_Status,
+    );
+    pub fn sg_devices_clear_container(devices: *mut sg_devices, container: sg_str<'_>);
     pub fn sg_graph_delete(graph: *mut sg_graph);
 
     pub fn sg_saved_model_read(

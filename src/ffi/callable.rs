@@ -1,0 +1,97 @@
+//! `SessionGroupCallable`: requests whose names are looked up once.
+
+use std::ffi::c_char;
+use std::ptr::{NonNull, null_mut};
+
+use smallvec::SmallVec;
+use tensorflow_sys as tf;
+
+use super::check::{array, guard, guard_infallible, null, reference, strings};
+use crate::SessionGroup;
+use crate::callable::Callable;
+use crate::error::Result;
+use crate::tensorflow::Tensor;
+
+/// Prepares requests with these feeds, fetches and targets on all sessions of the group; the
+/// counterpart of Session::MakeCallable(). Nothing is left to be done by the first request, and no
+/// request looks up names. Names are as for SessionGroup_Run().
+///
+/// The caller deletes the callable with SessionGroupCallable_Delete(), before or after the group.
+/// What was prepared stays with the group, and serves SessionGroup_Run() with the same names, too.
+///
+/// Errors: returns NULL, with those of SessionGroup_Run() for names that the graph refuses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_MakeCallable(
+    group: *mut SessionGroup,
+    feed_names: *const *const c_char,
+    nfeeds: i32,
+    fetch_names: *const *const c_char,
+    nfetches: i32,
+    target_names: *const *const c_char,
+    ntargets: i32,
+    status: *mut tf::TF_Status,
+) -> *mut Callable {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, null_mut(), || {
+            let group = reference(group, "group")?;
+            let feeds = strings(feed_names, nfeeds, "feed_names")?;
+            let fetches = strings(fetch_names, nfetches, "fetch_names")?;
+            let targets = strings(target_names, ntargets, "target_names")?;
+            Ok(Box::into_raw(Box::new(group.make_callable(&feeds, &fetches, &targets)?)))
+        })
+    }
+}
+
+/// Runs the callable on the session that the policy chooses. May be called by any number of threads
+/// at a time. `inputs` are in the order of the feeds; the tensors stay the caller's. `outputs` has
+/// room for a tensor for each fetch; they are written on success only and are then the caller's, to
+/// delete with TF_DeleteTensor().
+///
+/// Errors: TF_INVALID_ARGUMENT for a number of tensors other than that of feeds or fetches; those of
+/// SessionGroup_Run().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupCallable_Run(
+    callable: *mut Callable,
+    inputs: *const *mut tf::TF_Tensor,
+    ninputs: i32,
+    outputs: *mut *mut tf::TF_Tensor,
+    noutputs: i32,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            let callable = reference(callable, "callable")?;
+            let tensors: &[Option<NonNull<tf::TF_Tensor>>] =
+                array(inputs.cast(), ninputs, "inputs")?;
+            let inputs = tensors
+                .iter()
+                .enumerate()
+                .map(|(i, tensor)| {
+                    let tensor =
+                        tensor.as_ref().ok_or_else(|| null(format_args!("inputs[{i}]")))?;
+                    Ok(Tensor::borrow(tensor))
+                })
+                .collect::<Result<SmallVec<[_; 32]>>>()?;
+            let room = array(outputs.cast_const(), noutputs, "outputs")?.len();
+            let mut results: SmallVec<[_; 8]> = (0..room).map(|_| None).collect();
+            callable.run_into(&inputs, &mut results)?;
+            for (i, tensor) in results.into_iter().flatten().enumerate() {
+                outputs.add(i).write(tensor.into_raw());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Deletes the callable; NULL is allowed. No run of it may be under way.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupCallable_Delete(callable: *mut Callable) {
+    guard_infallible((), || {
+        if let Some(callable) = NonNull::new(callable) {
+            // SAFETY: made by Box::into_raw, and given back once.
+            drop(unsafe { Box::from_raw(callable.as_ptr()) });
+        }
+    });
+}

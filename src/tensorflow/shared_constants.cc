@@ -1,0 +1,115 @@
+#include "shared_constants.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/framework/tensor.h"
+
+namespace session_group {
+namespace {
+
+using tensorflow::NodeDef;
+using tensorflow::Tensor;
+
+// Smaller constants are left where optimising can make something of them: shapes, axes, biases.
+constexpr size_t kLarge = size_t{64} << 10;
+
+bool IsLarge(const NodeDef& node) {
+  if (node.op() != "Const") return false;
+  const auto value = node.attr().find("value");
+  // A value that is repeated takes little room; all others are as long as their bytes.
+  return value != node.attr().end() && value->second.tensor().ByteSizeLong() >= kLarge &&
+         tensorflow::DataTypeCanUseMemcpy(value->second.tensor().dtype());
+}
+
+class Sharing {
+ public:
+  Sharing(const std::string& container, tensorflow::ResourceMgr* resources,
+          tensorflow::Allocator* allocator)
+      : container_(container), resources_(resources), allocator_(allocator) {}
+
+  // Names of outputs differ between the nodes of a graph and those of a function.
+  absl::Status Share(tensorflow::protobuf::RepeatedPtrField<NodeDef>* nodes,
+                     const std::string& function) {
+    const bool in_function = !function.empty();
+    const int n = nodes->size();
+    for (int i = 0; i < n; ++i) {
+      if (!IsLarge(nodes->at(i))) continue;
+      NodeDef* constant = nodes->Mutable(i);
+      const std::string shared_name = absl::StrCat(function, "/", constant->name());
+      tensorflow::AttrValue shape;
+      absl::Status made = MakeVariable(shared_name, constant, &shape);
+      if (!made.ok()) return made;
+      const tensorflow::AttrValue dtype = constant->attr().at("dtype");
+
+      NodeDef* handle = nodes->Add();
+      handle->set_name(absl::StrCat(constant->name(), "/session_group_handle"));
+      handle->set_op("VarHandleOp");
+      handle->set_device(constant->device());
+      (*handle->mutable_attr())["container"].set_s(container_);
+      (*handle->mutable_attr())["shared_name"].set_s(shared_name);
+      (*handle->mutable_attr())["dtype"] = dtype;
+      (*handle->mutable_attr())["shape"] = shape;
+
+      NodeDef* read = nodes->Add();
+      read->set_name(absl::StrCat(constant->name(), "/session_group_read"));
+      read->set_op("ReadVariableOp");
+      read->set_device(constant->device());
+      read->add_input(in_function ? absl::StrCat(handle->name(), ":resource:0") : handle->name());
+      (*read->mutable_attr())["dtype"] = dtype;
+
+      // An Identity's output has the same name as a constant's, in functions, too.
+      constant->set_op("Identity");
+      std::vector<std::string> control(constant->input().begin(), constant->input().end());
+      constant->clear_input();
+      constant->add_input(in_function ? absl::StrCat(read->name(), ":value:0") : read->name());
+      for (std::string& input : control) constant->add_input(std::move(input));
+      auto& attrs = *constant->mutable_attr();
+      attrs.erase("value");
+      attrs.erase("dtype");
+      attrs["T"] = dtype;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  // Moves a constant's value to a variable.
+  absl::Status MakeVariable(const std::string& name, NodeDef* constant,
+                            tensorflow::AttrValue* shape) {
+    tensorflow::TensorProto* proto = (*constant->mutable_attr())["value"].mutable_tensor();
+    Tensor value;
+    if (!value.FromProto(allocator_, *proto)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the value of the constant ", constant->name(), " can't be read"));
+    }
+    // Before the next constant is copied.
+    proto->Clear();
+    value.shape().AsProto(shape->mutable_shape());
+    auto* variable = new tensorflow::Var(value.dtype());
+    *variable->tensor() = std::move(value);
+    variable->is_initialized = true;
+    return resources_->Create(container_, name, variable);  // takes the reference
+  }
+
+  const std::string& container_;
+  tensorflow::ResourceMgr* const resources_;
+  tensorflow::Allocator* const allocator_;
+};
+
+}  // namespace
+
+absl::Status ShareConstants(tensorflow::GraphDef* graph, const std::string& container,
+                            tensorflow::ResourceMgr* resources,
+                            tensorflow::Allocator* allocator) {
+  Sharing sharing(container, resources, allocator);
+  absl::Status status = sharing.Share(graph->mutable_node(), "");
+  for (tensorflow::FunctionDef& function : *graph->mutable_library()->mutable_function()) {
+    if (!status.ok()) break;
+    status = sharing.Share(function.mutable_node_def(), function.signature().name());
+  }
+  return status;
+}
+
+}  // namespace session_group
