@@ -141,6 +141,72 @@ def strings(path):
     tf.saved_model.save(model, path, signatures=signature)
 
 
+class Lookups(tf.Module):
+    """Gathers of every kind, some of which are concatenated.
+
+    ids: int64 [batch, 3]; words: int32 [batch, 2, 2]; x: float [batch, 2]. All indices 0 to 9.
+    rows: float [batch, 16]; deep: float [batch, 2, 2, 5]; sum: float [batch, 4]; one: float [4];
+    pairs: float [batch, 2]; whole: float [10, 4].
+    """
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(3)
+        self.tables = [
+            tf.Variable(rng.standard_normal((10, width), dtype=np.float32))
+            for width in (4, 4, 5, 1)
+        ]
+        self.cube = tf.Variable(rng.standard_normal((10, 2, 3), dtype=np.float32))
+        self.constant = rng.standard_normal((10, 3), dtype=np.float32)
+
+    @tf.function
+    def serve(self, ids, words, x):
+        a, b, c, d = self.tables
+        columns = tf.unstack(ids, 3, axis=1)
+        shared = tf.gather(a, columns[0])
+        return {
+            # Gathers from variables and constants and other tensors, 4 + 5 + 2 + 3 + 1 + 1 columns.
+            "rows": tf.concat(
+                [
+                    tf.gather(b, columns[1]),
+                    tf.gather(c, columns[2]),
+                    x,
+                    tf.gather(tf.constant(self.constant), columns[0]),
+                    tf.gather(d, columns[1]),
+                    tf.gather(d, columns[2]),
+                ],
+                axis=1,
+            ),
+            "deep": tf.concat([tf.gather(b, words), tf.gather(d, words)], axis=-1),
+            # One gather for two users, one of which could write in place.
+            "sum": tf.concat([shared + 1.0, shared], axis=0)[: tf.shape(x)[0]]
+            + tf.gather(b, columns[2]),
+            "one": tf.gather(b, ids[0, 0]),
+            # Concatenated along another axis than the last.
+            "pairs": tf.reduce_sum(
+                tf.concat(
+                    [
+                        tf.gather(self.cube, columns[0]),
+                        tf.gather(self.cube, columns[1]),
+                    ],
+                    axis=1,
+                ),
+                axis=[2],
+            )[:, :2],
+            "whole": a * 1.0,
+        }
+
+
+def lookups(path):
+    model = Lookups()
+    signature = model.serve.get_concrete_function(
+        ids=tf.TensorSpec([None, 3], tf.int64, name="ids"),
+        words=tf.TensorSpec([None, 2, 2], tf.int32, name="words"),
+        x=tf.TensorSpec([None, 2], tf.float32, name="x"),
+    )
+    tf.saved_model.save(model, path, signatures=signature)
+
+
 def tf1_saved_model(path):
     """TF1: ref variables, a table without a shared name, loops of Enter and Switch nodes.
 
@@ -213,6 +279,61 @@ def init_op(path):
     write_graph_def(graph, path)
 
 
+def writes(path):
+    """A plain GraphDef with resource variables that are written after they have been read.
+
+    ids: int32 [n], 0 to 7. v: float [4]; rows: float [n, 4] of e: float [8, 4]; missing: a read of a
+    variable that has no value until `late`. `initialize` sets all elements of v and e to 0, `assign`
+    those of v to x: float [], `add` adds x to v; `scatter` sets the rows `ids` of e to x.
+    """
+    with tf.Graph().as_default() as graph:
+        ids = tf1.placeholder(tf.int32, [None], name="ids")
+        x = tf1.placeholder(tf.float32, [], name="x")
+        v = tf1.get_variable("v_", initializer=tf.zeros([4]), use_resource=True)
+        e = tf1.get_variable("e_", initializer=tf.zeros([8, 4]), use_resource=True)
+        late = tf1.get_variable("late_", initializer=7.0, use_resource=True)
+        tf.identity(v.read_value(), name="v")
+        tf.gather(e, ids, name="rows")
+        tf.add(late.read_value(), 0.0, name="missing")
+        tf.group(v.initializer, e.initializer, name="initialize")
+        tf.group(late.initializer, name="late")
+        tf.group(v.assign(tf.fill([4], x)), name="assign")
+        tf.group(v.assign_add(tf.fill([4], x)), name="add")
+        rows = tf.fill([tf.size(ids), 4], x)
+        tf.group(
+            tf.raw_ops.ResourceScatterUpdate(
+                resource=e.handle, indices=ids, updates=rows
+            ),
+            name="scatter",
+        )
+    write_graph_def(graph, path)
+
+
+def frozen_large(path):
+    """A SavedModel without variables: a table of 320 MB and two kernels of 4 MB are constants.
+
+    ids: int32 [batch], 0 to 1,249,999. y: float [batch, 64].
+    """
+    rng = np.random.default_rng(5)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        ids = tf1.placeholder(tf.int32, [None], name="ids")
+        table = rng.standard_normal((1_250_000, 64), dtype=np.float32)
+        x = tf.gather(tf.constant(table), ids)
+        for a, b in [(64, 16_384), (16_384, 64)]:
+            x = tf.nn.relu(x @ tf.constant(rng.standard_normal((a, b), np.float32)))
+        y = tf.identity(x, name="y")
+        signature = tf1.saved_model.build_signature_def(
+            {"ids": tf1.saved_model.build_tensor_info(ids)},
+            {"y": tf1.saved_model.build_tensor_info(y)},
+            tf1.saved_model.PREDICT_METHOD_NAME,
+        )
+        builder = tf1.saved_model.Builder(path)
+        builder.add_meta_graph_and_variables(
+            session, [tf1.saved_model.SERVING], {"serving_default": signature}
+        )
+        builder.save()
+
+
 def unshare(graph):
     """Takes the shared name away from the first table of the graph."""
     table = next(op for op in graph.get_operations() if op.type == "HashTableV2")
@@ -273,8 +394,24 @@ def write_graph_def(graph, path):
     pathlib.Path(path).write_bytes(graph.as_graph_def().SerializeToString())
 
 
-SAVED_MODELS = [wide_deep, wide_deep_large, control_flow, strings, tf1_saved_model]
-GRAPH_DEFS = [mlp_frozen, init_op, mutable_table, iterator, iterator_shared, slow]
+SAVED_MODELS = [
+    wide_deep,
+    wide_deep_large,
+    control_flow,
+    strings,
+    lookups,
+    tf1_saved_model,
+    frozen_large,
+]
+GRAPH_DEFS = [
+    mlp_frozen,
+    init_op,
+    mutable_table,
+    iterator,
+    iterator_shared,
+    slow,
+    writes,
+]
 
 
 def main():

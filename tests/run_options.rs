@@ -102,3 +102,25 @@ fn options_that_are_wrong_are_errors() {
     let error = slow(&group, 1, Some(&no_such_pool)).err().unwrap();
     assert!(error.message.contains("inter_op_thread_pool"), "{error}");
 }
+
+#[test]
+fn a_timeout_is_kept_between_the_steps_of_a_program() {
+    let group = common::create("mlp_frozen", &common::options(1));
+    let rows = 100_000;
+    let x = Tensor::from_slice(&[rows, 64], &vec![0.5f32; rows as usize * 64]).unwrap();
+    let [mut soon, mut late] = [(); 2].map(|()| RunOptions::parse(&[]).unwrap());
+    soon.set_timeout_ms(1);
+    late.set_timeout_ms(60_000);
+    let request = Request {
+        inputs: &[("x:0", &x)],
+        outputs: &["y:0"],
+        options: Some(&soon),
+        ..Request::default()
+    };
+    let error = group.run_request(&request, None).err().unwrap();
+    assert_eq!(error.code, Code::DeadlineExceeded, "{error}");
+    assert!(error.message.contains("steps"), "not on the pool: {error}");
+    let one = Tensor::from_slice(&[1, 64], &[0.5f32; 64]).unwrap();
+    let request = Request { inputs: &[("x:0", &one)], options: Some(&late), ..request };
+    assert_eq!(group.run_request(&request, None).unwrap()[0].dims(), [1, 8]);
+}

@@ -119,6 +119,18 @@ pub fn wide_deep_request(numbers: &mut Numbers, batch: usize) -> Vec<(&'static s
     ]
 }
 
+pub fn lookups_request(numbers: &mut Numbers, batch: usize) -> Vec<(&'static str, Tensor)> {
+    let b = batch as i64;
+    let ids: Vec<i64> = (0..batch * 3).map(|_| numbers.next() as i64 % 10).collect();
+    let words: Vec<i32> = (0..batch * 4).map(|_| numbers.next() as i32 % 10).collect();
+    let x: Vec<f32> = (0..batch * 2).map(|_| numbers.float()).collect();
+    vec![
+        ("serving_default_ids:0", Tensor::from_slice(&[b, 3], &ids).unwrap()),
+        ("serving_default_words:0", Tensor::from_slice(&[b, 2, 2], &words).unwrap()),
+        ("serving_default_x:0", Tensor::from_slice(&[b, 2], &x).unwrap()),
+    ]
+}
+
 pub fn cases() -> Vec<Case> {
     let mut numbers = Numbers(1);
     let n = &mut numbers;
@@ -153,6 +165,18 @@ pub fn cases() -> Vec<Case> {
                     ]
                 })
                 .into(),
+        },
+        Case {
+            name: "lookups",
+            outputs: &[
+                "StatefulPartitionedCall:0",
+                "StatefulPartitionedCall:1",
+                "StatefulPartitionedCall:2",
+                "StatefulPartitionedCall:3",
+                "StatefulPartitionedCall:4",
+                "StatefulPartitionedCall:5",
+            ],
+            requests: [1, 2, 40].map(|batch| lookups_request(n, batch)).into(),
         },
         Case {
             name: "strings",
