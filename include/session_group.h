@@ -250,7 +250,8 @@ void SessionGroupOptions_SetExecution(SessionGroupOptions *options,
 //   references to what all sessions share, until a request writes any variable or table;
 // - "fused_lookups": the rows of all embeddings of a graph are gathered in one go and, where these
 //   are concatenated, to where they are needed;
-// - "thread_local_memory": small tensors live in memory from lists that each thread has to itself;
+// - "fast_memory": small tensors live in memory from lists that each thread has to itself,
+//   very large ones in huge pages where the system gives them;
 // - "shared_constants": large constants of the graph live once in the group, as variables do.
 //
 // Errors: TF_INVALID_ARGUMENT for another name.

@@ -68,7 +68,7 @@ impl Members {
     pub fn new(name: &str, plan: &Plan, session_options: &SessionOptions) -> Result<Self> {
         let devices = Arc::new(Devices::new(
             session_options,
-            plan.optimizations.has(Optimization::ThreadLocalMemory),
+            plan.optimizations.has(Optimization::FastMemory),
         )?);
         let all = plan
             .sessions

@@ -21,8 +21,8 @@ pub enum Optimization {
     /// where they are needed. Needs the serial executor.
     FusedLookups,
     /// Small tensors live in memory from lists of the calling thread's own (mimalloc's) instead of
-    /// the C library's.
-    ThreadLocalMemory,
+    /// the C library's, very large ones in huge pages where the system gives them.
+    FastMemory,
     /// Large constants of a graph live once in the group, as variables do, instead of in each
     /// session's graphs and kernels.
     SharedConstants,
@@ -32,7 +32,7 @@ const NAMED: [(&str, Optimization); 5] = [
     ("serial_executor", Optimization::SerialExecutor),
     ("resolved_reads", Optimization::ResolvedReads),
     ("fused_lookups", Optimization::FusedLookups),
-    ("thread_local_memory", Optimization::ThreadLocalMemory),
+    ("fast_memory", Optimization::FastMemory),
     ("shared_constants", Optimization::SharedConstants),
 ];
 

@@ -18,12 +18,12 @@ unsafe impl Sync for Devices {}
 
 impl Devices {
     /// All devices that TensorFlow finds for these options. Sessions take small memory from lists of
-    /// the calling thread's own, if asked to, else from the C library.
-    pub fn new(options: &SessionOptions, thread_local_memory: bool) -> Result<Self> {
+    /// the calling thread's own, and large memory in huge pages, if asked to; else from the C library.
+    pub fn new(options: &SessionOptions, fast_memory: bool) -> Result<Self> {
         status::call(|status| {
-            let thread_local_memory = i32::from(thread_local_memory);
+            let fast_memory = i32::from(fast_memory);
             // SAFETY: the options are live.
-            Self(unsafe { shim::sg_devices_new(options.as_ptr(), thread_local_memory, status) })
+            Self(unsafe { shim::sg_devices_new(options.as_ptr(), fast_memory, status) })
         })
     }
 

@@ -1,5 +1,7 @@
 #include "host_allocator.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <new>
 
@@ -19,6 +21,10 @@ namespace {
 // to the system at once.
 constexpr size_t kLarge = size_t{1} << 20;
 
+constexpr size_t kHugePage = size_t{2} << 20;
+// Less than this is rather for a while than for a table.
+constexpr size_t kHuge = 4 * kHugePage;
+
 }  // namespace
 
 HostAllocator* HostAllocator::Get() {
@@ -33,19 +39,25 @@ void* HostAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
 
 void HostAllocator::DeallocateRaw(void* data) { tsl::port::AlignedFree(data); }
 
-ThreadLocalAllocator* ThreadLocalAllocator::Get() {
-  static ThreadLocalAllocator* const allocator = new ThreadLocalAllocator;
+FastAllocator* FastAllocator::Get() {
+  static FastAllocator* const allocator = new FastAllocator;
   return allocator;
 }
 
-void* ThreadLocalAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
+void* FastAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
+  if (num_bytes >= kHuge) {
+    void* data = HostAllocator::Get()->AllocateRaw(std::max(alignment, kHugePage), num_bytes);
+    // A wish: where the system has none to give, small ones do.
+    if (data != nullptr) madvise(data, num_bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+    return data;
+  }
   if (num_bytes >= kLarge) return HostAllocator::Get()->AllocateRaw(alignment, num_bytes);
   alignment = std::max(alignment, kAllocatorAlignment);
   // Sizes that are multiples of the alignment are aligned as they come.
   return mi_malloc_aligned((num_bytes + alignment - 1) / alignment * alignment, alignment);
 }
 
-void ThreadLocalAllocator::DeallocateRaw(void* data) {
+void FastAllocator::DeallocateRaw(void* data) {
   if (mi_is_in_heap_region(data)) {
     mi_free(data);
   } else {

@@ -19,14 +19,15 @@ class HostAllocator final : public tensorflow::Allocator {
   void DeallocateRaw(void* data) override;
 };
 
-// As HostAllocator, but for what is large: what is small comes from mimalloc, from lists that each
-// thread has to itself. The C library's aligned memory is slow to get, and most of what a request
-// allocates is small.
-class ThreadLocalAllocator final : public tensorflow::Allocator {
+// Makes something of what sizes tell. What is small comes from mimalloc, from lists that each
+// thread has to itself: the C library's aligned memory is slow to get, and most of what a request
+// allocates is small. What is very large is a table of embeddings, and asks for huge pages: rows
+// that are all over it would each miss the processor's list of small ones.
+class FastAllocator final : public tensorflow::Allocator {
  public:
-  static ThreadLocalAllocator* Get();
+  static FastAllocator* Get();
 
-  std::string Name() override { return "session_group_thread_local"; }
+  std::string Name() override { return "session_group_fast"; }
   void* AllocateRaw(size_t alignment, size_t num_bytes) override;
   void DeallocateRaw(void* data) override;
 };

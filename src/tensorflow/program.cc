@@ -19,23 +19,36 @@ using Names = std::unordered_set<std::string>;
 
 // Operations that use a resource and leave it as it is.
 const Names& Readers() {
-  static const auto* const names = new Names{
-      "ReadVariableOp",      "_ReadVariablesOp", "ResourceGather",       "ResourceGatherNd",
-      "VarIsInitializedOp",  "VariableShape",    "Identity",             "IdentityN",
-      "LookupTableFindV2",   "LookupTableSizeV2", "_Arg", "_Retval"};
+  static const auto* const names =
+      new Names{"ReadVariableOp",     "_ReadVariablesOp",  "ResourceGather", "ResourceGatherNd",
+                "VarIsInitializedOp", "VariableShape",     "Identity",       "IdentityN",
+                "LookupTableFindV2",  "LookupTableSizeV2", "_Arg",           "_Retval"};
   return *names;
 }
 
 // Operations that count as stateful, yet keep their state in the resource manager under a name that
 // does not depend on the kernel, or have none: several kernels for one node are as good as one.
 bool HasStateInKernel(const std::string& op) {
-  static const auto* const harmless = new Names{
-      "VarHandleOp",       "_VarHandlesOp",       "AssignVariableOp",  "AssignAddVariableOp",
-      "AssignSubVariableOp", "ResourceScatterAdd", "ResourceScatterUpdate",
-      "HashTableV2",       "MutableHashTableV2",  "InitializeTableV2", "LookupTableImportV2",
-      "LookupTableInsertV2", "LookupTableRemoveV2",
-      "Assert",            "Print",               "PrintV2",           "StatefulPartitionedCall",
-      "If",                "While",               "Case"};
+  static const auto* const harmless = new Names{"VarHandleOp",
+                                                "_VarHandlesOp",
+                                                "AssignVariableOp",
+                                                "AssignAddVariableOp",
+                                                "AssignSubVariableOp",
+                                                "ResourceScatterAdd",
+                                                "ResourceScatterUpdate",
+                                                "HashTableV2",
+                                                "MutableHashTableV2",
+                                                "InitializeTableV2",
+                                                "LookupTableImportV2",
+                                                "LookupTableInsertV2",
+                                                "LookupTableRemoveV2",
+                                                "Assert",
+                                                "Print",
+                                                "PrintV2",
+                                                "StatefulPartitionedCall",
+                                                "If",
+                                                "While",
+                                                "Case"};
   return harmless->count(op) == 0 && Readers().count(op) == 0;
 }
 
@@ -65,8 +78,7 @@ class Library {
     for (const tensorflow::NodeDef& node : function->node_def()) {
       Visit(node.op(), node.attr());
       const tensorflow::OpDef* op = nullptr;
-      if (functions_.Find(node.op()) != nullptr ||
-          !functions_.LookUpOpDef(node.op(), &op).ok()) {
+      if (functions_.Find(node.op()) != nullptr || !functions_.LookUpOpDef(node.op(), &op).ok()) {
         continue;
       }
       if (op->is_stateful() && HasStateInKernel(node.op())) stateful = node.op();
@@ -141,9 +153,8 @@ absl::Status Program::Compile(tensorflow::Session* compiler,
     Library library(graph->flib_def());
     for (const Node* node : graph->op_nodes()) {
       library.Visit(node->type_string(), node->def().attr());
-      const bool takes_resource =
-          std::count(node->input_types().begin(), node->input_types().end(),
-                     tensorflow::DT_RESOURCE) > 0;
+      const bool takes_resource = std::count(node->input_types().begin(), node->input_types().end(),
+                                             tensorflow::DT_RESOURCE) > 0;
       const bool calls = node->IsFunctionCall() || node->IsControlFlow() || node->IsIfNode() ||
                          node->IsWhileNode() || node->IsCaseNode();
       result->writes_ |= takes_resource && !calls && Readers().count(node->type_string()) == 0;

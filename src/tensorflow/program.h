@@ -35,7 +35,8 @@ class GraphCapture {
   std::vector<std::unique_ptr<tensorflow::Graph>> graphs_;
 };
 
-// A graph with arguments (feeds) and return values (fetches), and what is known about it. Immutable.
+// A graph with arguments (feeds) and return values (fetches), and what is known about it.
+// Immutable.
 class Program {
  public:
   // Lets `compiler`, a session that has the group's graph and SessionDevices, optimise it.

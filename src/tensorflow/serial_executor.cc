@@ -309,8 +309,7 @@ class SerialExecutor::Builder {
       outputs.push_back(std::move(output));
     }
     for (size_t i = 0; i < nodes.size(); ++i) {
-      values_[{nodes[i]->id(), 0}] = {Value::kSlot,
-                                      static_cast<int>(e_->output_attrs_.size() + i)};
+      values_[{nodes[i]->id(), 0}] = {Value::kSlot, static_cast<int>(e_->output_attrs_.size() + i)};
     }
     Step step;
     step.lookups = static_cast<int>(e_->lookups_.size());
@@ -409,8 +408,8 @@ class SerialExecutor::Builder {
   std::set<const Node*> not_needed_;
   std::map<const Node*, Value> resolved_gathers_;  // with their variable
   std::map<const Node*, Gather> gathers_;
-  std::map<const Node*, int> concatenations_;         // with their axis
-  std::map<const Node*, const Node*> absorbed_;       // gathers, with their concatenation
+  std::map<const Node*, int> concatenations_;    // with their axis
+  std::map<const Node*, const Node*> absorbed_;  // gathers, with their concatenation
   Value first_axis_;
 };
 
@@ -498,15 +497,15 @@ void SerialExecutor::GiveBack(std::unique_ptr<Frame> frame) {
 
 absl::Status SerialExecutor::CheckFeeds(absl::Span<const Tensor* const> feeds) const {
   if (feeds.size() != feed_types_.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("there are ", feeds.size(),
-                                                   " tensors to feed, not ", feed_types_.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("there are ", feeds.size(), " tensors to feed, not ", feed_types_.size()));
   }
   for (size_t i = 0; i < feeds.size(); ++i) {
     if (feeds[i]->dtype() != feed_types_[i] && feed_types_[i] != tensorflow::DT_INVALID) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the tensor to feed to ", program_->feeds()[i], " has type ",
-          tensorflow::DataTypeString(feeds[i]->dtype()), ", but the graph takes ",
-          tensorflow::DataTypeString(feed_types_[i])));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the tensor to feed to ", program_->feeds()[i], " has type ",
+                       tensorflow::DataTypeString(feeds[i]->dtype()), ", but the graph takes ",
+                       tensorflow::DataTypeString(feed_types_[i])));
     }
   }
   return absl::OkStatus();
@@ -567,15 +566,14 @@ absl::Status SerialExecutor::RunSteps(Frame* frame, std::optional<absl::Time> de
 
   for (const Step& step : steps_) {
     if (deadline.has_value() && absl::Now() >= *deadline) {
-      return absl::DeadlineExceededError(absl::StrCat(
-          "the request's timeout passed when ", &step - steps_.data(), " of the graph's ",
-          steps_.size(), " steps had been run"));
+      return absl::DeadlineExceededError(absl::StrCat("the request's timeout passed when ",
+                                                      &step - steps_.data(), " of the graph's ",
+                                                      steps_.size(), " steps had been run"));
     }
     for (int slot : step.unguard) frame->guards[slot] = Tensor();
     if (step.lookups >= 0) {
-      const Lookups::Outcome found =
-          lookups_[step.lookups].Run(frame->inputs.data() + step.first_input, host_,
-                                     frame->slots.data() + step.first_output);
+      const Lookups::Outcome found = lookups_[step.lookups].Run(
+          frame->inputs.data() + step.first_input, host_, frame->slots.data() + step.first_output);
       if (found == Lookups::Outcome::kNoMemory) {
         return absl::ResourceExhaustedError("out of memory for the rows of a lookup");
       }
@@ -589,8 +587,7 @@ absl::Status SerialExecutor::RunSteps(Frame* frame, std::optional<absl::Time> de
       continue;
     }
     params.op_kernel = step.kernel;
-    params.inputs = {frame->inputs.data() + step.first_input,
-                     static_cast<size_t>(step.num_inputs)};
+    params.inputs = {frame->inputs.data() + step.first_input, static_cast<size_t>(step.num_inputs)};
     params.input_alloc_attrs = {input_attrs_.data() + step.first_input,
                                 static_cast<size_t>(step.num_inputs)};
     params.output_attr_array = output_attrs_.data() + step.first_output;

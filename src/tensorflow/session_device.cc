@@ -47,8 +47,7 @@ absl::Status SessionDevice::MakeTensorFromProto(const tensorflow::TensorProto& p
                                                 tensorflow::Tensor* tensor) {
   if (plain_ == nullptr) return wrapped_->MakeTensorFromProto(proto, attributes, tensor);
   tensorflow::Tensor parsed;
-  if (!tensorflow::DataType_IsValid(proto.dtype()) ||
-      !parsed.FromProto(host_, proto)) {
+  if (!tensorflow::DataType_IsValid(proto.dtype()) || !parsed.FromProto(host_, proto)) {
     return absl::InvalidArgumentError("a constant's value can't be read from the graph");
   }
   *tensor = std::move(parsed);

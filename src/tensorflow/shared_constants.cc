@@ -101,8 +101,7 @@ class Sharing {
 }  // namespace
 
 absl::Status ShareConstants(tensorflow::GraphDef* graph, const std::string& container,
-                            tensorflow::ResourceMgr* resources,
-                            tensorflow::Allocator* allocator) {
+                            tensorflow::ResourceMgr* resources, tensorflow::Allocator* allocator) {
   Sharing sharing(container, resources, allocator);
   absl::Status status = sharing.Share(graph->mutable_node(), "");
   for (tensorflow::FunctionDef& function : *graph->mutable_library()->mutable_function()) {

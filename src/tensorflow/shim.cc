@@ -99,8 +99,7 @@ struct sg_callable {
     absl::MutexLock lock(&mu);
     std::unique_ptr<session_group::SerialExecutor>& made = levels[level].executor;
     if (made == nullptr) {
-      absl::Status status =
-          session_group::SerialExecutor::Make(program, levels[level].env, &made);
+      absl::Status status = session_group::SerialExecutor::Make(program, levels[level].env, &made);
       if (!status.ok()) return status;
     }
     *executor = made.get();
@@ -256,13 +255,13 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
       pools.begin(), pools.end(), [](const auto& pool) { return !pool.global_name().empty(); });
 }
 
-sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t thread_local_memory,
+sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory,
                            TF_Status* status) {
   std::unique_ptr<sg_devices> devices;
   Guard(status, [&] {
     devices = std::make_unique<sg_devices>();
     devices->host = session_group::HostAllocator::Get();
-    if (thread_local_memory) devices->host = session_group::ThreadLocalAllocator::Get();
+    if (fast_memory) devices->host = session_group::FastAllocator::Get();
     // The first device of a process makes the intra-op pool of all stock sessions. Its size is not
     // for a group to set, which has pools of its own.
     tensorflow::SessionOptions own = options->options;

@@ -52,9 +52,8 @@ void sg_log_info(sg_str line);
 
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config);
 
-// Sessions take small memory from lists of the calling thread's own where thread_local_memory is 1,
-// else from the C library.
-sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t thread_local_memory,
+// Sessions take memory from FastAllocator where fast_memory is 1, else from the C library.
+sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory,
                            TF_Status* status);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
 // functions of the session that made them, so all sessions must be closed, but not deleted yet.
@@ -125,8 +124,8 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
 sg_program* sg_program_compile(sg_session* compiler, const sg_str* feeds, size_t nfeeds,
                                const sg_str* fetches, size_t nfetches, const sg_str* targets,
                                size_t ntargets, TF_Status* status);
-// NULL where the program can be run by sg_callable; otherwise why only the session can run it. Valid
-// as long as the program.
+// NULL where the program can be run by sg_callable; otherwise why only the session can run it.
+// Valid as long as the program.
 const char* sg_program_obstacle(const sg_program* program);
 // 1 where running it may change a variable or a table.
 int32_t sg_program_writes(const sg_program* program);

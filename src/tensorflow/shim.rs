@@ -63,7 +63,7 @@ unsafe extern "C" {
 
     pub fn sg_devices_new(
         options: *const tf::TF_SessionOptions,
-        thread_local_memory: i32,
+        fast_memory: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_devices;
     pub fn sg_devices_clear(devices: *mut sg_devices);

@@ -48,8 +48,8 @@ class VariableReads {
   size_t size() const { return variables_.size(); }
   bool empty() const { return variables_.empty(); }
 
-  // Where something was written since `as_of`, gives the values of now and sets `as_of`. False where
-  // a variable can't be read so: it has no value, has another type, or may change in place.
+  // Where something was written since `as_of`, gives the values of now and sets `as_of`. False
+  // where a variable can't be read so: it has no value, has another type, or may change in place.
   bool Refresh(uint64_t* as_of, std::vector<tensorflow::Tensor>* values) {
     if (writes_->Get() + 1 == *as_of) return true;
     return RefreshSlowly(as_of, values);
