@@ -114,7 +114,27 @@ static void CreatesFromAGraphDef() {
   }
 }
 
+static void ACallableRunsWithoutNames() {
+  sg::Options options;
+  options.set_session_num(2);
+  CHECK(options.set_optimization("resolved_reads", false).ok());
+  CHECK(options.set_optimization("magic", true).code() == TF_INVALID_ARGUMENT);
+  sg::Group group = Load(options);
+  const sg::Tensor text = Words();
+  const std::vector<sg::Feed> feeds = {{"serving_default_text", text.get()}};
+  CHECK(group.WarmUp(feeds, {"PartitionedCall:0"}).ok());
+  auto callable = group.MakeCallable({"serving_default_text"}, {"PartitionedCall:0"});
+  CHECK(callable.ok());
+  auto by_name = group.Run(feeds, {"PartitionedCall:0"});
+  auto called = callable->Run({text.get()});
+  CHECK(by_name.ok() && called.ok());
+  CHECK(TF_Dim((*called)[0].get(), 0) == TF_Dim((*by_name)[0].get(), 0));
+  CHECK(callable->Run({}).status().code() == TF_INVALID_ARGUMENT);
+  CHECK(!group.MakeCallable({}, {"nowhere"}).ok());
+}
+
 int main() {
+  ACallableRunsWithoutNames();
   RunsFromManyThreads();
   ErrorsCarryTheirMessages();
   ALambdaIsAPolicy();

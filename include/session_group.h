@@ -408,6 +408,21 @@ void SessionGroup_SessionRun(SessionGroup *group,
                              TF_Buffer *run_metadata,
                              TF_Status *status);
 
+// Runs a request once on each session, on all of them at the same time, so that no later one pays
+// for what a session does the first time. Parameters are as for SessionGroup_Run(); what is fetched
+// is dropped. Run it for each signature before the group gets its first real request.
+//
+// Errors: those of SessionGroup_Run(), of any session.
+void SessionGroup_WarmUp(SessionGroup *group,
+                         const char *const *input_names,
+                         TF_Tensor *const *inputs,
+                         int32_t ninputs,
+                         const char *const *output_names,
+                         int32_t noutputs,
+                         const char *const *target_names,
+                         int32_t ntargets,
+                         TF_Status *status);
+
 // Prepares requests with these feeds, fetches and targets on all sessions of the group; the
 // counterpart of Session::MakeCallable(). Nothing is left to be done by the first request, and no
 // request looks up names. Names are as for SessionGroup_Run().

@@ -231,6 +231,25 @@ class Group {
         [&](TF_Status* status) { SessionGroup_Extend(get(), graph_def, size, status); });
   }
 
+  // Runs a request once on each session, on all of them at the same time.
+  Status WarmUp(const std::vector<Feed>& feeds, const std::vector<std::string>& fetches,
+                const std::vector<std::string>& targets = {}) {
+    std::vector<const char*> feed_names;
+    std::vector<TF_Tensor*> feed_tensors;
+    for (const Feed& feed : feeds) {
+      feed_names.push_back(feed.first.c_str());
+      feed_tensors.push_back(feed.second);
+    }
+    const std::vector<const char*> fetch_names = internal::CStrings(fetches);
+    const std::vector<const char*> target_names = internal::CStrings(targets);
+    return internal::Call([&](TF_Status* status) {
+      SessionGroup_WarmUp(get(), feed_names.data(), feed_tensors.data(),
+                          static_cast<int32_t>(feeds.size()), fetch_names.data(),
+                          static_cast<int32_t>(fetch_names.size()), target_names.data(),
+                          static_cast<int32_t>(target_names.size()), status);
+    });
+  }
+
   // As many tensors as there are fetches, in their order.
   Result<std::vector<Tensor>> Run(const std::vector<Feed>& feeds,
                                   const std::vector<std::string>& fetches,

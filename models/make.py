@@ -309,6 +309,14 @@ def writes(path):
     write_graph_def(graph, path)
 
 
+def trivial(path):
+    """A plain GraphDef that computes next to nothing. x: float [n]; y: x + 1."""
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder(tf.float32, [None], name="x")
+        tf.add(x, 1.0, name="y")
+    write_graph_def(graph, path)
+
+
 def frozen_large(path):
     """A SavedModel without variables: a table of 320 MB and two kernels of 4 MB are constants.
 
@@ -411,6 +419,7 @@ GRAPH_DEFS = [
     iterator_shared,
     slow,
     writes,
+    trivial,
 ]
 
 

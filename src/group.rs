@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tensorflow_sys as tf;
 
+use crate::affinity;
 use crate::callable::Callable;
 use crate::cpuset::CpuSet;
 use crate::describe;
@@ -158,6 +159,36 @@ impl SessionGroup {
         targets: &[&str],
     ) -> Result<Callable> {
         self.shared.callable(feeds, fetches, targets)
+    }
+
+    /// Runs a request once on each session, on all of them at the same time, so that no later one
+    /// pays for what a session does the first time. What it gives is dropped.
+    pub fn warm_up(
+        &self,
+        inputs: &[(&str, &Tensor)],
+        outputs: &[&str],
+        targets: &[&str],
+    ) -> Result<()> {
+        let run = |session| {
+            let session = Some(session);
+            let request = Request { inputs, outputs, targets, session, ..Request::default() };
+            self.run_request(&request, None).map(drop)
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (1..self.session_num())
+                .map(|session| {
+                    std::thread::Builder::new().spawn_scoped(scope, move || run(session))
+                })
+                .collect();
+            let first = run(0);
+            threads.into_iter().try_fold(first, |result, thread| match thread {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::new(Code::Internal, "warming up panicked")))
+                    .and(Ok(result)),
+                Err(error) => Err(affinity::failed("start a thread to warm up", &error)),
+            })?
+        })
     }
 
     /// How many sessions.

@@ -146,6 +146,56 @@ pub unsafe extern "C" fn SessionGroup_SessionRun(
     }
 }
 
+/// Runs a request once on each session, on all of them at the same time, so that no later one pays
+/// for what a session does the first time. Parameters are as for SessionGroup_Run(); what is fetched
+/// is dropped. Run it for each signature before the group gets its first real request.
+///
+/// Errors: those of SessionGroup_Run(), of any session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_WarmUp(
+    group: *mut SessionGroup,
+    input_names: *const *const c_char,
+    inputs: *const *mut tf::TF_Tensor,
+    ninputs: i32,
+    output_names: *const *const c_char,
+    noutputs: i32,
+    target_names: *const *const c_char,
+    ntargets: i32,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            let group = reference(group, "group")?;
+            let input_names = strings(input_names, ninputs, "input_names")?;
+            let output_names = strings(output_names, noutputs, "output_names")?;
+            let targets = strings(target_names, ntargets, "target_names")?;
+            group.warm_up(&feeds(&input_names, inputs)?, &output_names, &targets)
+        });
+    }
+}
+
+/// # Safety
+///
+/// `inputs` must be NULL or point to as many tensors as there are names, each NULL or live as long as
+/// `'a`.
+unsafe fn feeds<'a>(
+    names: &[&'a str],
+    inputs: *const *mut tf::TF_Tensor,
+) -> Result<SmallVec<[(&'a str, &'a Tensor); 32]>> {
+    // SAFETY: the caller vouches for it, here and below.
+    let tensors: &[Option<NonNull<tf::TF_Tensor>>] =
+        unsafe { array(inputs.cast(), names.len() as i32, "inputs") }?;
+    std::iter::zip(names, tensors)
+        .enumerate()
+        .map(|(i, (&name, tensor))| {
+            let tensor = tensor.as_ref().ok_or_else(|| null(format_args!("inputs[{i}]")))?;
+            // SAFETY: as above.
+            Ok((name, unsafe { Tensor::borrow(tensor) }))
+        })
+        .collect()
+}
+
 /// # Safety
 ///
 /// As for [`SessionGroup_Run`].
@@ -162,15 +212,7 @@ unsafe fn run(
     unsafe {
         let options = parse_run_options(run_options)?;
         let mut metadata_out = empty_buffer(run_metadata, "run_metadata")?;
-        let tensors: &[Option<NonNull<tf::TF_Tensor>>] =
-            array(inputs.cast(), input_names.len() as i32, "inputs")?;
-        let inputs = std::iter::zip(input_names, tensors)
-            .enumerate()
-            .map(|(i, (&name, tensor))| {
-                let tensor = tensor.as_ref().ok_or_else(|| null(format_args!("inputs[{i}]")))?;
-                Ok((name, Tensor::borrow(tensor)))
-            })
-            .collect::<Result<SmallVec<[_; 32]>>>()?;
+        let inputs = feeds(input_names, inputs)?;
         if !output_names.is_empty() && outputs.is_null() {
             return Err(null("outputs"));
         }
