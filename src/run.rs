@@ -116,19 +116,19 @@ impl Shared {
         if !members.has_graph() {
             return Err(no_graph());
         }
+        // Also where it is not run as a program, this finds what is wrong with the names.
+        let signature = Signature { feeds: feeds.into(), fetches, targets };
         let mut place = None;
-        if self.prepares() {
-            let signature = Signature { feeds: feeds.into(), fetches, targets };
-            if let Some((found, prepared)) = members.prepare(&signature)?
-                && prepared.is_callable
-            {
-                let mut may_wait = false;
-                for session in 0..members.all.len() {
-                    may_wait |= members.callable(session, prepared)?.may_wait();
-                }
-                // A timeout has to end what waits, which takes the session and so the names.
-                place = (!may_wait || self.steps.timeout_ms <= 0).then_some(found);
+        if let Some((found, prepared)) = members.prepare(&signature)?
+            && prepared.is_callable
+            && self.prepares()
+        {
+            let mut may_wait = false;
+            for session in 0..members.all.len() {
+                may_wait |= members.callable(session, prepared)?.may_wait();
             }
+            // A timeout has to end what waits, which takes the session and so the names.
+            place = (!may_wait || self.steps.timeout_ms <= 0).then_some(found);
         }
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         Ok(Callable {
