@@ -191,6 +191,11 @@ impl SessionGroup {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// How many sessions.
     pub fn session_num(&self) -> usize {
         self.shared.plan.sessions.len()

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_text_says_what_was_counted() {
-        let stats = [SessionStats::new(), SessionStats::new()];
+        let stats = [SessionStats::new(false), SessionStats::new(false)];
         stats[1].answered(Instant::now() - Duration::from_millis(3), &Ok(()));
         stats[1].answered(Instant::now(), &Err::<(), _>(Error::invalid("")));
         stats[1].rejected();
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn every_metric_is_described_once_and_every_line_is_a_sample() {
-        let text = text(0, &[SessionStats::new().snapshot(0)]);
+        let text = text(0, &[SessionStats::new(false).snapshot(0)]);
         let mut described = std::collections::HashSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

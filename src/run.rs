@@ -296,3 +296,41 @@ impl Counts for Shared {
         self.stats[session].queued()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+    use crate::policy::Policy;
+    use crate::tensorflow::SessionOptions;
+    use crate::{Options, SessionGroup};
+
+    /// `make bench-overhead` prints it; the time is for people to judge.
+    #[test]
+    #[ignore = "measures"]
+    fn dispatch_overhead() {
+        for policy in [Policy::Thread, Policy::RoundRobin, Policy::LeastLoaded] {
+            let mut options = Options::new();
+            options.set_session_num(4).set_policy(policy.clone());
+            let group = SessionGroup::new(&SessionOptions::new(), &options).unwrap();
+            let shared = group.shared();
+            let turn = || {
+                let session = shared.dispatcher.choose(shared).unwrap();
+                let members = shared.enter(session).unwrap();
+                shared.stats[session].count(|| Ok(black_box(members.all.len()))).unwrap();
+            };
+            const TURNS: u32 = 1_000_000;
+            let mut ns: Vec<_> = (0..9)
+                .map(|_| {
+                    let begun = Instant::now();
+                    (0..TURNS).for_each(|_| turn());
+                    begun.elapsed().as_nanos() as f64 / f64::from(TURNS)
+                })
+                .collect();
+            ns.sort_by(f64::total_cmp);
+            let name = policy.name();
+            println!("dispatch by {name}: {:.0} ns ({:.0} to {:.0})", ns[4], ns[0], ns[8]);
+        }
+    }
+}

@@ -74,7 +74,8 @@ impl SessionStats {
         result
     }
 
-    fn answered<T>(&self, begun: Instant, result: &Result<T>) {
+    /// Counts a request that was answered now.
+    pub fn answered<T>(&self, begun: Instant, result: &Result<T>) {
         if let Err(error) = result {
             self.failures[error.code as usize].fetch_add(1, Relaxed);
         }

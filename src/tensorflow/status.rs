@@ -28,13 +28,19 @@ pub(crate) unsafe fn take(status: *mut tf::TF_Status) -> Result<()> {
 ///
 /// `status` must be a live `TF_Status` that no other thread uses now.
 pub(crate) unsafe fn report(status: *mut tf::TF_Status, result: &Result<()>) {
-    let (code, message) = match result {
-        Ok(()) => (tf::TF_OK, String::new()),
-        Err(error) => (to_tensorflow(error.code), error.message.replace('\0', "\\0")),
+    let Err(error) = result else {
+        // SAFETY: the caller vouches for the status; the empty string is zero-terminated. Nothing is
+        // to be done where it is OK already, as mostly.
+        unsafe {
+            if tf::TF_GetCode(status) != tf::TF_OK {
+                tf::TF_SetStatus(status, tf::TF_OK, c"".as_ptr());
+            }
+        }
+        return;
     };
-    let message = CString::new(message).unwrap_or_default();
+    let message = CString::new(error.message.replace('\0', "\\0")).unwrap_or_default();
     // SAFETY: the caller vouches for the status; TensorFlow copies the message.
-    unsafe { tf::TF_SetStatus(status, code, message.as_ptr()) }
+    unsafe { tf::TF_SetStatus(status, to_tensorflow(error.code), message.as_ptr()) }
 }
 
 struct Status(*mut tf::TF_Status);
