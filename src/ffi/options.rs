@@ -149,8 +149,9 @@ pub unsafe extern "C" fn SessionGroupOptions_SetPolicyFn(
 /// - "auto" (default): "worker" where sessions have CPUs of their own, unless the policy is
 ///   "cpu_local"; "caller" otherwise.
 ///
-/// With "caller" and "worker", RunOptions that name another inter_op_thread_pool than 0, or set a
-/// timeout, run on the inter-op pool.
+/// With "caller" and "worker", RunOptions that name another inter_op_thread_pool than 0 run on that,
+/// and a request with a timeout runs on the inter-op pool where its graph has operations that may
+/// wait, or is left to TensorFlow's session; see SessionGroupOptions_SetOptimization().
 ///
 /// Errors: TF_INVALID_ARGUMENT for another name.
 #[unsafe(no_mangle)]
