@@ -1,5 +1,11 @@
 #include "shared_constants.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -22,6 +28,26 @@ bool IsLarge(const NodeDef& node) {
   // A value that is repeated takes little room; all others are as long as their bytes.
   return value != node.attr().end() && value->second.tensor().ByteSizeLong() >= kLarge &&
          tensorflow::DataTypeCanUseMemcpy(value->second.tensor().dtype());
+}
+
+// Moves the bytes of a tensor, giving back the memory of each part before the next one is written:
+// a constant is not there twice at any time. `content` is of no use afterwards.
+void Move(std::string* content, Tensor* tensor) {
+  constexpr size_t kPart = size_t{2} << 20;
+  static const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  char* from = content->data();
+  char* to = static_cast<char*>(tensor->data());
+  for (size_t left = content->size(); left > 0;) {
+    const size_t part = std::min(left, kPart);
+    std::memcpy(to, from, part);
+    // Whole pages of the string's own bytes. Where it fails, they go with the string.
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(from) + page - 1) / page * page;
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(from) + part) / page * page;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+    from += part;
+    to += part;
+    left -= part;
+  }
 }
 
 class Sharing {
@@ -80,7 +106,18 @@ class Sharing {
                             tensorflow::AttrValue* shape) {
     tensorflow::TensorProto* proto = (*constant->mutable_attr())["value"].mutable_tensor();
     Tensor value;
-    if (!value.FromProto(allocator_, *proto)) {
+    tensorflow::TensorShape dims;
+    const bool has_shape =
+        tensorflow::TensorShape::BuildTensorShape(proto->tensor_shape(), &dims).ok();
+    const size_t size = tensorflow::DataTypeSize(proto->dtype());
+    if (has_shape && proto->tensor_content().size() == dims.num_elements() * size) {
+      value = Tensor(allocator_, proto->dtype(), dims);
+      if (!value.IsInitialized()) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("out of memory for the constant ", constant->name()));
+      }
+      Move(proto->mutable_tensor_content(), &value);
+    } else if (!value.FromProto(allocator_, *proto)) {
       return absl::InvalidArgumentError(
           absl::StrCat("the value of the constant ", constant->name(), " can't be read"));
     }
