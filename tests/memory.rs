@@ -60,7 +60,8 @@ fn constants_of_300_mb_are_there_once() {
         eight.resident >> 20,
     );
     assert!(one.resident > CONSTANTS, "the constants are resident at all");
-    assert!(eight.peak < CONSTANTS * 13 / 10 + (250 << 20), "{} bytes", eight.peak);
+    // TensorFlow itself takes 300 MB, and reading the file some more for a moment.
+    assert!(eight.peak < CONSTANTS * 13 / 10 + (280 << 20), "{} bytes", eight.peak);
 }
 
 struct Memory {
