@@ -6,6 +6,7 @@ DESTDIR ?=
 CARGO ?= cargo
 PYTHON ?= python3
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
 ifneq ($(words $(CURDIR)),1)
 $(error this folder's path has a space in it, which make and pkg-config can't handle: $(CURDIR))
@@ -14,14 +15,17 @@ endif
 VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 SOVERSION := 0
 VENV := .venv
-PIP := $(VENV)/bin/pip --disable-pip-version-check
+BENCH_VENV := bench/.venv
+PIP := bin/pip --disable-pip-version-check
+BENCH = $(CARGO) run --release --quiet --package session-group-bench --
 PKG_CONFIG ?= $(CURDIR)/scripts/pkg-config
 export PKG_CONFIG
 # TensorFlow's own chatter.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tensorflow system-packages build install models header lint requirements clean
+.PHONY: help demo test bench bench-quick bench-memory bench-models tensorflow system-packages build \
+  install models header lint requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +37,17 @@ test: tensorflow models ## Run all tests
 	$(CARGO) test --workspace
 	$(CARGO) build --release
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" c_tests/run.sh
+
+bench: bench-models ## Compare groups with stock TensorFlow, ONNX Runtime and OpenVINO, about an hour
+	$(BENCH) $(BENCH_ARGS)
+
+bench-quick: bench-models ## The same with fewer models and rounds, under 3 minutes
+	$(BENCH) --quick $(BENCH_ARGS)
+
+bench-memory: bench-models ## Compare memory and time to load of groups of 1 and 8
+	$(BENCH) memory $(BENCH_ARGS)
+
+bench-models: tensorflow models/build/bench/done ## Export the models of the benchmark
 
 tensorflow: third_party/tensorflow/lib/pkgconfig/tensorflow.pc ## Install the pinned stock TensorFlow, unless pkg-config finds one
 
@@ -53,17 +68,20 @@ lint: tensorflow $(VENV)/installed ## Check formatting and lints, warnings denie
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	$(VENV)/bin/clang-format --dry-run --Werror include/session_group.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h
-	$(VENV)/bin/ruff check --quiet models scripts
-	$(VENV)/bin/ruff format --quiet --check models scripts
+	$(VENV)/bin/ruff check --quiet models scripts bench/models
+	$(VENV)/bin/ruff format --quiet --check models scripts bench/models
 
-requirements: ## Pin requirements.in anew, with hashes
+requirements: ## Pin requirements.in and bench/requirements.in anew, with hashes
 	$(PYTHON) -m venv target/pip-tools
 	target/pip-tools/bin/pip install --quiet pip-tools
-	target/pip-tools/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
-	  --no-emit-index-url --no-emit-find-links --no-header --output-file requirements.txt requirements.in
+	for dir in . bench; do \
+	  target/pip-tools/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	    --no-emit-index-url --no-emit-find-links --no-header \
+	    --output-file $$dir/requirements.txt $$dir/requirements.in || exit; \
+	done
 
 clean: ## Remove all that was built or installed in this folder
-	rm -rf target $(VENV) third_party/tensorflow models/build
+	rm -rf target $(VENV) $(BENCH_VENV) third_party/tensorflow models/build
 
 # What tensorflow-sys and the scripts need beside Rust, g++, make and Python: a second run finds it.
 system-packages:
@@ -72,7 +90,7 @@ system-packages:
 $(VENV)/installed: requirements.txt | system-packages
 	@echo "Installing TensorFlow and tools into $(VENV), about 280 MB to download:"
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes --progress-bar on -r requirements.txt
+	$(VENV)/$(PIP) install --require-hashes --progress-bar on -r requirements.txt
 	@touch $@
 
 third_party/tensorflow/lib/pkgconfig/tensorflow.pc: requirements.txt scripts/lay-tensorflow.py | system-packages
@@ -86,4 +104,17 @@ third_party/tensorflow/lib/pkgconfig/tensorflow.pc: requirements.txt scripts/lay
 models/build/done: models/make.py $(VENV)/installed
 	@echo "Exporting models (a few seconds):"
 	@$(VENV)/bin/python models/make.py models/build 2>&1 | grep "^made"
+	@touch $@
+
+$(BENCH_VENV)/installed: bench/requirements.txt | system-packages
+	@echo "Installing ONNX Runtime and OpenVINO into $(BENCH_VENV), about 110 MB to download:"
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/$(PIP) install --require-hashes --progress-bar on -r bench/requirements.txt
+	@touch $@
+
+models/build/bench/done: $(wildcard bench/models/*.py) $(VENV)/installed $(BENCH_VENV)/installed
+	@echo "Exporting the models of the benchmark (about 20 seconds):"
+	@out=$$($(VENV)/bin/python bench/models/tensorflow_models.py models/build/bench 2>&1) || \
+	  { echo "$$out" >&2; exit 1; }; echo "$$out" | grep "^made"
+	@$(BENCH_VENV)/bin/python bench/models/onnx_models.py models/build/bench
 	@touch $@

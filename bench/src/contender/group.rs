@@ -1,0 +1,85 @@
+//! Session groups.
+
+use anyhow::{Context, Result};
+use session_group::execution::Execution;
+use session_group::policy::Policy;
+use session_group::tensorflow::Tensor;
+use session_group::{Options, SessionGroup};
+
+use super::{Client, Contender, Job, Loaded, stock};
+
+pub fn load(contender: Contender, job: Job) -> Result<Loaded> {
+    let group: &'static SessionGroup = Box::leak(Box::new(open(&options(contender, job)?, job)?));
+    let requests = stock::tensors(job.requests)?;
+    let client = |_| Box::new(Group { run: by_name(group, job), requests, results: Vec::new() });
+    Ok(Loaded {
+        clients: (0..job.clients).map(client).map(|client| client as Box<dyn Client>).collect(),
+        version: stock::tensorflow_version(),
+    })
+}
+
+fn open(options: &Options, job: Job) -> Result<SessionGroup> {
+    let session_options = stock::one_thread()?;
+    let path = job.model.tensorflow();
+    if job.model.is_saved_model() {
+        let dir = path.to_str().context("the model's path is not UTF-8")?;
+        Ok(SessionGroup::load(&session_options, None, dir, &["serve"], options)?.group)
+    } else {
+        let group = SessionGroup::new(&session_options, options)?;
+        group.create(&std::fs::read(path)?)?;
+        Ok(group)
+    }
+}
+
+fn options(contender: Contender, job: Job) -> Result<Options> {
+    let mut options = Options::new();
+    options.set_session_num(job.sessions as i32);
+    match contender {
+        Contender::GroupWorker => {
+            options.set_execution(Execution::Worker).set_policy(Policy::LeastLoaded);
+            options.set_cpuset(&one_cpu_each(job))?;
+        }
+        Contender::GroupPool => {
+            options.set_execution(Execution::Pool).set_policy(Policy::LeastLoaded);
+        }
+        _ => {
+            options.set_execution(Execution::Caller).set_policy(Policy::Thread);
+        }
+    }
+    Ok(options)
+}
+
+fn one_cpu_each(job: Job) -> String {
+    let cpus = job.cpus.iter().cycle().take(job.sessions).map(u32::to_string);
+    cpus.collect::<Vec<_>>().join(";")
+}
+
+/// Runs a request.
+type Run = Box<dyn Fn(&[&Tensor]) -> session_group::Result<Vec<Tensor>> + Send>;
+
+fn by_name(group: &'static SessionGroup, job: Job) -> Run {
+    let names: Vec<&str> = job.model.inputs.iter().map(|input| input.tensorflow.as_str()).collect();
+    let outputs = [job.model.output.tensorflow.as_str()];
+    Box::new(move |tensors| {
+        let feeds: Vec<_> =
+            std::iter::zip(names.iter().copied(), tensors.iter().copied()).collect();
+        group.run(&feeds, &outputs, &[])
+    })
+}
+
+struct Group {
+    run: Run,
+    requests: &'static [Vec<&'static Tensor>],
+    results: Vec<Tensor>,
+}
+
+impl Client for Group {
+    fn run(&mut self, request: usize) -> Result<()> {
+        self.results = (self.run)(&self.requests[request])?;
+        Ok(())
+    }
+
+    fn answer(&self) -> Result<Vec<f32>> {
+        Ok(self.results[0].to_vec()?)
+    }
+}

@@ -1,0 +1,106 @@
+//! The requests, which are the same for all contenders.
+//!
+//! Ids are drawn from a Zipf distribution, as items are popular: some rows stay in the CPU's caches
+//! and many don't. Popular rows are spread over the table, and are others in each of its columns.
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rand_distr::{Distribution, Zipf};
+
+use crate::model::{Input, Model, Values};
+
+/// How steeply popularity falls.
+pub const ZIPF_EXPONENT: f64 = 1.05;
+
+/// The values of one input.
+pub enum Feed {
+    Ids { dims: Vec<i64>, values: Vec<i64> },
+    Floats { dims: Vec<i64>, values: Vec<f32> },
+}
+
+impl Feed {
+    /// The values as they lie in memory.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Ids { values, .. } => bytes(values),
+            Self::Floats { values, .. } => bytes(values),
+        }
+    }
+}
+
+fn bytes<T: Number>(values: &[T]) -> &[u8] {
+    // SAFETY: numbers have no padding, so that all bytes of the slice are initialised.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+trait Number {}
+impl Number for i64 {}
+impl Number for f32 {}
+
+/// A pool of requests that clients send over and over; each has a value for every input.
+pub fn requests(model: &Model, batch: u32) -> Vec<Vec<Feed>> {
+    let mut rng = StdRng::seed_from_u64(1);
+    let request = |_| model.inputs.iter().map(|input| feed(input, batch, &mut rng)).collect();
+    (0..count(batch)).map(request).collect()
+}
+
+/// Many rows in all, but no less than 256 requests.
+fn count(batch: u32) -> u32 {
+    (4096 / batch).max(256)
+}
+
+fn feed(input: &Input, batch: u32, rng: &mut StdRng) -> Feed {
+    let dims = input.dims(batch);
+    let n: i64 = dims.iter().product();
+    match input.values {
+        Values::Floats => Feed::Floats { dims, values: (0..n).map(|_| rng.random()).collect() },
+        Values::Ids(rows) => {
+            let columns = dims.iter().skip(1).product::<i64>() as u64;
+            let zipf = Zipf::new(rows as f64, ZIPF_EXPONENT).expect("a table has rows");
+            let id = |i: i64| spread(zipf.sample(rng) as u64 - 1, i as u64 % columns, rows) as i64;
+            Feed::Ids { dims, values: (0..n).map(id).collect() }
+        }
+    }
+}
+
+/// The row of the nth most popular item, n from 0, in a column of ids.
+fn spread(n: u64, column: u64, rows: u64) -> u64 {
+    // A prime that divides no table's size, so that no two items get the same row.
+    const PRIME: u64 = 2_654_435_761;
+    (n * PRIME + column * (PRIME >> 8)) % rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_has_a_row_of_its_own() {
+        for (rows, column) in [(1, 0), (7, 3), (192_000, 25), (100_000, 1)] {
+            let mut seen = vec![false; rows as usize];
+            (0..rows).for_each(|n| seen[spread(n, column, rows) as usize] = true);
+            assert!(seen.iter().all(|&seen| seen), "{rows} rows, column {column}");
+        }
+    }
+
+    #[test]
+    fn popular_rows_differ_between_columns() {
+        assert_ne!(spread(0, 0, 192_000), spread(0, 1, 192_000));
+    }
+
+    #[test]
+    fn ids_are_rows_and_some_are_popular() {
+        let text =
+            r#"{"name": "ids", "tensorflow": "ids:0", "dims": [-1, 2], "values": {"ids": 1000}}"#;
+        let input: Input = serde_json::from_str(text).unwrap();
+        let Feed::Ids { dims, values } = feed(&input, 5000, &mut StdRng::seed_from_u64(1)) else {
+            panic!("not ids");
+        };
+        assert_eq!(dims, [5000, 2]);
+        assert!(values.iter().all(|id| (0..1000).contains(id)));
+        let most_popular = spread(0, 0, 1000) as i64;
+        let often = values.iter().step_by(2).filter(|&&id| id == most_popular).count();
+        // One in the sum of n^-1.05 for n to 1000, which is about 6.
+        assert!((600..1100).contains(&often), "{often}");
+    }
+}

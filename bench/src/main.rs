@@ -1,0 +1,104 @@
+//! Measures session groups against stock TensorFlow, ONNX Runtime and OpenVINO.
+//!
+//! In reading order: [`settings`] says what is measured; [`model`] and [`feeds`] are what is served;
+//! [`contender`] has the ways to serve it, [`server`] is a process that serves in one of them and
+//! [`load`] how its clients send requests; [`process`] starts such processes, [`compare`] lets them
+//! take turns, [`noise`] watches for load from outside, [`memory`] compares sizes; [`report`] writes
+//! what was found.
+
+mod answers;
+mod clock;
+mod compare;
+mod contender;
+mod feeds;
+mod load;
+mod machine;
+mod memory;
+mod model;
+mod noise;
+mod process;
+mod report;
+mod server;
+mod settings;
+mod stats;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
+
+use contender::Contender;
+use process::Running;
+use settings::{Model, Settings, Setup};
+
+/// Measure session groups against stock TensorFlow, ONNX Runtime and OpenVINO.
+///
+/// Each contender runs in processes of its own; they take turns with as many clients as the machine
+/// has CPUs and with the same requests: in a closed loop for the most requests a second, then at 70 %
+/// of its own peak for latencies. Writes results.json, results.md and results.svg.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure one contender, in one turn of each kind
+    One {
+        model: Model,
+        contender: Contender,
+        batch: u32,
+        /// Length of a turn
+        #[arg(long, default_value_t = 5.0)]
+        seconds: f64,
+        #[command(flatten)]
+        setup: Setup,
+    },
+    /// Compare memory and time to load: one stock session, a group of one and a group of many
+    Memory(memory::Settings),
+    /// Serve as told on standard input; the benchmark starts itself so
+    #[command(hide = true)]
+    Serve {
+        model: Model,
+        contender: Contender,
+        batch: u32,
+        #[command(flatten)]
+        setup: Setup,
+    },
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Serve { model, contender, batch, setup }) => {
+            server::serve(contender, model, batch, &setup)
+        }
+        Some(Command::One { model, contender, batch, seconds, setup }) => {
+            one(model, contender, batch, seconds, &setup)
+        }
+        Some(Command::Memory(settings)) => memory::compare(&settings),
+        None => {
+            let failed = report::write(compare::compare(&cli.settings)?, &cli.settings)?;
+            ensure!(failed == 0, "{failed} contenders failed: see the report");
+            Ok(())
+        }
+    }
+}
+
+fn one(model: Model, contender: Contender, batch: u32, seconds: f64, setup: &Setup) -> Result<()> {
+    let mut running = Running::start(contender, model, batch, setup)?;
+    println!("{}, ready in {:.2} s", running.ready.version, running.ready.ready_seconds);
+    running.turn(seconds / 5.0, None)?;
+    let peak = running.turn(seconds, None)?.qps;
+    let open = running.turn(seconds, Some(compare::OPEN_LOAD * peak))?;
+    println!("peak {peak:.0} requests/s, {} MB resident", running.resident()? >> 20);
+    println!(
+        "at {:.0} requests/s: p50 {:.0} µs, p99 {:.0} µs",
+        open.qps,
+        open.quantile(0.5)?,
+        open.quantile(0.99)?
+    );
+    Ok(())
+}

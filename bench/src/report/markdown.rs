@@ -1,0 +1,147 @@
+//! The report as Markdown: a summary, then a table for each model and batch.
+
+use super::{Comparison, Entry, Outcome, Report};
+use crate::contender::Contender;
+use crate::noise::TOLERATED;
+use crate::stats::{geometric_mean, median, range};
+
+pub fn tables(report: &Report) -> String {
+    let mut text = heading(report);
+    text += &summary(report);
+    for comparison in &report.comparisons {
+        text += &table(comparison, report.sessions);
+    }
+    text + &notes(report)
+}
+
+fn heading(report: &Report) -> String {
+    let machine = &report.machine;
+    format!(
+        "{}, {} CPUs of {}, {:.0} GB, Linux {}; {}.\n\
+         {} clients, {} rounds of {} s; `{}`.\n\n",
+        machine.date,
+        machine.cpus,
+        machine.cpu,
+        machine.memory_bytes as f64 / 1e9,
+        machine.kernel,
+        versions(report).join(", "),
+        report.sessions,
+        report.rounds,
+        report.seconds,
+        format!("session-group-bench {}", report.command).trim_end(),
+    )
+}
+
+fn versions(report: &Report) -> Vec<String> {
+    let mut versions = Vec::new();
+    for entry in report.comparisons.iter().flat_map(|comparison| &comparison.entries) {
+        if let Outcome::Measured { version, .. } = &entry.outcome
+            && !versions.contains(version)
+        {
+            versions.push(version.clone());
+        }
+    }
+    versions
+}
+
+/// Requests a second, as multiples of those of N processes.
+fn summary(report: &Report) -> String {
+    let Some(first) = report.comparisons.first() else { return String::new() };
+    let mut text = format!("### Requests a second ÷ those of {} processes\n\n|", report.sessions);
+    for comparison in &report.comparisons {
+        text += &format!(" | {} {}", comparison.model, comparison.batch);
+    }
+    text += " | mean |\n|---";
+    text += &"|--:".repeat(report.comparisons.len() + 1);
+    text += "|\n";
+    for entry in &first.entries {
+        let mut ratios = Vec::new();
+        text += &format!("| {}", entry.contender.title(report.sessions));
+        for comparison in &report.comparisons {
+            let own = comparison.entries.iter().find(|own| own.contender == entry.contender);
+            let ratio = own.and_then(|own| comparison.ratio(own, Contender::Processes));
+            ratios.extend(ratio);
+            text += &format!(" | {}", number(ratio, 2));
+        }
+        let all = ratios.len() == report.comparisons.len();
+        text += &format!(" | {} |\n", number(all.then(|| geometric_mean(&ratios)), 2));
+    }
+    text + "\n"
+}
+
+fn table(comparison: &Comparison, sessions: usize) -> String {
+    let mut text = format!(
+        "### {} (`{}`), batch {}\n\n\
+         | | requests/s | min to max | ÷ {sessions} processes | ÷ best ONNX Runtime | p50 µs | p99 µs \
+         | resident MB | ready s |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        comparison.title, comparison.model, comparison.batch,
+    );
+    for entry in &comparison.entries {
+        text += &row(comparison, entry, sessions);
+    }
+    text + "\n"
+}
+
+fn row(comparison: &Comparison, entry: &Entry, sessions: usize) -> String {
+    let title = entry.contender.title(sessions);
+    let (ready_seconds, resident, open) = match &entry.outcome {
+        Outcome::Failed(error) => return format!("| {title} | failed: {} |\n", one_line(error)),
+        Outcome::Measured { ready_seconds, resident_bytes, open, .. } => {
+            (*ready_seconds, *resident_bytes as f64 / 1e6, open)
+        }
+    };
+    let qps = entry.qps();
+    let (least, most) = range(&qps);
+    let best_onnx = comparison.best_onnx();
+    let of = |value: fn(&super::Open) -> f64| median(&open.iter().map(value).collect::<Vec<_>>());
+    format!(
+        "| {title} | {:.0} | {least:.0} to {most:.0} | {} | {} | {:.0} | {:.0} | {resident:.0} | \
+         {ready_seconds:.2} |\n",
+        median(&qps),
+        number(comparison.ratio(entry, Contender::Processes), 2),
+        number(best_onnx.and_then(|onnx| comparison.ratio(entry, onnx)), 2),
+        of(|turn| turn.p50_us),
+        of(|turn| turn.p99_us),
+    )
+}
+
+fn notes(report: &Report) -> String {
+    let mut turns = 0;
+    let mut repeats = 0;
+    let mut disturbed = 0;
+    let mut deviation = 0f32;
+    for entry in report.comparisons.iter().flat_map(|comparison| &comparison.entries) {
+        let Outcome::Measured { closed, open, deviation: own, .. } = &entry.outcome else {
+            continue;
+        };
+        deviation = deviation.max(*own);
+        let closed = closed.iter().map(|turn| (turn.repeats, turn.outside_load));
+        let open = open.iter().map(|turn| (turn.repeats, turn.outside_load));
+        for (again, load) in closed.chain(open) {
+            turns += 1;
+            repeats += again;
+            disturbed += u32::from(load > TOLERATED);
+        }
+    }
+    format!(
+        "Medians of rounds; ratios are those of the same round. p50 and p99 at {:.0} % of the \
+         contender's own peak, from the intended time of sending. Resident memory of processes counts \
+         pages of files once, and that of ONNX Runtime and OpenVINO leaves out TensorFlow's libraries, \
+         which the benchmark itself has loaded.\n\
+         {turns} turns, {repeats} repeats because of load from outside; {disturbed} turns had more \
+         than {:.0} % even so. Answers of all that did not fail are those of a stock session; the \
+         largest difference is {:.0} % of what is tolerated.\n",
+        report.open_load * 100.0,
+        TOLERATED * 100.0,
+        deviation * 100.0,
+    )
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("–".into(), |value| format!("{value:.digits$}"))
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ").replace('|', "\\|")
+}

@@ -1,0 +1,141 @@
+//! What is measured, and for how long.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+use session_group::affinity;
+
+use crate::contender::Contender;
+
+/// A model of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Model {
+    WideDeep,
+    Dlrm,
+    Ranker,
+    MlpFrozen,
+    /// 363 MB of constants, for `memory`
+    MlpFrozenHuge,
+    Trivial,
+}
+
+impl Model {
+    /// Those that are compared; the others are for special purposes.
+    const COMPARED: [Self; 5] =
+        [Self::WideDeep, Self::Dlrm, Self::Ranker, Self::MlpFrozen, Self::Trivial];
+
+    /// The folder's name.
+    pub fn name(self) -> String {
+        name(&self).replace('-', "_")
+    }
+
+    /// What it is, for the report.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::WideDeep => "Wide & Deep, 339 MB",
+            Self::Dlrm => "DLRM, 166 MB",
+            Self::Ranker => "transformer ranker, 2 layers",
+            Self::MlpFrozen => "frozen MLP, 5 MB",
+            Self::MlpFrozenHuge => "frozen MLP, 363 MB",
+            Self::Trivial => "x + 1",
+        }
+    }
+}
+
+/// The name of a variant on the command line.
+pub fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().expect("every variant has a name").get_name().to_string()
+}
+
+/// What all contenders have in common.
+#[derive(Args, Clone)]
+pub struct Setup {
+    /// Sessions, clients and processes where a contender has N of them; default: one for each CPU
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    sessions: Option<u16>,
+    /// Folder of the exported models
+    #[arg(long, default_value = "models/build/bench")]
+    pub models_dir: PathBuf,
+    /// Virtual environment with ONNX Runtime and OpenVINO
+    #[arg(long, default_value = "bench/.venv")]
+    pub venv: PathBuf,
+}
+
+impl Setup {
+    /// The N of the contenders.
+    pub fn sessions(&self) -> Result<usize> {
+        Ok(match self.sessions {
+            Some(sessions) => usize::from(sessions),
+            None => affinity::allowed()?.len(),
+        })
+    }
+
+    pub fn with_sessions(&self, sessions: u16) -> Self {
+        Self { sessions: Some(sessions), ..self.clone() }
+    }
+}
+
+/// What to compare.
+#[derive(Args, Clone)]
+pub struct Settings {
+    #[command(flatten)]
+    pub setup: Setup,
+    /// Models; default: all but mlp-frozen-huge
+    #[arg(long, value_delimiter = ',')]
+    models: Vec<Model>,
+    /// Rows of a request [default: 1,8,32]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batches: Vec<u32>,
+    /// Contenders; default: all
+    #[arg(long, value_delimiter = ',')]
+    contenders: Vec<Contender>,
+    /// Turns of each contender, once in a closed loop and once in an open loop [default: 5]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Length of a turn [default: 1]
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// How often a turn is repeated that something else disturbed [default: 3]
+    #[arg(long)]
+    redo: Option<u32>,
+    /// Fewer models, batches and rounds, where you don't say otherwise: under 3 minutes
+    #[arg(long)]
+    quick: bool,
+    /// Folder of the report
+    #[arg(long, default_value = "target/bench")]
+    pub out: PathBuf,
+}
+
+impl Settings {
+    pub fn models(&self) -> Vec<Model> {
+        let quick = [Model::WideDeep, Model::Trivial];
+        or(&self.models, if self.quick { &quick } else { &Model::COMPARED })
+    }
+
+    pub fn batches(&self) -> Vec<u32> {
+        or(&self.batches, if self.quick { &[1] } else { &[1, 8, 32] })
+    }
+
+    pub fn contenders(&self) -> Vec<Contender> {
+        or(&self.contenders, Contender::value_variants())
+    }
+
+    pub fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 3 } else { 5 })
+    }
+
+    pub fn seconds(&self) -> Result<f64> {
+        let seconds = self.seconds.unwrap_or(if self.quick { 0.4 } else { 1.0 });
+        ensure!((0.01..=3600.0).contains(&seconds), "--seconds must be 0.01 to 3600");
+        Ok(seconds)
+    }
+
+    pub fn redo(&self) -> u32 {
+        self.redo.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+}
+
+fn or<T: Clone>(given: &[T], default: &[T]) -> Vec<T> {
+    if given.is_empty() { default.to_vec() } else { given.to_vec() }
+}
