@@ -39,7 +39,7 @@ RANKER = SimpleNamespace(
     heads=4,
     head=16,
     feed=[64, 256, 64],
-    epsilon=1e-5,
+    epsilon=1e-3,  # as Keras has it, and as TensorFlow computes it where it fuses these nodes
 )
 
 MLP = SimpleNamespace(sizes=[256, 1024, 1024, 256, 8])
