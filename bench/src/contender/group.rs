@@ -11,9 +11,12 @@ use super::{Client, Contender, Job, Loaded, stock};
 pub fn load(contender: Contender, job: Job) -> Result<Loaded> {
     let group: &'static SessionGroup = Box::leak(Box::new(open(&options(contender, job)?, job)?));
     let requests = stock::tensors(job.requests)?;
-    let client = |_| Box::new(Group { run: by_name(group, job), requests, results: Vec::new() });
+    let client = |_| -> Result<Box<dyn Client>> {
+        let run = runner(contender, group, job)?;
+        Ok(Box::new(Group { run, requests, results: Vec::new() }))
+    };
     Ok(Loaded {
-        clients: (0..job.clients).map(client).map(|client| client as Box<dyn Client>).collect(),
+        clients: (0..job.clients).map(client).collect::<Result<_>>()?,
         version: stock::tensorflow_version(),
     })
 }
@@ -23,7 +26,7 @@ fn open(options: &Options, job: Job) -> Result<SessionGroup> {
     let path = job.model.tensorflow();
     if job.model.is_saved_model() {
         let dir = path.to_str().context("the model's path is not UTF-8")?;
-        Ok(SessionGroup::load(&session_options, None, dir, &["serve"], options)?.group)
+        Ok(SessionGroup::load(&session_options, None, dir, &["serve"], options, None)?)
     } else {
         let group = SessionGroup::new(&session_options, options)?;
         group.create(&std::fs::read(path)?)?;
@@ -57,14 +60,18 @@ fn one_cpu_each(job: Job) -> String {
 /// Runs a request.
 type Run = Box<dyn Fn(&[&Tensor]) -> session_group::Result<Vec<Tensor>> + Send>;
 
-fn by_name(group: &'static SessionGroup, job: Job) -> Run {
+fn runner(contender: Contender, group: &'static SessionGroup, job: Job) -> Result<Run> {
     let names: Vec<&str> = job.model.inputs.iter().map(|input| input.tensorflow.as_str()).collect();
     let outputs = [job.model.output.tensorflow.as_str()];
-    Box::new(move |tensors| {
+    if contender == Contender::GroupCallable {
+        let callable = group.make_callable(&names, &outputs, &[])?;
+        return Ok(Box::new(move |tensors| callable.run(tensors)));
+    }
+    Ok(Box::new(move |tensors| {
         let feeds: Vec<_> =
             std::iter::zip(names.iter().copied(), tensors.iter().copied()).collect();
         group.run(&feeds, &outputs, &[])
-    })
+    }))
 }
 
 struct Group {

@@ -31,6 +31,8 @@ pub enum Contender {
     Processes,
     /// A group that runs on its callers' threads, which are pinned
     GroupCaller,
+    /// The same, with names that are looked up once
+    GroupCallable,
     /// A group whose sessions have a pinned worker thread each
     GroupWorker,
     /// A group that runs on its sessions' inter-op pools
@@ -68,6 +70,7 @@ impl Contender {
             Self::IndependentInline => format!("TensorFlow, {n} sessions, inline"),
             Self::Processes => format!("TensorFlow, {n} processes"),
             Self::GroupCaller => format!("group of {n}, caller"),
+            Self::GroupCallable => format!("group of {n}, callable"),
             Self::GroupWorker => format!("group of {n}, worker"),
             Self::GroupPool => format!("group of {n}, pool"),
             Self::Onnx => "ONNX Runtime, 1 session".into(),
@@ -86,7 +89,9 @@ impl Contender {
             | Self::Independent
             | Self::IndependentInline
             | Self::Processes => Family::Stock,
-            Self::GroupCaller | Self::GroupWorker | Self::GroupPool => Family::Group,
+            Self::GroupCaller | Self::GroupCallable | Self::GroupWorker | Self::GroupPool => {
+                Family::Group
+            }
             Self::Onnx | Self::OnnxInline | Self::OnnxIndependent | Self::OnnxShared => {
                 Family::Onnx
             }
@@ -102,6 +107,7 @@ impl Contender {
             | Self::IndependentInline
             | Self::Processes
             | Self::GroupCaller
+            | Self::GroupCallable
             | Self::OnnxInline
             | Self::OnnxIndependent
             | Self::OnnxShared => true,
@@ -117,17 +123,11 @@ impl Contender {
 
     /// Loads a model and makes a client for each thread that will send requests.
     pub fn load(self, job: Job) -> Result<Loaded> {
-        match self {
-            Self::Stock
-            | Self::StockInline
-            | Self::Independent
-            | Self::IndependentInline
-            | Self::Processes => stock::load(self, job),
-            Self::GroupCaller | Self::GroupWorker | Self::GroupPool => group::load(self, job),
-            Self::Onnx | Self::OnnxInline | Self::OnnxIndependent | Self::OnnxShared => {
-                onnx::load(self, job)
-            }
-            Self::OpenvinoThroughput | Self::OpenvinoLatency => openvino::load(self, job),
+        match self.family() {
+            Family::Stock => stock::load(self, job),
+            Family::Group => group::load(self, job),
+            Family::Onnx => onnx::load(self, job),
+            Family::Openvino => openvino::load(self, job),
         }
     }
 }

@@ -145,3 +145,25 @@ fn number(value: Option<f64>, digits: usize) -> String {
 fn one_line(text: &str) -> String {
     text.replace('\n', " ").replace('|', "\\|")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::report;
+
+    #[test]
+    fn ratios_medians_and_failures_are_in_the_tables() {
+        let tables = tables(&report());
+        for line in [
+            "| group of 2, caller | 2.00 | 2.00 |",
+            "| ONNX Runtime, 1 session | – | – |",
+            "| TensorFlow, 2 processes | 750 | 500 to 1000 | 1.00 | – | 100 | 250 | 600 | 0.75 |",
+            "| ONNX Runtime, 1 session | failed: no \\| library |",
+        ] {
+            assert!(tables.contains(line), "{line} is missing:\n{tables}");
+        }
+        assert!(
+            tables.contains("6 turns, 4 repeats because of load from outside; 2 turns had more")
+        );
+    }
+}

@@ -1,6 +1,7 @@
-//! What was found: [`markdown`] is the tables; the JSON is everything.
+//! What was found: [`markdown`] is the tables, [`plot`] a picture of them; the JSON is everything.
 
 mod markdown;
+mod plot;
 
 use std::fs;
 
@@ -100,8 +101,9 @@ pub fn write(comparisons: Vec<Comparison>, settings: &Settings) -> Result<usize>
     let tables = markdown::tables(&report);
     fs::write(out.join("results.json"), serde_json::to_string_pretty(&report)?)?;
     fs::write(out.join("results.md"), &tables)?;
+    fs::write(out.join("results.svg"), plot::svg(&report))?;
     println!("{tables}");
-    println!("Written to {}: results.json, results.md", out.display());
+    println!("Written to {}: results.json, results.md, results.svg", out.display());
     let entries = report.comparisons.iter().flat_map(|comparison| &comparison.entries);
     Ok(entries.filter(|entry| matches!(entry.outcome, Outcome::Failed(_))).count())
 }
@@ -134,5 +136,71 @@ impl Entry {
             Outcome::Failed(_) => Vec::new(),
             Outcome::Measured { closed, .. } => closed.iter().map(|turn| turn.qps).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Processes, a group that is twice as fast, and a contender that failed.
+    pub fn report() -> Report {
+        let measured = |contender, qps: [f64; 2]| Entry {
+            contender,
+            outcome: Outcome::Measured {
+                load_seconds: 0.5,
+                ready_seconds: 0.75,
+                resident_bytes: 600_000_000,
+                deviation: 0.25,
+                version: "TensorFlow 2".into(),
+                closed: qps.map(|qps| Closed { qps, repeats: 1, outside_load: 0.01 }).into(),
+                open: vec![Open {
+                    rate: 70.0,
+                    qps: 70.0,
+                    p50_us: 100.0,
+                    p99_us: 250.0,
+                    repeats: 0,
+                    outside_load: 0.1,
+                }],
+            },
+        };
+        Report {
+            machine: Machine {
+                date: "2026-01-31".into(),
+                cpu: "CPU".into(),
+                cpus: 2,
+                memory_bytes: 8_000_000_000,
+                kernel: "6.1".into(),
+            },
+            command: "--quick".into(),
+            sessions: 2,
+            rounds: 2,
+            seconds: 1.0,
+            zipf_exponent: 1.05,
+            open_load: 0.7,
+            tolerated_outside_load: 0.05,
+            comparisons: vec![Comparison {
+                model: "trivial".into(),
+                title: "x + 1".into(),
+                batch: 8,
+                entries: vec![
+                    measured(Contender::Processes, [1000.0, 500.0]),
+                    measured(Contender::GroupCaller, [2000.0, 1000.0]),
+                    Entry {
+                        contender: Contender::Onnx,
+                        outcome: Outcome::Failed("no | library".into()),
+                    },
+                ],
+            }],
+        }
+    }
+
+    #[test]
+    fn the_json_tells_results_from_failures() {
+        let json = serde_json::to_value(report()).unwrap();
+        let entries = &json["comparisons"][0]["entries"];
+        assert_eq!(entries[1]["contender"], "group-caller");
+        assert_eq!(entries[1]["outcome"]["measured"]["closed"][0]["qps"], 2000.0);
+        assert_eq!(entries[2]["outcome"]["failed"], "no | library");
     }
 }

@@ -1,0 +1,243 @@
+//! The report as a picture: a panel for each model and batch, a bar for each contender.
+
+use svg::Document;
+use svg::node::element::{Group, Line, Rectangle, Text};
+
+use super::{Comparison, Entry, Outcome, Report};
+use crate::contender::{Contender, Family};
+use crate::stats::{median, range};
+
+const MARGIN: f64 = 24.0;
+/// Of the contenders' names, at the left.
+const NAMES: f64 = 210.0;
+const HEADING: f64 = 96.0;
+const PANEL: f64 = 300.0;
+/// The longest bar; what is right of it belongs to the numbers.
+const BAR: f64 = 170.0;
+const ROW: f64 = 17.0;
+/// Above a panel's bars, and below them.
+const TITLE: f64 = 34.0;
+const GAP: f64 = 22.0;
+
+const INK: &str = "#1f2933";
+const FAINT: &str = "#7b8794";
+const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif";
+
+/// A row of panels for each model, a column for each batch.
+pub fn svg(report: &Report) -> String {
+    let models = distinct(report.comparisons.iter().map(|comparison| &comparison.model));
+    let batches = distinct(report.comparisons.iter().map(|comparison| &comparison.batch));
+    let rows = report.comparisons.iter().map(|comparison| comparison.entries.len()).max();
+    let height = TITLE + ROW * rows.unwrap_or(0) as f64 + GAP;
+    let full_width = 2.0 * MARGIN + NAMES + PANEL * batches.len() as f64;
+    let full_height = HEADING + height * models.len() as f64 + MARGIN;
+
+    let mut document = Document::new()
+        .set("viewBox", (0.0, 0.0, full_width, full_height))
+        .set("width", full_width)
+        .set("height", full_height)
+        .set("font-family", FONT)
+        .add(rectangle(0.0, 0.0, full_width, full_height, "#ffffff").set("rx", 10))
+        .add(heading(report));
+    for comparison in &report.comparisons {
+        let row = place(&models, &&comparison.model);
+        let column = place(&batches, &&comparison.batch);
+        let (x, y) = (MARGIN + NAMES + PANEL * column, HEADING + height * row);
+        document = document.add(panel(comparison, x, y));
+        if column == 0.0 {
+            document = document.add(names(comparison, report.sessions, y));
+        }
+    }
+    document.to_string()
+}
+
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for value in values {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    distinct
+}
+
+fn place<T: PartialEq>(values: &[T], value: &T) -> f64 {
+    values.iter().position(|other| other == value).unwrap_or(0) as f64
+}
+
+fn heading(report: &Report) -> Group {
+    let machine = &report.machine;
+    let about = format!(
+        "{} CPUs of {}, {}. Bars: median, lines: least to most; dashed: {} processes; p99 at {:.0} % \
+         of the own peak.",
+        machine.cpus,
+        machine.cpu,
+        machine.date,
+        report.sessions,
+        report.open_load * 100.0
+    );
+    let mut group = Group::new()
+        .add(text("Requests a second", MARGIN, 34.0, 18.0, INK).set("font-weight", 600))
+        .add(text(&about, MARGIN, 54.0, 11.0, FAINT));
+    let mut x = MARGIN;
+    for (family, name) in [
+        (Family::Group, "session group"),
+        (Family::Stock, "stock TensorFlow"),
+        (Family::Onnx, "ONNX Runtime"),
+        (Family::Openvino, "OpenVINO"),
+    ] {
+        group = group.add(rectangle(x, 66.0, 10.0, 10.0, colour(family)).set("rx", 2)).add(text(
+            name,
+            x + 15.0,
+            75.0,
+            11.0,
+            INK,
+        ));
+        x += 35.0 + 6.5 * name.len() as f64;
+    }
+    group
+}
+
+/// The model's name and, below it, the contenders'.
+fn names(comparison: &Comparison, sessions: usize, y: f64) -> Group {
+    let mut group = Group::new()
+        .add(text(&comparison.title, MARGIN, y + 18.0, 13.0, INK).set("font-weight", 600));
+    for (i, entry) in comparison.entries.iter().enumerate() {
+        let y = y + TITLE + ROW * i as f64 + 12.0;
+        let weight = if entry.contender.family() == Family::Group { 600 } else { 400 };
+        let name = text(&entry.contender.title(sessions), MARGIN, y, 11.0, INK);
+        group = group.add(name.set("font-weight", weight));
+    }
+    group
+}
+
+fn panel(comparison: &Comparison, x: f64, y: f64) -> Group {
+    let batch = format!("batch {}", comparison.batch);
+    let mut group = Group::new().add(text(&batch, x, y + 18.0, 11.0, FAINT));
+    let most = comparison.entries.iter().flat_map(Entry::qps).fold(f64::MIN_POSITIVE, f64::max);
+    let scale = BAR / most;
+    for (i, entry) in comparison.entries.iter().enumerate() {
+        group = group.add(bar(entry, x, y + TITLE + ROW * i as f64, scale));
+    }
+    let processes = comparison.qps_of(Contender::Processes);
+    if !processes.is_empty() {
+        let at = x + median(&processes) * scale;
+        let top = y + TITLE - 4.0;
+        let bottom = y + TITLE + ROW * comparison.entries.len() as f64;
+        group = group.add(line(at, top, at, bottom, FAINT).set("stroke-dasharray", "3 3"));
+    }
+    group
+}
+
+fn bar(entry: &Entry, x: f64, y: f64, scale: f64) -> Group {
+    let baseline = y + 12.0;
+    let open = match &entry.outcome {
+        Outcome::Failed(_) => return Group::new().add(text("failed", x, baseline, 10.0, FAINT)),
+        Outcome::Measured { open, .. } => open,
+    };
+    let qps = entry.qps();
+    let (least, most) = range(&qps);
+    let p99 = median(&open.iter().map(|turn| turn.p99_us).collect::<Vec<_>>());
+    let middle = y + (ROW - 3.0) / 2.0;
+    let length = median(&qps) * scale;
+    let fill = colour(entry.contender.family());
+    Group::new()
+        .add(rectangle(x, y, length.max(1.0), ROW - 3.0, fill).set("rx", 2))
+        .add(line(x + least * scale, middle, x + most * scale, middle, INK))
+        .add(text(&short(median(&qps)), x + most * scale + 5.0, baseline, 10.0, INK))
+        .add(
+            text(&format!("p99 {}", time(p99)), x + PANEL - 20.0, baseline, 10.0, FAINT)
+                .set("text-anchor", "end"),
+        )
+}
+
+fn colour(family: Family) -> &'static str {
+    match family {
+        Family::Group => "#2f7de1",
+        Family::Stock => "#b8c2cc",
+        Family::Onnx => "#f2a65a",
+        Family::Openvino => "#9d8ec7",
+    }
+}
+
+fn text(content: &str, x: f64, y: f64, size: f64, fill: &str) -> Text {
+    Text::new(content)
+        .set("x", round(x))
+        .set("y", round(y))
+        .set("font-size", size)
+        .set("fill", fill)
+}
+
+fn rectangle(x: f64, y: f64, width: f64, height: f64, fill: &str) -> Rectangle {
+    Rectangle::new()
+        .set("x", round(x))
+        .set("y", round(y))
+        .set("width", round(width))
+        .set("height", round(height))
+        .set("fill", fill)
+}
+
+fn line(x1: f64, y1: f64, x2: f64, y2: f64, stroke: &str) -> Line {
+    Line::new()
+        .set("x1", round(x1))
+        .set("y1", round(y1))
+        .set("x2", round(x2))
+        .set("y2", round(y2))
+        .set("stroke", stroke)
+}
+
+/// To a tenth, which is finer than a screen shows.
+fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// Three digits: `38.1k`.
+fn short(value: f64) -> String {
+    let (value, unit) = match value {
+        v if v >= 1e6 => (v / 1e6, "M"),
+        v if v >= 1e3 => (v / 1e3, "k"),
+        v => (v, ""),
+    };
+    let digits = if value >= 99.95 || unit.is_empty() {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$}{unit}")
+}
+
+fn time(microseconds: f64) -> String {
+    match microseconds {
+        us if us >= 9_950.0 => format!("{:.0} ms", us / 1000.0),
+        us if us >= 995.0 => format!("{:.1} ms", us / 1000.0),
+        us => format!("{us:.0} µs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::report;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(short(123_456.0), "123k");
+        assert_eq!(short(38_080.0), "38.1k");
+        assert_eq!(short(1_234.0), "1.23k");
+        assert_eq!(short(2_000_000.0), "2.00M");
+        assert_eq!(short(12.0), "12");
+        assert_eq!(time(119.6), "120 µs");
+        assert_eq!(time(1_234.0), "1.2 ms");
+        assert_eq!(time(20_000.0), "20 ms");
+    }
+
+    #[test]
+    fn every_contender_is_in_the_picture() {
+        let svg = svg(&report());
+        for name in ["group of 2, caller", "TensorFlow, 2 processes", "failed", "batch 8"] {
+            assert!(svg.contains(name), "{name} is missing: {svg}");
+        }
+    }
+}
