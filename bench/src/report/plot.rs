@@ -10,7 +10,7 @@ use crate::stats::{median, range};
 const MARGIN: f64 = 24.0;
 /// Of the contenders' names, at the left.
 const NAMES: f64 = 210.0;
-const HEADING: f64 = 96.0;
+const HEADING: f64 = 112.0;
 const PANEL: f64 = 300.0;
 /// The longest bar; what is right of it belongs to the numbers.
 const BAR: f64 = 170.0;
@@ -67,18 +67,18 @@ fn place<T: PartialEq>(values: &[T], value: &T) -> f64 {
 
 fn heading(report: &Report) -> Group {
     let machine = &report.machine;
-    let about = format!(
-        "{} CPUs of {}, {}. Bars: median, lines: least to most; dashed: {} processes; p99 at {:.0} % \
-         of the own peak.",
-        machine.cpus,
-        machine.cpu,
-        machine.date,
-        report.sessions,
-        report.open_load * 100.0
-    );
+    let about = [
+        format!("{} CPUs of {}, {}.", machine.cpus, machine.cpu, machine.date),
+        format!(
+            "Bars: median; lines: least to most; dashed: {} processes; p99 at {:.0} % of the own peak.",
+            report.sessions,
+            report.open_load * 100.0
+        ),
+    ];
     let mut group = Group::new()
         .add(text("Requests a second", MARGIN, 34.0, 18.0, INK).set("font-weight", 600))
-        .add(text(&about, MARGIN, 54.0, 11.0, FAINT));
+        .add(text(&about[0], MARGIN, 54.0, 11.0, FAINT))
+        .add(text(&about[1], MARGIN, 70.0, 11.0, FAINT));
     let mut x = MARGIN;
     for (family, name) in [
         (Family::Group, "session group"),
@@ -86,7 +86,7 @@ fn heading(report: &Report) -> Group {
         (Family::Onnx, "ONNX Runtime"),
         (Family::Openvino, "OpenVINO"),
     ] {
-        group = group.add(rectangle(x, 66.0, 10.0, 10.0, colour(family)).set("rx", 2)).add(text(
+        group = group.add(rectangle(x, 82.0, 10.0, 10.0, colour(family)).set("rx", 2)).add(text(
             name,
             x + 15.0,
             75.0,
@@ -116,15 +116,15 @@ fn panel(comparison: &Comparison, x: f64, y: f64) -> Group {
     let mut group = Group::new().add(text(&batch, x, y + 18.0, 11.0, FAINT));
     let most = comparison.entries.iter().flat_map(Entry::qps).fold(f64::MIN_POSITIVE, f64::max);
     let scale = BAR / most;
-    for (i, entry) in comparison.entries.iter().enumerate() {
-        group = group.add(bar(entry, x, y + TITLE + ROW * i as f64, scale));
-    }
     let processes = comparison.qps_of(Contender::Processes);
     if !processes.is_empty() {
         let at = x + median(&processes) * scale;
         let top = y + TITLE - 4.0;
         let bottom = y + TITLE + ROW * comparison.entries.len() as f64;
         group = group.add(line(at, top, at, bottom, FAINT).set("stroke-dasharray", "3 3"));
+    }
+    for (i, entry) in comparison.entries.iter().enumerate() {
+        group = group.add(bar(entry, x, y + TITLE + ROW * i as f64, scale));
     }
     group
 }
@@ -144,7 +144,13 @@ fn bar(entry: &Entry, x: f64, y: f64, scale: f64) -> Group {
     Group::new()
         .add(rectangle(x, y, length.max(1.0), ROW - 3.0, fill).set("rx", 2))
         .add(line(x + least * scale, middle, x + most * scale, middle, INK))
-        .add(text(&short(median(&qps)), x + most * scale + 5.0, baseline, 10.0, INK))
+        .add(
+            // With a halo, since the dashed line may pass behind.
+            text(&short(median(&qps)), x + most * scale + 5.0, baseline, 10.0, INK)
+                .set("paint-order", "stroke")
+                .set("stroke", "#ffffff")
+                .set("stroke-width", 3),
+        )
         .add(
             text(&format!("p99 {}", time(p99)), x + PANEL - 20.0, baseline, 10.0, FAINT)
                 .set("text-anchor", "end"),
