@@ -24,7 +24,7 @@ export PKG_CONFIG
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-quick bench-memory bench-models tensorflow system-packages build \
+.PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models tensorflow system-packages build \
   install models header lint requirements clean
 
 help: ## Show this list
@@ -47,6 +47,10 @@ bench-quick: bench-models ## The same with fewer models and rounds, under 3 minu
 bench-memory: bench-models ## Compare memory and time to load of groups of 1 and 8
 	$(BENCH) memory $(BENCH_ARGS)
 
+bench-overhead: build models ## What a request costs beside its graph: nanoseconds, instructions
+	bench/overhead.sh
+	$(CARGO) bench --bench requests
+
 bench-models: tensorflow models/build/bench/done ## Export the models of the benchmark
 
 tensorflow: third_party/tensorflow/lib/pkgconfig/tensorflow.pc ## Install the pinned stock TensorFlow, unless pkg-config finds one
@@ -67,7 +71,7 @@ lint: tensorflow $(VENV)/installed ## Check formatting and lints, warnings denie
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
-	$(VENV)/bin/clang-format --dry-run --Werror include/session_group.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h
+	$(VENV)/bin/clang-format --dry-run --Werror include/session_group.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h bench/*.cc
 	$(VENV)/bin/ruff check --quiet models scripts bench/models
 	$(VENV)/bin/ruff format --quiet --check models scripts bench/models
 
