@@ -232,15 +232,17 @@ void SessionGroupOptions_SetPolicyFn(SessionGroupOptions *options,
 // - "auto" (default): "worker" where sessions have CPUs of their own, unless the policy is
 //   "cpu_local"; "caller" otherwise.
 //
-// With "caller" and "worker", RunOptions that name another inter_op_thread_pool than 0, or set a
-// timeout, run on the inter-op pool.
+// With "caller" and "worker", RunOptions that name another inter_op_thread_pool than 0 run on that,
+// and a request with a timeout runs on the inter-op pool where its graph has operations that may
+// wait, or is left to TensorFlow's session; see SessionGroupOptions_SetOptimization().
 //
 // Errors: TF_INVALID_ARGUMENT for another name.
 void SessionGroupOptions_SetExecution(SessionGroupOptions *options,
                                       const char *name,
                                       TF_Status *status);
 
-// Switches an optimisation on or off, by name. All are on by default; none changes an answer.
+// Switches an optimisation on or off, by name. All are on by default; none changes an answer, but as
+// said below.
 //
 // - "serial_executor": with the executions "caller" and "worker", graphs are optimised once for all
 //   sessions, and run node by node on one thread without TensorFlow's session in between. Graphs
@@ -252,7 +254,9 @@ void SessionGroupOptions_SetExecution(SessionGroupOptions *options,
 //   are concatenated, to where they are needed;
 // - "fast_memory": small tensors live in memory from lists that each thread has to itself,
 //   very large ones in huge pages where the system gives them;
-// - "shared_constants": large constants of the graph live once in the group, as variables do.
+// - "shared_constants": constants of 64 KiB and more live once in the group, as variables do. They
+//   can't be folded into others when the graph is optimised, so that results may be rounded in
+//   another way where TensorFlow does that.
 //
 // Errors: TF_INVALID_ARGUMENT for another name.
 void SessionGroupOptions_SetOptimization(SessionGroupOptions *options,
@@ -424,11 +428,14 @@ void SessionGroup_WarmUp(SessionGroup *group,
                          TF_Status *status);
 
 // Prepares requests with these feeds, fetches and targets on all sessions of the group; the
-// counterpart of Session::MakeCallable(). Nothing is left to be done by the first request, and no
-// request looks up names. Names are as for SessionGroup_Run().
+// counterpart of Session::MakeCallable(). Names are as for SessionGroup_Run(). Where the graph, the
+// execution and the options allow it (see "serial_executor" of
+// SessionGroupOptions_SetOptimization()), sessions have their kernels when this returns, and no
+// request looks up names; else requests run as by SessionGroup_Run().
 //
 // The caller deletes the callable with SessionGroupCallable_Delete(), before or after the group.
-// What was prepared stays with the group, and serves SessionGroup_Run() with the same names, too.
+// What was prepared serves SessionGroup_Run() with the same names, too, and stays until the group is
+// closed.
 //
 // Errors: returns NULL, with those of SessionGroup_Run() for names that the graph refuses.
 SessionGroupCallable *SessionGroup_MakeCallable(SessionGroup *group,

@@ -146,7 +146,7 @@ class Lookups(tf.Module):
 
     ids: int64 [batch, 3]; words: int32 [batch, 2, 2]; x: float [batch, 2]. All indices 0 to 9.
     rows: float [batch, 16]; deep: float [batch, 2, 2, 5]; sum: float [batch, 4]; one: float [4];
-    pairs: float [batch, 2]; whole: float [10, 4].
+    short: float [batch, 4]; pairs: float [batch, 2]; whole: float [10, 4].
     """
 
     def __init__(self):
@@ -182,6 +182,9 @@ class Lookups(tf.Module):
             "sum": tf.concat([shared + 1.0, shared], axis=0)[: tf.shape(x)[0]]
             + tf.gather(b, columns[2]),
             "one": tf.gather(b, ids[0, 0]),
+            "short": tf.raw_ops.GatherV2(
+                params=a, indices=tf.cast(columns[1], tf.int16), axis=0
+            ),
             # Concatenated along another axis than the last.
             "pairs": tf.reduce_sum(
                 tf.concat(
@@ -342,6 +345,95 @@ def frozen_large(path):
         builder.save()
 
 
+def if_write(path):
+    """A plain GraphDef whose branch writes, and whose look-ups come after it.
+
+    x: float []; i: int32 [n], 0 to 3. `init` sets v: float [] to 0; fetching out: float [n, 2, 6] adds
+    x to v where x > 0, first.
+    """
+    with tf.Graph().as_default() as graph:
+        v = tf1.get_variable("v_", initializer=0.0, use_resource=True)
+        tf.identity(v.read_value(), name="v")
+        tf.group(v.initializer, name="init")
+        x = tf1.placeholder(tf.float32, [], name="x")
+        i = tf1.placeholder(tf.int32, [None], name="i")
+
+        def add():
+            with tf.control_dependencies([v.assign_add(x)]):
+                return tf.constant(1.0)
+
+        branch = tf.cond(x > 0, add, lambda: tf.constant(0.0))
+        table = np.arange(30, dtype=np.float32).reshape(5, 2, 3)
+        with tf.control_dependencies([branch]):
+            rows = tf.identity(i) + 1
+        parts = [tf.gather(tf.constant(table * k), rows) for k in (1.0, 2.0)]
+        tf.add(tf.concat(parts, axis=-1), 1.0, name="out")
+    write_graph_def(graph, path)
+
+
+def replaced(path):
+    """A plain GraphDef with v of 8 MB: `init`, `assign` replaces it; rows: float [n, 256] of v by
+    i: int32 [n]; t0 to t11 do nothing."""
+    with tf.Graph().as_default() as graph:
+        v = tf1.get_variable("v_", initializer=tf.zeros([8192, 256]), use_resource=True)
+        tf.group(v.initializer, name="init")
+        i = tf1.placeholder(tf.int32, [None], name="i")
+        tf.gather(v, i, name="rows")
+        tf.group(v.assign(tf.fill([8192, 256], 2.0)), name="assign")
+        for k in range(12):
+            tf.no_op(name=f"t{k}")
+    write_graph_def(graph, path)
+
+
+def second_cpu(path):
+    """A plain GraphDef with v: float [] on the second CPU device, which `init` sets to 3."""
+    with tf.Graph().as_default() as graph, tf.device("/cpu:1"):
+        v = tf1.get_variable("v_", initializer=3.0, use_resource=True)
+        tf.identity(v.read_value(), name="v")
+        tf.group(v.initializer, name="init")
+    write_graph_def(graph, path)
+
+
+def function_table(path):
+    """A plain GraphDef with a call that stays a call: size: float [] of a table of the function's own
+    after key: int64 [1] was put into it."""
+    with tf.Graph().as_default() as graph:
+        key = tf1.placeholder(tf.int64, [1], name="key")
+
+        @tf.function
+        def put(key):
+            table = tf.raw_ops.MutableHashTableV2(
+                key_dtype=tf.int64, value_dtype=tf.float32
+            )
+            insert = tf.raw_ops.LookupTableInsertV2(
+                table_handle=table, keys=key, values=tf.constant([1.0])
+            )
+            with tf.control_dependencies([insert]):
+                size = tf.raw_ops.LookupTableSizeV2(table_handle=table)
+            return tf.cast(size, tf.float32)
+
+        tf.identity(put(key), name="size")
+    write_graph_def(graph, path)
+
+
+class Jit(tf.Module):
+    """x: float [1, 256]. y: x by a constant of 256 KB in a function that is compiled."""
+
+    @tf.function(jit_compile=True)
+    def product(self, x):
+        rng = np.random.default_rng(6)
+        return x @ tf.constant(rng.standard_normal((256, 256), dtype=np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 256], tf.float32, name="x")])
+    def serve(self, x):
+        return {"y": self.product(x)}
+
+
+def jit(path):
+    model = Jit()
+    tf.saved_model.save(model, path, signatures=model.serve)
+
+
 def unshare(graph):
     """Takes the shared name away from the first table of the graph."""
     table = next(op for op in graph.get_operations() if op.type == "HashTableV2")
@@ -408,6 +500,7 @@ SAVED_MODELS = [
     control_flow,
     strings,
     lookups,
+    jit,
     tf1_saved_model,
     frozen_large,
 ]
@@ -419,6 +512,10 @@ GRAPH_DEFS = [
     iterator_shared,
     slow,
     writes,
+    if_write,
+    replaced,
+    second_cpu,
+    function_table,
     trivial,
 ]
 

@@ -39,8 +39,7 @@ impl<T> Cache<T> {
         Self { slots: (0..SLOTS).map(|_| OnceLock::new()).collect(), taken: Mutex::new(0) }
     }
 
-    /// Where the entry for these names is, for [`at`](Self::at).
-    pub fn find(&self, signature: &Signature<'_>) -> Option<usize> {
+    fn find(&self, signature: &Signature<'_>) -> Option<usize> {
         self.probe(signature).ok()
     }
 
@@ -49,8 +48,8 @@ impl<T> Cache<T> {
         self.slots.get(place)?.get().map(|(_, value)| value)
     }
 
-    /// As [`find`](Self::find); where there is none, adds what `make` gives. `None` where there is no
-    /// room for more.
+    /// Where the entry for these names is, for [`at`](Self::at); where there is none, adds what
+    /// `make` gives. `None` where there is no room for more.
     pub fn find_or_add(
         &self,
         signature: &Signature<'_>,

@@ -130,6 +130,10 @@ impl Shared {
             // A timeout has to end what waits, which takes the session and so the names.
             place = (!may_wait || self.steps.timeout_ms <= 0).then_some(found);
         }
+        if place.is_none() {
+            // Then they run it by its names, for which they need their graph.
+            (0..members.all.len()).try_for_each(|session| members.session(session).map(drop))?;
+        }
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         Ok(Callable {
             group: self.clone(),

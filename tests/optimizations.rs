@@ -216,3 +216,62 @@ fn a_callable_for_what_is_not_there_is_refused() {
     assert_eq!(error.code, Code::InvalidArgument);
     assert!(error.message.contains("serving_default_ids:0"), "{error}");
 }
+
+fn plain(sessions: i32) -> session_group::Options {
+    let mut options = options(sessions);
+    for optimization in Optimization::all() {
+        options.set_optimization(optimization, false);
+    }
+    options
+}
+
+#[test]
+fn what_a_branch_writes_is_written_once_even_where_lookups_have_to_be_tried_again() {
+    for options in [options(2), plain(2)] {
+        let group = create("if_write", &options);
+        group.run(&[], &[], &["init"]).unwrap();
+        let x = Tensor::from_slice(&[], &[1f32]).unwrap();
+        let i = Tensor::from_slice(&[2], &[1i32, 2]).unwrap();
+        for expected in [1., 2., 3.] {
+            let out = group.run(&[("x:0", &x), ("i:0", &i)], &["out:0"], &[]).unwrap();
+            assert_eq!(out[0].dims(), [2, 2, 6]);
+            let v = group.run(&[], &["v:0"], &[]).unwrap();
+            assert_eq!(v[0].to_vec::<f32>().unwrap(), [expected]);
+        }
+    }
+}
+
+#[test]
+fn a_graph_on_another_device_runs_there() {
+    // device_count { key: "CPU" value: 2 }, one thread in each pool.
+    let two_cpus = common::config(&[0x0a, 7, 0x0a, 3, b'C', b'P', b'U', 0x10, 2, 0x10, 1, 0x28, 1]);
+    let group = SessionGroup::new(&two_cpus, &options(2)).unwrap();
+    group.create(&common::graph_def("second_cpu")).unwrap();
+    group.run(&[], &[], &["init"]).unwrap();
+    for _ in 0..2 {
+        let v = group.run(&[], &["v:0"], &[]).unwrap();
+        assert_eq!(v[0].to_vec::<f32>().unwrap(), [3.]);
+    }
+}
+
+#[test]
+fn a_function_keeps_its_table() {
+    for options in [options(1), plain(1)] {
+        let group = create("function_table", &options);
+        for key in 0..3i64 {
+            let key_tensor = Tensor::from_slice(&[1], &[key]).unwrap();
+            let size = group.run(&[("key:0", &key_tensor)], &["size:0"], &[]).unwrap();
+            assert_eq!(size[0].to_vec::<f32>().unwrap(), [key as f32 + 1.]);
+        }
+    }
+}
+
+#[test]
+fn functions_that_are_compiled_keep_their_constants() {
+    let x = Tensor::from_slice(&[1, 256], &[0.5f32; 256]).unwrap();
+    let run = |options| {
+        let group = load("jit", options);
+        group.run(&[("serving_default_x:0", &x)], &["PartitionedCall:0"], &[]).unwrap()
+    };
+    assert!(same(&run(&options(2)), &run(&plain(2))));
+}

@@ -13,11 +13,14 @@ use crate::error::Result;
 use crate::tensorflow::Tensor;
 
 /// Prepares requests with these feeds, fetches and targets on all sessions of the group; the
-/// counterpart of Session::MakeCallable(). Nothing is left to be done by the first request, and no
-/// request looks up names. Names are as for SessionGroup_Run().
+/// counterpart of Session::MakeCallable(). Names are as for SessionGroup_Run(). Where the graph, the
+/// execution and the options allow it (see "serial_executor" of
+/// SessionGroupOptions_SetOptimization()), sessions have their kernels when this returns, and no
+/// request looks up names; else requests run as by SessionGroup_Run().
 ///
 /// The caller deletes the callable with SessionGroupCallable_Delete(), before or after the group.
-/// What was prepared stays with the group, and serves SessionGroup_Run() with the same names, too.
+/// What was prepared serves SessionGroup_Run() with the same names, too, and stays until the group is
+/// closed.
 ///
 /// Errors: returns NULL, with those of SessionGroup_Run() for names that the graph refuses.
 #[unsafe(no_mangle)]

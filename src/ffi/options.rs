@@ -169,7 +169,8 @@ pub unsafe extern "C" fn SessionGroupOptions_SetExecution(
     }
 }
 
-/// Switches an optimisation on or off, by name. All are on by default; none changes an answer.
+/// Switches an optimisation on or off, by name. All are on by default; none changes an answer, but as
+/// said below.
 ///
 /// - "serial_executor": with the executions "caller" and "worker", graphs are optimised once for all
 ///   sessions, and run node by node on one thread without TensorFlow's session in between. Graphs
@@ -181,7 +182,9 @@ pub unsafe extern "C" fn SessionGroupOptions_SetExecution(
 ///   are concatenated, to where they are needed;
 /// - "fast_memory": small tensors live in memory from lists that each thread has to itself,
 ///   very large ones in huge pages where the system gives them;
-/// - "shared_constants": large constants of the graph live once in the group, as variables do.
+/// - "shared_constants": constants of 64 KiB and more live once in the group, as variables do. They
+///   can't be folded into others when the graph is optimised, so that results may be rounded in
+///   another way where TensorFlow does that.
 ///
 /// Errors: TF_INVALID_ARGUMENT for another name.
 #[unsafe(no_mangle)]

@@ -20,7 +20,7 @@ namespace session_group {
 // they are copied to where they are needed.
 class Lookups {
  public:
-  // A gather's rows, or another tensor to concatenate.
+  // A gather's rows, by indices of type int32 or int64, or another tensor to concatenate.
   struct Piece {
     int params = -1;  // numbers of inputs; no params: `indices` is the tensor itself
     int indices = -1;
@@ -42,8 +42,6 @@ class Lookups {
   };
 
   explicit Lookups(std::vector<Output> outputs) : outputs_(std::move(outputs)) {}
-
-  size_t num_outputs() const { return outputs_.size(); }
 
   // Writes `outputs`: all of them where it is done, else any.
   Outcome Run(const tensorflow::TensorValue* inputs, tensorflow::Allocator* allocator,

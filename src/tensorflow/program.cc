@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tensorflow/core/common_runtime/device_mgr.h"
 #include "tensorflow/core/common_runtime/graph_constructor.h"
 #include "tensorflow/core/framework/function.h"
 #include "tensorflow/core/framework/op.h"
@@ -18,79 +19,102 @@ using tensorflow::Node;
 using Names = std::unordered_set<std::string>;
 
 // Operations that use a resource and leave it as it is.
-const Names& Readers() {
+bool Reads(const std::string& op) {
   static const auto* const names =
       new Names{"ReadVariableOp",     "_ReadVariablesOp",  "ResourceGather", "ResourceGatherNd",
                 "VarIsInitializedOp", "VariableShape",     "Identity",       "IdentityN",
                 "LookupTableFindV2",  "LookupTableSizeV2", "_Arg",           "_Retval"};
-  return *names;
+  return names->count(op) > 0;
 }
 
-// Operations that count as stateful, yet keep their state in the resource manager under a name that
-// does not depend on the kernel, or have none: several kernels for one node are as good as one.
-bool HasStateInKernel(const std::string& op) {
-  static const auto* const harmless = new Names{"VarHandleOp",
-                                                "_VarHandlesOp",
-                                                "AssignVariableOp",
-                                                "AssignAddVariableOp",
-                                                "AssignSubVariableOp",
-                                                "ResourceScatterAdd",
-                                                "ResourceScatterUpdate",
-                                                "HashTableV2",
-                                                "MutableHashTableV2",
-                                                "InitializeTableV2",
-                                                "LookupTableImportV2",
-                                                "LookupTableInsertV2",
-                                                "LookupTableRemoveV2",
-                                                "Assert",
-                                                "Print",
-                                                "PrintV2",
-                                                "StatefulPartitionedCall",
-                                                "If",
-                                                "While",
-                                                "Case"};
-  return harmless->count(op) == 0 && Readers().count(op) == 0;
+// Operations that call functions, which are looked at by themselves.
+bool Calls(const std::string& op) {
+  static const auto* const names = new Names{"StatefulPartitionedCall",
+                                             "PartitionedCall",
+                                             "If",
+                                             "StatelessIf",
+                                             "While",
+                                             "StatelessWhile",
+                                             "Case",
+                                             "StatelessCase"};
+  return names->count(op) > 0;
+}
+
+// Operations that make a handle to something in the resource manager.
+bool MakesTable(const std::string& op) { return op == "HashTableV2" || op == "MutableHashTableV2"; }
+
+// What running a node, or a function, does beside computing its outputs.
+struct Effects {
+  // Changes a variable, a table or the like.
+  bool writes = false;
+  // Shows that it was run: it can't be run again instead of being continued.
+  bool side_effects = false;
+  // The operation with state in its kernel, if there is one: a second kernel for the same node
+  // would have a state of its own.
+  std::string state;
+};
+
+void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* effects) {
+  const std::string& name = node.op();
+  if (Calls(name)) return;
+  const bool reads = Reads(name);
+  const auto& args = op.input_arg();
+  const bool takes_resource = std::any_of(args.begin(), args.end(), [](const auto& arg) {
+    return arg.type() == tensorflow::DT_RESOURCE;
+  });
+  if (takes_resource && !reads) effects->writes = effects->side_effects = true;
+  if (!op.is_stateful() || reads) return;
+  static const auto* const handles = new Names{"VarHandleOp", "_VarHandlesOp", "Assert"};
+  if (handles->count(name) > 0) return;
+  if (MakesTable(name)) {
+    const auto shared_name = node.attr().find("shared_name");
+    // Without a name, the table is the kernel's own.
+    if (shared_name == node.attr().end() || shared_name->second.s().empty()) effects->state = name;
+    return;
+  }
+  effects->side_effects = true;
+  static const auto* const stateless_kernels = new Names{"AssignVariableOp",
+                                                         "AssignAddVariableOp",
+                                                         "AssignSubVariableOp",
+                                                         "ResourceScatterAdd",
+                                                         "ResourceScatterUpdate",
+                                                         "InitializeTableV2",
+                                                         "LookupTableImportV2",
+                                                         "LookupTableInsertV2",
+                                                         "LookupTableRemoveV2",
+                                                         "Print",
+                                                         "PrintV2"};
+  if (stateless_kernels->count(name) == 0) effects->state = name;
 }
 
 // What the functions that a graph calls do.
 class Library {
  public:
-  explicit Library(const tensorflow::FunctionLibraryDefinition& functions)
-      : functions_(functions) {}
+  Library(const tensorflow::FunctionLibraryDefinition& functions, Effects* effects)
+      : functions_(functions), effects_(effects) {}
 
-  // Looks at an operation's attributes for the functions that it calls, and at what these do.
-  template <typename Attrs>
-  void Visit(const std::string& op, const Attrs& attrs) {
-    Visit(op);
-    for (const auto& attr : attrs) {
+  // Looks at a node, and at the functions that it or its attributes name.
+  void Visit(const tensorflow::NodeDef& node) {
+    Visit(node.op());
+    for (const auto& attr : node.attr()) {
       if (attr.second.has_func()) Visit(attr.second.func().name());
       for (const auto& function : attr.second.list().func()) Visit(function.name());
     }
+    const tensorflow::OpDef* op = nullptr;
+    if (functions_.Find(node.op()) == nullptr && functions_.LookUpOpDef(node.op(), &op).ok()) {
+      Add(node, *op, effects_);
+    }
   }
-
-  bool writes = false;
-  std::string stateful;
 
  private:
   void Visit(const std::string& name) {
     const tensorflow::FunctionDef* function = functions_.Find(name);
     if (function == nullptr || !seen_.insert(name).second) return;
-    for (const tensorflow::NodeDef& node : function->node_def()) {
-      Visit(node.op(), node.attr());
-      const tensorflow::OpDef* op = nullptr;
-      if (functions_.Find(node.op()) != nullptr || !functions_.LookUpOpDef(node.op(), &op).ok()) {
-        continue;
-      }
-      if (op->is_stateful() && HasStateInKernel(node.op())) stateful = node.op();
-      const auto& args = op->input_arg();
-      const bool takes_resource = std::any_of(args.begin(), args.end(), [](const auto& arg) {
-        return arg.type() == tensorflow::DT_RESOURCE;
-      });
-      writes |= takes_resource && Readers().count(node.op()) == 0;
-    }
+    for (const tensorflow::NodeDef& node : function->node_def()) Visit(node);
   }
 
   const tensorflow::FunctionLibraryDefinition& functions_;
+  Effects* const effects_;
   Names seen_;
 };
 
@@ -98,8 +122,7 @@ bool AnyRef(const tensorflow::DataTypeVector& types) {
   return std::any_of(types.begin(), types.end(), [](auto t) { return tensorflow::IsRefType(t); });
 }
 
-// Why a node can't be run by one thread in an order that is fixed beforehand, or its kernel not be
-// had twice; empty if it can.
+// Why a node can't be run by one thread in an order that is fixed beforehand; empty if it can.
 std::string Obstacle(const Node& node) {
   if (node.IsControlFlow()) return "control flow by Enter, Switch and the like";
   if (node.IsSend() || node.IsRecv() || node.IsHostSend() || node.IsHostRecv()) {
@@ -108,9 +131,6 @@ std::string Obstacle(const Node& node) {
   if (node.IsCollective()) return "a collective operation";
   if (AnyRef(node.input_types()) || AnyRef(node.output_types())) return "a ref variable";
   if (node.IsArg() && node.output_type(0) == tensorflow::DT_RESOURCE) return "a fed resource";
-  if (node.op_def().is_stateful() && HasStateInKernel(node.type_string())) {
-    return "state in a kernel";
-  }
   return "";
 }
 
@@ -118,7 +138,8 @@ std::string Obstacle(const Node& node) {
 
 thread_local GraphCapture* GraphCapture::current_ = nullptr;
 
-void GraphCapture::Add(const Graph& graph) {
+void GraphCapture::Add(const Graph& graph, const tensorflow::Device* device) {
+  devices_.push_back(device);
   // The graph's own library may be a mere view of another one, which ends with the compilation: its
   // default registry. What is kept depends on nothing but the operations that are registered.
   tensorflow::FunctionLibraryDefinition functions(tensorflow::OpRegistry::Global(),
@@ -148,28 +169,30 @@ absl::Status Program::Compile(tensorflow::Session* compiler,
   std::unique_ptr<Program> result(new Program);
   result->feeds_.assign(callable.feed().begin(), callable.feed().end());
   result->num_fetches_ = callable.fetch_size();
-  if (capture.graphs().size() != 1) result->obstacle_ = "several devices";
+  const tensorflow::DeviceMgr* devices;
+  absl::Status found = compiler->LocalDeviceManager(&devices);
+  if (!found.ok()) return found;
+  if (capture.graphs().size() != 1) {
+    result->obstacle_ = "several devices";
+  } else if (capture.devices()[0] != devices->HostCPU()) {
+    result->obstacle_ = absl::StrCat("the device ", capture.devices()[0]->name());
+  }
+  Effects effects;
   for (const auto& graph : capture.graphs()) {
-    Library library(graph->flib_def());
+    Library library(graph->flib_def(), &effects);
     for (const Node* node : graph->op_nodes()) {
-      library.Visit(node->type_string(), node->def().attr());
-      const bool takes_resource = std::count(node->input_types().begin(), node->input_types().end(),
-                                             tensorflow::DT_RESOURCE) > 0;
-      const bool calls = node->IsFunctionCall() || node->IsControlFlow() || node->IsIfNode() ||
-                         node->IsWhileNode() || node->IsCaseNode();
-      result->writes_ |= takes_resource && !calls && Readers().count(node->type_string()) == 0;
-      result->has_side_effects_ |=
-          result->writes_ || node->type_string() == "Print" || node->type_string() == "PrintV2";
+      library.Visit(node->def());
       if (result->obstacle_.empty()) {
         const std::string obstacle = Obstacle(*node);
         if (!obstacle.empty()) result->obstacle_ = absl::StrCat(obstacle, " (", node->name(), ")");
       }
     }
-    result->writes_ |= library.writes;
-    if (result->obstacle_.empty() && !library.stateful.empty()) {
-      result->obstacle_ = absl::StrCat("state in a function's kernel (", library.stateful, ")");
-    }
   }
+  if (result->obstacle_.empty() && !effects.state.empty()) {
+    result->obstacle_ = absl::StrCat("state in a kernel (", effects.state, ")");
+  }
+  result->writes_ = effects.writes;
+  result->has_side_effects_ = effects.side_effects;
   if (!made.ok() && result->obstacle_.empty()) return made;
   if (result->obstacle_.empty()) result->graph_ = std::move(capture.graphs()[0]);
   *program = std::move(result);

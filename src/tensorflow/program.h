@@ -13,9 +13,9 @@
 
 namespace session_group {
 
-// Takes copies of the graphs that TensorFlow is about to execute for a set of feeds, fetches and
-// targets: placed, with functions inlined, after all optimisation. A SessionDevice shows them to
-// the capture of the thread that it is called by.
+// Takes copies of the graphs that TensorFlow is about to make executors of for a set of feeds,
+// fetches and targets: placed, with functions inlined, optimised by Grappler. A SessionDevice shows
+// them to the capture of the thread that it is called by.
 class GraphCapture {
  public:
   GraphCapture() { current_ = this; }
@@ -26,13 +26,15 @@ class GraphCapture {
   // The calling thread's; NULL for none.
   static GraphCapture* Current() { return current_; }
 
-  void Add(const tensorflow::Graph& graph);
+  void Add(const tensorflow::Graph& graph, const tensorflow::Device* device);
   // One for each device that takes part.
   std::vector<std::unique_ptr<tensorflow::Graph>>& graphs() { return graphs_; }
+  const std::vector<const tensorflow::Device*>& devices() const { return devices_; }
 
  private:
   static thread_local GraphCapture* current_;
   std::vector<std::unique_ptr<tensorflow::Graph>> graphs_;
+  std::vector<const tensorflow::Device*> devices_;
 };
 
 // A graph with arguments (feeds) and return values (fetches), and what is known about it.

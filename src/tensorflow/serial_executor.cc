@@ -122,13 +122,16 @@ class SerialExecutor::Builder {
 
   Value Constant(const Tensor& tensor) {
     e_->constants_.push_back(tensor);
+    e_->constant_guards_.push_back(tensor);
     return {Value::kConstant, static_cast<int>(e_->constants_.size()) - 1};
   }
 
   // Whether a gather is one that Lookups know how to do.
   bool CanLookUp(const Node& node) const {
     const tensorflow::AttrValue* batch_dims = node.attrs().Find("batch_dims");
+    const tensorflow::DataType index = node.input_type(1);
     return e_->env_.fuse_lookups && !e_->program_->has_side_effects() &&
+           (index == tensorflow::DT_INT32 || index == tensorflow::DT_INT64) &&
            (batch_dims == nullptr || batch_dims->i() == 0) &&
            tensorflow::DataTypeCanUseMemcpy(node.output_type(0));
   }
@@ -201,7 +204,8 @@ class SerialExecutor::Builder {
         std::vector<const Node*> lookups;
         for (const auto& [rank, node] : ready_lookups) lookups.push_back(node);
         ready_lookups.clear();
-        AddLookups(lookups);
+        absl::Status added = AddLookups(lookups);
+        if (!added.ok()) return added;
         for (const Node* node : lookups) finish(node);
         continue;
       }
@@ -277,7 +281,7 @@ class SerialExecutor::Builder {
     return AddStep(node, kernel, {params, Input(node, 1), first_axis_});
   }
 
-  void AddLookups(const std::vector<const Node*>& nodes) {
+  absl::Status AddLookups(const std::vector<const Node*>& nodes) {
     std::vector<Value> inputs;
     const auto add_input = [&inputs](Value value) {
       inputs.push_back(value);
@@ -314,21 +318,21 @@ class SerialExecutor::Builder {
     Step step;
     step.lookups = static_cast<int>(e_->lookups_.size());
     e_->lookups_.emplace_back(std::move(outputs));
-    AddInputs(&step, inputs);
+    absl::Status added = AddInputs(&step, inputs);
+    if (!added.ok()) return added;
     step.first_output = static_cast<int>(e_->output_attrs_.size());
     step.num_outputs = static_cast<int>(nodes.size());
     e_->output_attrs_.resize(e_->output_attrs_.size() + nodes.size());
     e_->steps_.push_back(std::move(step));
+    return absl::OkStatus();
   }
 
   absl::Status AddStep(const Node& node, OpKernel* kernel, const std::vector<Value>& inputs) {
-    for (const Value& input : inputs) {
-      if (input.kind == Value::kNone) return absl::InternalError("an input comes from nowhere");
-    }
     Step step;
     step.kernel = kernel;
     step.async = kernel->AsAsync();
-    AddInputs(&step, inputs);
+    absl::Status added = AddInputs(&step, inputs);
+    if (!added.ok()) return added;
     step.first_output = static_cast<int>(e_->output_attrs_.size());
     step.num_outputs = kernel->num_outputs();
     for (int i = 0; i < step.num_outputs; ++i) {
@@ -342,14 +346,16 @@ class SerialExecutor::Builder {
     return absl::OkStatus();
   }
 
-  void AddInputs(Step* step, const std::vector<Value>& inputs) {
+  absl::Status AddInputs(Step* step, const std::vector<Value>& inputs) {
     step->first_input = static_cast<int>(e_->inputs_.size());
     step->num_inputs = static_cast<int>(inputs.size());
     for (const Value& input : inputs) {
+      if (input.kind == Value::kNone) return absl::InternalError("an input comes from nowhere");
       e_->inputs_.push_back(input);
       e_->input_attrs_.push_back(input.kind == Value::kSlot ? e_->output_attrs_[input.index]
                                                             : tensorflow::AllocatorAttributes());
     }
+    return absl::OkStatus();
   }
 
   void FindLastUses() {
@@ -417,8 +423,10 @@ absl::Status SerialExecutor::Make(const Program* program, const Env& env,
                                   std::unique_ptr<SerialExecutor>* executor) {
   std::unique_ptr<SerialExecutor> made(new SerialExecutor(program, env));
   absl::Status status = Builder(made.get()).Build();
-  if (status.ok()) *executor = std::move(made);
-  return status;
+  if (!status.ok()) return status;
+  if (!made->reads_.empty()) env.writes->AddReader(made.get());
+  *executor = std::move(made);
+  return absl::OkStatus();
 }
 
 SerialExecutor::SerialExecutor(const Program* program, const Env& env)
@@ -427,13 +435,31 @@ SerialExecutor::SerialExecutor(const Program* program, const Env& env)
       functions_(std::make_unique<tensorflow::ProcessFunctionLibraryRuntime>(
           env.device_mgr, env.options->env, &env.options->config,
           program->graph()->versions().producer(), &program->graph()->flib_def(),
-          env.options->config.graph_options().optimizer_options())),
+          env.options->config.graph_options().optimizer_options(), /*thread_pool=*/nullptr,
+          /*parent=*/nullptr, /*session_metadata=*/nullptr,
+          // As DirectSession's, for functions that run by themselves.
+          tensorflow::Rendezvous::Factory(
+              [](int64_t, const tensorflow::DeviceMgr* device_mgr,
+                 tsl::core::RefCountPtr<tensorflow::Rendezvous>* rendezvous) {
+                rendezvous->reset(new tensorflow::IntraProcessRendezvous(device_mgr));
+                return absl::OkStatus();
+              }))),
       library_(functions_->GetFLR(env.device->name())),
       host_(env.device->GetAllocator(tensorflow::AllocatorAttributes())),
       reads_(env.device->resource_manager(), env.writes) {}
 
 SerialExecutor::~SerialExecutor() {
-  for (auto& spare : spare_) delete spare.load();
+  env_.writes->RemoveReader(this);
+  DropFrames();
+}
+
+void SerialExecutor::Written() {
+  reads_.Drop();
+  DropFrames();
+}
+
+void SerialExecutor::DropFrames() {
+  for (auto& spare : spare_) delete spare.exchange(nullptr, std::memory_order_acquire);
 }
 
 absl::Status SerialExecutor::MakeKernel(const std::shared_ptr<const NodeProperties>& properties,
@@ -451,9 +477,12 @@ Tensor* SerialExecutor::Find(Value value, Frame* frame) {
       return &constants_[value.index];
     case Value::kVariable:
       return &frame->variables[value.index];
-    default:
+    case Value::kSlot:
       return &frame->slots[value.index];
+    case Value::kNone:
+      break;
   }
+  return nullptr;  // Refused by Builder.
 }
 
 std::unique_ptr<SerialExecutor::Frame> SerialExecutor::TakeFrame() {
@@ -485,6 +514,8 @@ std::unique_ptr<SerialExecutor::Frame> SerialExecutor::TakeFrame() {
 }
 
 void SerialExecutor::GiveBack(std::unique_ptr<Frame> frame) {
+  // Values that are out of date are not to stay in memory.
+  if (!reads_.empty() && !reads_.IsUpToDate(frame->variables_as_of)) return;
   for (auto& spare : spare_) {
     Frame* expected = nullptr;
     if (spare.compare_exchange_strong(expected, frame.get(), std::memory_order_release,
@@ -517,10 +548,10 @@ absl::Status SerialExecutor::Run(absl::Span<const Tensor* const> feeds,
   absl::Status status = CheckFeeds(feeds);
   if (!status.ok()) return status;
 
+  *outcome = Outcome::kNotThisTime;
+  if (!reads_.empty() && reads_.HasFailed()) return absl::OkStatus();
   std::unique_ptr<Frame> frame = TakeFrame();
   if (!reads_.empty() && !reads_.Refresh(&frame->variables_as_of, &frame->variables)) {
-    *outcome = Outcome::kNotThisTime;
-    GiveBack(std::move(frame));
     return absl::OkStatus();
   }
   *outcome = Outcome::kRan;

@@ -26,13 +26,13 @@ namespace session_group {
 // TensorFlow's own executors find out at run time what is ready, count what is pending, and copy
 // each tensor to each of its consumers. Here a node's inputs are pointers into a frame that is laid
 // out once and used again by later requests.
-class SerialExecutor {
+class SerialExecutor final : private Writes::Reader {
  public:
   struct Env {
     tensorflow::Device* device;
     const tensorflow::DeviceMgr* device_mgr;
     const tensorflow::SessionOptions* options;
-    const WriteCount* writes;
+    Writes* writes;
     // Whether to read variables by VariableReads.
     bool resolve_reads;
     // Whether to gather from known tables by Lookups.
@@ -42,7 +42,7 @@ class SerialExecutor {
   // The program and what `env` points to must outlive the executor.
   static absl::Status Make(const Program* program, const Env& env,
                            std::unique_ptr<SerialExecutor>* executor);
-  ~SerialExecutor();
+  ~SerialExecutor() override;
 
   enum class Outcome {
     kRan,
@@ -92,6 +92,8 @@ class SerialExecutor {
   SerialExecutor(const Program* program, const Env& env);
   absl::Status MakeKernel(const std::shared_ptr<const tensorflow::NodeProperties>& properties,
                           tensorflow::OpKernel** kernel);
+  void Written() override;
+  void DropFrames();
   std::unique_ptr<Frame> TakeFrame();
   void GiveBack(std::unique_ptr<Frame> frame);
   absl::Status RunSteps(Frame* frame, std::optional<absl::Time> deadline, Outcome* outcome);
@@ -112,6 +114,7 @@ class SerialExecutor {
 
   std::vector<std::unique_ptr<tensorflow::OpKernel>> kernels_;
   std::vector<tensorflow::Tensor> constants_;
+  std::vector<tensorflow::Tensor> constant_guards_;  // keep kernels from writing into constants
   std::vector<tensorflow::DataType> feed_types_;
   std::vector<Step> steps_;
   std::vector<Lookups> lookups_;

@@ -37,7 +37,7 @@ tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttribut
 absl::Status SessionDevice::MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) {
   absl::Status rewritten = wrapped_->MaybeRewriteGraph(graph);
   if (GraphCapture* capture = GraphCapture::Current(); rewritten.ok() && capture != nullptr) {
-    capture->Add(**graph);
+    capture->Add(**graph, this);
   }
   return rewritten;
 }

@@ -56,26 +56,22 @@ class Sharing {
           tensorflow::Allocator* allocator)
       : container_(container), resources_(resources), allocator_(allocator) {}
 
-  // Names of outputs differ between the nodes of a graph and those of a function.
-  absl::Status Share(tensorflow::protobuf::RepeatedPtrField<NodeDef>* nodes,
-                     const std::string& function) {
-    const bool in_function = !function.empty();
+  absl::Status Share(tensorflow::protobuf::RepeatedPtrField<NodeDef>* nodes) {
     const int n = nodes->size();
     for (int i = 0; i < n; ++i) {
-      if (!IsLarge(nodes->at(i))) continue;
       NodeDef* constant = nodes->Mutable(i);
-      const std::string shared_name = absl::StrCat(function, "/", constant->name());
-      tensorflow::AttrValue shape;
-      absl::Status made = MakeVariable(shared_name, constant, &shape);
-      if (!made.ok()) return made;
+      if (!IsLarge(*constant)) continue;
       const tensorflow::AttrValue dtype = constant->attr().at("dtype");
+      tensorflow::AttrValue shape;
+      absl::Status made = MakeVariable(constant, &shape);
+      if (!made.ok()) return made;
 
       NodeDef* handle = nodes->Add();
       handle->set_name(absl::StrCat(constant->name(), "/session_group_handle"));
       handle->set_op("VarHandleOp");
       handle->set_device(constant->device());
       (*handle->mutable_attr())["container"].set_s(container_);
-      (*handle->mutable_attr())["shared_name"].set_s(shared_name);
+      (*handle->mutable_attr())["shared_name"].set_s(constant->name());
       (*handle->mutable_attr())["dtype"] = dtype;
       (*handle->mutable_attr())["shape"] = shape;
 
@@ -83,15 +79,15 @@ class Sharing {
       read->set_name(absl::StrCat(constant->name(), "/session_group_read"));
       read->set_op("ReadVariableOp");
       read->set_device(constant->device());
-      read->add_input(in_function ? absl::StrCat(handle->name(), ":resource:0") : handle->name());
+      read->add_input(handle->name());
       (*read->mutable_attr())["dtype"] = dtype;
 
-      // An Identity's output has the same name as a constant's, in functions, too.
+      // Under the constant's name, for those who use or fetch it.
+      const std::vector<std::string> control(constant->input().begin(), constant->input().end());
       constant->set_op("Identity");
-      std::vector<std::string> control(constant->input().begin(), constant->input().end());
       constant->clear_input();
-      constant->add_input(in_function ? absl::StrCat(read->name(), ":value:0") : read->name());
-      for (std::string& input : control) constant->add_input(std::move(input));
+      constant->add_input(read->name());
+      for (const std::string& input : control) constant->add_input(input);
       auto& attrs = *constant->mutable_attr();
       attrs.erase("value");
       attrs.erase("dtype");
@@ -102,8 +98,7 @@ class Sharing {
 
  private:
   // Moves a constant's value to a variable.
-  absl::Status MakeVariable(const std::string& name, NodeDef* constant,
-                            tensorflow::AttrValue* shape) {
+  absl::Status MakeVariable(NodeDef* constant, tensorflow::AttrValue* shape) {
     tensorflow::TensorProto* proto = (*constant->mutable_attr())["value"].mutable_tensor();
     Tensor value;
     tensorflow::TensorShape dims;
@@ -127,7 +122,7 @@ class Sharing {
     auto* variable = new tensorflow::Var(value.dtype());
     *variable->tensor() = std::move(value);
     variable->is_initialized = true;
-    return resources_->Create(container_, name, variable);  // takes the reference
+    return resources_->Create(container_, constant->name(), variable);  // takes the reference
   }
 
   const std::string& container_;
@@ -139,13 +134,7 @@ class Sharing {
 
 absl::Status ShareConstants(tensorflow::GraphDef* graph, const std::string& container,
                             tensorflow::ResourceMgr* resources, tensorflow::Allocator* allocator) {
-  Sharing sharing(container, resources, allocator);
-  absl::Status status = sharing.Share(graph->mutable_node(), "");
-  for (tensorflow::FunctionDef& function : *graph->mutable_library()->mutable_function()) {
-    if (!status.ok()) break;
-    status = sharing.Share(function.mutable_node_def(), function.signature().name());
-  }
-  return status;
+  return Sharing(container, resources, allocator).Share(graph->mutable_node());
 }
 
 }  // namespace session_group

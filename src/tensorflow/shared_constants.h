@@ -10,10 +10,12 @@
 
 namespace session_group {
 
-// Makes variables of a graph's large constants, also of those in its functions, in a container of
-// their own, and reads of them of the nodes. A constant is in the GraphDef, in each session's
-// copies of that, in those that optimising makes, and in each kernel; a variable is in the resource
-// manager. On failure, the graph is of no use and the container may hold some of them.
+// Makes variables of a graph's large constants in a container of their own, and reads of them of
+// the nodes. Functions are left alone: a compiler that makes machine code of them knows no
+// variables, and what consumes a function's data may want it to be stateless. A constant is in the
+// GraphDef, in each session's copies of that, in those that optimising makes, and in each kernel; a
+// variable is in the resource manager. On failure, the graph is of no use and the container may
+// hold some of them.
 absl::Status ShareConstants(tensorflow::GraphDef* graph, const std::string& container,
                             tensorflow::ResourceMgr* resources, tensorflow::Allocator* allocator);
 

@@ -1,6 +1,8 @@
 #include "shim.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstdlib>
 #include <exception>
 #include <memory>
@@ -34,7 +36,7 @@ using tensorflow::Tensor;
 
 // The wrapped devices. Their resource managers die with them.
 struct sg_devices {
-  session_group::WriteCount writes;
+  session_group::Writes writes;
   tensorflow::Allocator* host;
   std::vector<std::unique_ptr<Device>> devices;
 };
@@ -74,7 +76,7 @@ struct sg_session {
   std::unique_ptr<InheritedNames> env;
   std::unique_ptr<sg_intra_op_pool> intra_op_pool;
   tensorflow::SessionOptions options;
-  const session_group::WriteCount* writes;
+  session_group::Writes* writes;
   std::unique_ptr<tensorflow::Session> session;
 };
 
@@ -82,47 +84,51 @@ struct sg_program {
   std::unique_ptr<session_group::Program> program;
 };
 
-// Executors for the same program, from the fastest to the one that always knows how.
+// Executors for the same program, from the fastest to the one that always knows how. The first is
+// made with the callable, the others when first needed.
 struct sg_callable {
   struct Level {
     session_group::SerialExecutor::Env env;
-    std::unique_ptr<session_group::SerialExecutor> executor;
+    std::unique_ptr<session_group::SerialExecutor> owned;
+    std::atomic<session_group::SerialExecutor*> executor{nullptr};
   };
 
   const session_group::Program* program;
-  std::vector<Level> levels;
+  std::array<Level, 3> levels;
+  size_t num_levels = 0;
   // The first that is worth trying.
   std::atomic<size_t> first{0};
   absl::Mutex mu;  // guards making executors
 
-  absl::Status Get(size_t level, session_group::SerialExecutor** executor) {
+  absl::Status Get(size_t i, session_group::SerialExecutor** executor) {
+    Level& level = levels[i];
+    *executor = level.executor.load(std::memory_order_acquire);
+    if (*executor != nullptr) return absl::OkStatus();
     absl::MutexLock lock(&mu);
-    std::unique_ptr<session_group::SerialExecutor>& made = levels[level].executor;
-    if (made == nullptr) {
-      absl::Status status = session_group::SerialExecutor::Make(program, levels[level].env, &made);
-      if (!status.ok()) return status;
+    if (level.owned == nullptr) {
+      absl::Status made = session_group::SerialExecutor::Make(program, level.env, &level.owned);
+      if (!made.ok()) return made;
+      level.executor.store(level.owned.get(), std::memory_order_release);
     }
-    *executor = made.get();
+    *executor = level.owned.get();
     return absl::OkStatus();
   }
 
   absl::Status Run(absl::Span<const Tensor* const> feeds, std::optional<absl::Time> deadline,
                    absl::Span<Tensor> fetches) {
-    using Outcome = session_group::SerialExecutor::Outcome;
-    // The first level is made with the callable, and taken without a lock.
-    size_t level = first.load(std::memory_order_relaxed);
-    session_group::SerialExecutor* executor = levels[0].executor.get();
-    for (;; ++level) {
-      if (level > 0) {
-        absl::Status got = Get(level, &executor);
-        if (!got.ok()) return got;
-      }
-      Outcome outcome;
+    using session_group::SerialExecutor;
+    for (size_t i = first.load(std::memory_order_relaxed); i < num_levels; ++i) {
+      SerialExecutor* executor;
+      absl::Status got = Get(i, &executor);
+      if (!got.ok()) return got;
+      SerialExecutor::Outcome outcome;
       absl::Status ran = executor->Run(feeds, deadline, fetches, &outcome);
-      if (!ran.ok() || outcome == Outcome::kRan) return ran;
-      if (level + 1 == levels.size()) return absl::InternalError("no executor can run the graph");
-      if (outcome == Outcome::kNotPossible) first.store(level + 1, std::memory_order_relaxed);
+      if (!ran.ok() || outcome == SerialExecutor::Outcome::kRan) return ran;
+      if (outcome == SerialExecutor::Outcome::kNotPossible) {
+        first.store(i + 1, std::memory_order_relaxed);
+      }
     }
+    return absl::InternalError("no executor can run the graph");
   }
 };
 
@@ -530,14 +536,15 @@ sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int
     if (!found.ok()) return found;
     session_group::SerialExecutor::Env env = {device_mgr->HostCPU(), device_mgr, &session->options,
                                               session->writes,       false,      false};
-    callable->levels.push_back({env, nullptr});
-    if (resolve_reads != 0) {
-      env.resolve_reads = true;
-      callable->levels.insert(callable->levels.begin(), {env, nullptr});
-    }
-    if (fuse_lookups != 0) {
-      env.fuse_lookups = true;
-      callable->levels.insert(callable->levels.begin(), {env, nullptr});
+    for (const bool fuse : {true, false}) {
+      for (const bool resolve : {true, false}) {
+        if ((fuse && fuse_lookups == 0) || (resolve && resolve_reads == 0)) continue;
+        // Without resolved reads there is little to look up, and nothing that is not tried before.
+        if (fuse && !resolve && resolve_reads != 0) continue;
+        env.fuse_lookups = fuse;
+        env.resolve_reads = resolve;
+        callable->levels[callable->num_levels++].env = env;
+      }
     }
     session_group::SerialExecutor* executor;
     return callable->Get(0, &executor);
@@ -546,7 +553,7 @@ sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int
 }
 
 int32_t sg_callable_may_wait(const sg_callable* callable) {
-  return callable->levels[0].executor->may_wait() ? 1 : 0;
+  return callable->levels[0].owned->may_wait() ? 1 : 0;
 }
 
 TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,

@@ -48,11 +48,14 @@ size_t VariableReads::Add(Variable variable) {
 bool VariableReads::RefreshSlowly(uint64_t* as_of, std::vector<Tensor>* values) {
   absl::MutexLock lock(&mu_);
   // What is written from here on is looked for again by the next request.
-  const uint64_t now = writes_->Get() + 1;
+  const uint64_t now = writes_->count() + 1;
   if (as_of_ != now) {
     std::vector<Tensor> read(variables_.size());
     for (size_t i = 0; i < variables_.size(); ++i) {
-      if (!Read(variables_[i], &read[i])) return false;
+      if (!Read(variables_[i], &read[i])) {
+        failed_as_of_.store(now, std::memory_order_relaxed);
+        return false;
+      }
     }
     values_ = std::move(read);
     as_of_ = now;
@@ -61,6 +64,12 @@ bool VariableReads::RefreshSlowly(uint64_t* as_of, std::vector<Tensor>* values) 
   for (size_t i = 0; i < values_.size(); ++i) (*values)[i] = values_[i];
   *as_of = now;
   return true;
+}
+
+void VariableReads::Drop() {
+  absl::MutexLock lock(&mu_);
+  values_.clear();
+  as_of_ = 0;
 }
 
 bool VariableReads::Read(const Variable& variable, Tensor* value) const {

@@ -175,6 +175,7 @@ pub fn cases() -> Vec<Case> {
                 "StatefulPartitionedCall:3",
                 "StatefulPartitionedCall:4",
                 "StatefulPartitionedCall:5",
+                "StatefulPartitionedCall:6",
             ],
             requests: [1, 2, 40].map(|batch| lookups_request(n, batch)).into(),
         },
