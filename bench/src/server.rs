@@ -1,4 +1,4 @@
-//! A process that serves a model in one way: the child's end. [`process`](crate::process) is the
+//! A process that serves a model in one way: the child's end. [`process`] is the
 //! parent's.
 //!
 //! The child writes a line of JSON when it is ready and one after each turn; it reads a line, which
