@@ -89,7 +89,7 @@ fn heading(report: &Report) -> Group {
         group = group.add(rectangle(x, 82.0, 10.0, 10.0, colour(family)).set("rx", 2)).add(text(
             name,
             x + 15.0,
-            75.0,
+            91.0,
             11.0,
             INK,
         ));
