@@ -35,7 +35,7 @@ impl Model {
         match self {
             Self::WideDeep => "Wide & Deep, 339 MB",
             Self::Dlrm => "DLRM, 166 MB",
-            Self::Ranker => "transformer ranker, 2 layers",
+            Self::Ranker => "transformer ranker, 51 MB",
             Self::MlpFrozen => "frozen MLP, 5 MB",
             Self::MlpFrozenHuge => "frozen MLP, 363 MB",
             Self::Trivial => "x + 1",
