@@ -15,7 +15,7 @@ g++ -std=c++17 -O2 -DNDEBUG -w bench/overhead.cc -o "$stage/overhead" \
     $(PKG_CONFIG_PATH="$stage/lib/pkgconfig:${PKG_CONFIG_PATH:-}" "$PKG_CONFIG" --cflags --libs session_group tensorflow)
 
 cargo test --release --quiet --lib dispatch_overhead -- --ignored --nocapture 2>/dev/null |
-    grep -o 'dispatch by.*'
+    grep -oE '(dispatch by|of which).*'
 "$stage/overhead" "$graph" 2>/dev/null
 
 if command -v valgrind >/dev/null; then

@@ -43,6 +43,12 @@ fn another_session_adds_little_to_variables_of_300_mb() {
 #[test]
 fn constants_of_300_mb_are_there_once() {
     const { assert!(CONSTANTS > 300_000_000) };
+    if asked_for() == Some(0) {
+        // What TensorFlow takes by itself, which differs between builds and machines.
+        let x = Tensor::from_slice(&[1], &[1f32]).unwrap();
+        common::create("trivial", &options(8)).run(&[("x:0", &x)], &["y:0"], &[]).unwrap();
+        return report();
+    }
     if let Some(sessions) = asked_for() {
         let ids = Tensor::from_slice(&[4], &[0, 7, 1_000_000, 1_249_999]).unwrap();
         let group = load("frozen_large", &options(sessions));
@@ -51,17 +57,18 @@ fn constants_of_300_mb_are_there_once() {
         }
         return report();
     }
-    let (one, eight) = (measure("constants_of_300_mb", 1), measure("constants_of_300_mb", 8));
+    let [base, one, eight] = [0, 1, 8].map(|sessions| measure("constants_of_300_mb", sessions));
     println!(
-        "constants {} MB; at most resident with 1 session {} MB, with 8 {} MB, afterwards {} MB",
+        "constants {} MB; at most resident with 1 session {} MB, with 8 {} MB, afterwards {} MB; \
+         without any constants {} MB",
         CONSTANTS >> 20,
         one.peak >> 20,
         eight.peak >> 20,
         eight.resident >> 20,
+        base.peak >> 20,
     );
     assert!(one.resident > CONSTANTS, "the constants are resident at all");
-    // TensorFlow itself takes 300 MB, and reading the file some more for a moment.
-    assert!(eight.peak < CONSTANTS * 13 / 10 + (280 << 20), "{} bytes", eight.peak);
+    assert!(eight.peak < base.peak + CONSTANTS * 13 / 10, "{} bytes", eight.peak);
 }
 
 #[test]
