@@ -97,13 +97,22 @@ fn readers_never_see_half_of_an_assignment() {
                 }
             });
         }
+        // Also where this thread panics, for which the others would wait.
+        let _done = SetOnDrop(&done);
         for i in 1..=300 {
             write(&group, i % SESSIONS, "assign", &[], i as f32);
             // This thread's own write is there for its next request, wherever that runs.
             assert_eq!(v(&group, (i + 1) % SESSIONS), [i as f32; 4]);
         }
-        done.store(true, Ordering::Release);
     });
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 #[test]
