@@ -8,21 +8,6 @@
 static const char* const kX[] = {"x:0"};
 static const char* const kY[] = {"y:0"};
 
-static SessionGroup* trivial_group(const SessionGroupOptions* options) {
-  TF_Status* status = TF_NewStatus();
-  TF_SessionOptions* session_options = TF_NewSessionOptions();
-  SessionGroup* group = NewSessionGroupWithOptions(session_options, options, status);
-  CHECK_OK(status);
-  size_t size = 0;
-  char* graph_def = read_file(model("trivial.pb"), &size);
-  SessionGroup_Create(group, graph_def, size, status);
-  CHECK_OK(status);
-  free(graph_def);
-  TF_DeleteSessionOptions(session_options);
-  TF_DeleteStatus(status);
-  return group;
-}
-
 static void* run_often(void* callable) {
   TF_Status* status = TF_NewStatus();
   for (int i = 0; i < 1000; ++i) {
@@ -40,7 +25,7 @@ static void* run_often(void* callable) {
 
 static void one_callable_serves_many_threads(const SessionGroupOptions* options) {
   TF_Status* status = TF_NewStatus();
-  SessionGroup* group = trivial_group(options);
+  SessionGroup* group = created_group(options, "trivial.pb");
   TF_Tensor* x = scalar(1.0f);
   SessionGroup_WarmUp(group, kX, &x, 1, kY, 1, NULL, 0, status);
   CHECK_OK(status);

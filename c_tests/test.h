@@ -72,18 +72,29 @@ static inline float float_at(const TF_Tensor* tensor, int i) {
   return ((const float*)TF_TensorData(tensor))[i];
 }
 
-// A group of so many sessions with the graph of init_op.pb, which has been initialised.
-static inline SessionGroup* initialised_group(int32_t session_num) {
+// A group with the graph of a test model.
+static inline SessionGroup* created_group(const SessionGroupOptions* options, const char* name) {
   TF_Status* status = TF_NewStatus();
   TF_SessionOptions* session_options = TF_NewSessionOptions();
-  SessionGroup* group = NewSessionGroup(session_options, session_num, status);
+  SessionGroup* group = NewSessionGroupWithOptions(session_options, options, status);
   CHECK_OK(status);
   TF_DeleteSessionOptions(session_options);
   size_t size = 0;
-  char* graph_def = read_file(model("init_op.pb"), &size);
+  char* graph_def = read_file(model(name), &size);
   SessionGroup_Create(group, graph_def, size, status);
   CHECK_OK(status);
   free(graph_def);
+  TF_DeleteStatus(status);
+  return group;
+}
+
+// A group of so many sessions with the graph of init_op.pb, which has been initialised.
+static inline SessionGroup* initialised_group(int32_t session_num) {
+  TF_Status* status = TF_NewStatus();
+  SessionGroupOptions* options = NewSessionGroupOptions();
+  SessionGroupOptions_SetSessionNum(options, session_num);
+  SessionGroup* group = created_group(options, "init_op.pb");
+  SessionGroupOptions_Delete(options);
   const char* const targets[] = {"initialize"};
   SessionGroup_Run(group, NULL, NULL, NULL, 0, NULL, NULL, 0, targets, 1, NULL, status);
   CHECK_OK(status);

@@ -159,6 +159,25 @@ class Options {
 // A feed: the name of a tensor of the graph, and the value it gets. The tensor is not owned.
 using Feed = std::pair<std::string, TF_Tensor*>;
 
+namespace internal {
+
+// Names and tensors as the C functions take them. Points into the feeds.
+struct Feeds {
+  explicit Feeds(const std::vector<Feed>& feeds) {
+    names.reserve(feeds.size());
+    tensors.reserve(feeds.size());
+    for (const Feed& feed : feeds) {
+      names.push_back(feed.first.c_str());
+      tensors.push_back(feed.second);
+    }
+  }
+
+  std::vector<const char*> names;
+  std::vector<TF_Tensor*> tensors;
+};
+
+}  // namespace internal
+
 // What a request may bring beside feeds and fetches.
 struct RunArguments {
   std::vector<std::string> targets;        // operations to run without fetching anything
@@ -234,16 +253,11 @@ class Group {
   // Runs a request once on each session, on all of them at the same time.
   Status WarmUp(const std::vector<Feed>& feeds, const std::vector<std::string>& fetches,
                 const std::vector<std::string>& targets = {}) {
-    std::vector<const char*> feed_names;
-    std::vector<TF_Tensor*> feed_tensors;
-    for (const Feed& feed : feeds) {
-      feed_names.push_back(feed.first.c_str());
-      feed_tensors.push_back(feed.second);
-    }
+    const internal::Feeds split(feeds);
     const std::vector<const char*> fetch_names = internal::CStrings(fetches);
     const std::vector<const char*> target_names = internal::CStrings(targets);
     return internal::Call([&](TF_Status* status) {
-      SessionGroup_WarmUp(get(), feed_names.data(), feed_tensors.data(),
+      SessionGroup_WarmUp(get(), split.names.data(), split.tensors.data(),
                           static_cast<int32_t>(feeds.size()), fetch_names.data(),
                           static_cast<int32_t>(fetch_names.size()), target_names.data(),
                           static_cast<int32_t>(target_names.size()), status);
@@ -254,20 +268,13 @@ class Group {
   Result<std::vector<Tensor>> Run(const std::vector<Feed>& feeds,
                                   const std::vector<std::string>& fetches,
                                   const RunArguments& arguments = {}) {
-    std::vector<const char*> feed_names;
-    std::vector<TF_Tensor*> feed_tensors;
-    feed_names.reserve(feeds.size());
-    feed_tensors.reserve(feeds.size());
-    for (const Feed& feed : feeds) {
-      feed_names.push_back(feed.first.c_str());
-      feed_tensors.push_back(feed.second);
-    }
+    const internal::Feeds split(feeds);
     const std::vector<const char*> fetch_names = internal::CStrings(fetches);
     const std::vector<const char*> target_names = internal::CStrings(arguments.targets);
     std::vector<TF_Tensor*> fetched(fetches.size(), nullptr);
     Status ran = internal::Call([&](TF_Status* status) {
-      SessionGroup_RunOn(get(), arguments.session_id, arguments.run_options, feed_names.data(),
-                         feed_tensors.data(), static_cast<int32_t>(feeds.size()),
+      SessionGroup_RunOn(get(), arguments.session_id, arguments.run_options, split.names.data(),
+                         split.tensors.data(), static_cast<int32_t>(feeds.size()),
                          fetch_names.data(), fetched.data(), static_cast<int32_t>(fetches.size()),
                          target_names.data(), static_cast<int32_t>(target_names.size()),
                          arguments.run_metadata, status);

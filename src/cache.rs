@@ -18,14 +18,13 @@ const SLOTS: usize = 1024;
 const MOST: usize = SLOTS * 3 / 4;
 
 /// The names in a request, in its order.
-#[derive(Clone, Hash, PartialEq, Eq)]
+#[derive(Hash)]
 pub(crate) struct Signature<'a> {
     pub feeds: SmallVec<[&'a str; 32]>,
     pub fetches: &'a [&'a str],
     pub targets: &'a [&'a str],
 }
 
-#[derive(PartialEq, Eq)]
 struct Names([Box<[Box<str>]>; 3]);
 
 pub(crate) struct Cache<T> {

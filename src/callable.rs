@@ -55,14 +55,4 @@ impl Callable {
             Request { inputs: &inputs, outputs: &fetches, targets: &targets, ..Request::default() };
         self.group.run(&request, outputs, None)
     }
-
-    /// How many tensors to feed.
-    pub fn feeds(&self) -> usize {
-        self.feeds.len()
-    }
-
-    /// How many tensors are fetched.
-    pub fn fetches(&self) -> usize {
-        self.fetches.len()
-    }
 }

@@ -236,7 +236,8 @@ impl Shared {
             unreachable!("only programs without waiting are run without names")
         };
         let result = self.run_by_names(session, members, request, timeout_ms, outputs, metadata);
-        if prepared.is_none_or(Prepared::writes) {
+        // Only programs keep what they have read.
+        if self.prepares() && prepared.is_none_or(Prepared::writes) {
             members.devices.written();
         }
         result

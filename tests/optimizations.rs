@@ -5,25 +5,13 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Numbers, create, feeds, load, lookups_request, options, same};
+use common::{Numbers, create, feeds, load, lookups_request, options, run_on, same};
 use session_group::optimization::Optimization;
 use session_group::tensorflow::Tensor;
-use session_group::{Code, Request, Result, SessionGroup};
+use session_group::{Code, Result, SessionGroup};
 use stock_session::{ON_CALLING_THREAD, StockSession};
 
 const SESSIONS: usize = 3;
-
-fn run_on(
-    group: &SessionGroup,
-    session: usize,
-    inputs: &[(&str, &Tensor)],
-    outputs: &[&str],
-    targets: &[&str],
-) -> Result<Vec<Tensor>> {
-    let request =
-        Request { inputs, outputs, targets, session: Some(session), ..Request::default() };
-    group.run_request(&request, None)
-}
 
 fn write(group: &SessionGroup, session: usize, target: &str, ids: &[i32], x: f32) {
     let x = Tensor::from_slice(&[], &[x]).unwrap();

@@ -2,21 +2,9 @@
 
 mod common;
 
-use common::{create, load, options};
+use common::{create, load, options, run_on};
 use session_group::tensorflow::Tensor;
-use session_group::{Code, Request, Result, SessionGroup};
-
-fn run_on(
-    group: &SessionGroup,
-    session: usize,
-    inputs: &[(&str, &Tensor)],
-    outputs: &[&str],
-    targets: &[&str],
-) -> Result<Vec<Tensor>> {
-    let request =
-        Request { inputs, outputs, targets, session: Some(session), ..Request::default() };
-    group.run_request(&request, None)
-}
+use session_group::{Code, Result, SessionGroup};
 
 fn y(group: &SessionGroup, session: usize) -> Result<Vec<f32>> {
     let word = Tensor::from_strings(&[3], &["a", "b", "c"]).unwrap();

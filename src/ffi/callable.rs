@@ -6,11 +6,9 @@ use std::ptr::{NonNull, null_mut};
 use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
-use super::check::{array, guard, guard_infallible, null, reference, strings};
+use super::check::{array, give, guard, guard_infallible, reference, strings, tensors};
 use crate::SessionGroup;
 use crate::callable::Callable;
-use crate::error::Result;
-use crate::tensorflow::Tensor;
 
 /// Prepares requests with these feeds, fetches and targets on all sessions of the group; the
 /// counterpart of Session::MakeCallable(). Names are as for SessionGroup_Run(). Where the graph, the
@@ -66,23 +64,11 @@ pub unsafe extern "C" fn SessionGroupCallable_Run(
     unsafe {
         guard(status, (), || {
             let callable = reference(callable, "callable")?;
-            let tensors: &[Option<NonNull<tf::TF_Tensor>>] =
-                array(inputs.cast(), ninputs, "inputs")?;
-            let inputs = tensors
-                .iter()
-                .enumerate()
-                .map(|(i, tensor)| {
-                    let tensor =
-                        tensor.as_ref().ok_or_else(|| null(format_args!("inputs[{i}]")))?;
-                    Ok(Tensor::borrow(tensor))
-                })
-                .collect::<Result<SmallVec<[_; 32]>>>()?;
+            let inputs = tensors(inputs, ninputs, "inputs")?;
             let room = array(outputs.cast_const(), noutputs, "outputs")?.len();
             let mut results: SmallVec<[_; 8]> = (0..room).map(|_| None).collect();
             callable.run_into(&inputs, &mut results)?;
-            for (i, tensor) in results.into_iter().flatten().enumerate() {
-                outputs.add(i).write(tensor.into_raw());
-            }
+            give(results, outputs);
             Ok(())
         });
     }

@@ -3,12 +3,13 @@
 use std::ffi::{CStr, c_char};
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
 
 use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
 use crate::error::{Code, Error, Result};
-use crate::tensorflow::status;
+use crate::tensorflow::{Tensor, status};
 
 /// Calls `body`, reports its outcome in `status` and gives its value, on failure `failed`. A panic
 /// becomes `TF_INTERNAL`. Without a status to report in, `body` is not called.
@@ -107,6 +108,40 @@ pub(super) unsafe fn strings<'a>(
         unsafe { string(pointer, format_args!("{name}[{i}]")) }
     };
     pointers.iter().enumerate().map(string).collect()
+}
+
+/// # Safety
+///
+/// As [`array()`], and each element must be NULL or a tensor that lives as long as `'a` and that
+/// nobody changes.
+pub(super) unsafe fn tensors<'a>(
+    pointer: *const *mut tf::TF_Tensor,
+    n: i32,
+    name: &str,
+) -> Result<SmallVec<[&'a Tensor; 32]>> {
+    // SAFETY: the caller vouches for it.
+    let pointers: &[Option<NonNull<_>>] = unsafe { array(pointer.cast(), n, name) }?;
+    let tensor = |(i, pointer): (usize, &'a Option<NonNull<tf::TF_Tensor>>)| {
+        let pointer = pointer.as_ref().ok_or_else(|| null(format_args!("{name}[{i}]")))?;
+        // SAFETY: the caller vouches for it.
+        Ok(unsafe { Tensor::borrow(pointer) })
+    };
+    pointers.iter().enumerate().map(tensor).collect()
+}
+
+/// Gives fetched tensors to the caller.
+///
+/// # Safety
+///
+/// `outputs` must point to room for all of them; it may be NULL where there are none.
+pub(super) unsafe fn give(
+    tensors: impl IntoIterator<Item = Option<Tensor>>,
+    outputs: *mut *mut tf::TF_Tensor,
+) {
+    for (i, tensor) in tensors.into_iter().flatten().enumerate() {
+        // SAFETY: the caller vouches for it.
+        unsafe { outputs.add(i).write(tensor.into_raw()) }
+    }
 }
 
 /// # Safety

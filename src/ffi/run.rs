@@ -2,12 +2,11 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::fmt::Display;
-use std::ptr::NonNull;
 
 use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
-use super::check::{array, bytes, guard, null, reference, strings};
+use super::check::{array, bytes, give, guard, null, reference, strings, tensors};
 use crate::error::{Error, Result};
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::{Buffer, Tensor};
@@ -183,17 +182,9 @@ unsafe fn feeds<'a>(
     names: &[&'a str],
     inputs: *const *mut tf::TF_Tensor,
 ) -> Result<SmallVec<[(&'a str, &'a Tensor); 32]>> {
-    // SAFETY: the caller vouches for it, here and below.
-    let tensors: &[Option<NonNull<tf::TF_Tensor>>] =
-        unsafe { array(inputs.cast(), names.len() as i32, "inputs") }?;
-    std::iter::zip(names, tensors)
-        .enumerate()
-        .map(|(i, (&name, tensor))| {
-            let tensor = tensor.as_ref().ok_or_else(|| null(format_args!("inputs[{i}]")))?;
-            // SAFETY: as above.
-            Ok((name, unsafe { Tensor::borrow(tensor) }))
-        })
-        .collect()
+    // SAFETY: the caller vouches for it.
+    let tensors = unsafe { tensors(inputs, names.len() as i32, "inputs") }?;
+    Ok(std::iter::zip(names.iter().copied(), tensors).collect())
 }
 
 /// # Safety
@@ -227,9 +218,7 @@ unsafe fn run(
         let mut metadata = metadata_out.as_ref().map(|_| Buffer::new());
         let mut results: SmallVec<[_; 8]> = output_names.iter().map(|_| None).collect();
         group.run_into(&request, &mut results, metadata.as_mut())?;
-        for (i, tensor) in results.into_iter().flatten().enumerate() {
-            outputs.add(i).write(tensor.into_raw());
-        }
+        give(results, outputs);
         if let (Some(filled), Some(out)) = (&mut metadata, &mut metadata_out) {
             filled.swap(out);
         }

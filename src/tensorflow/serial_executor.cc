@@ -54,9 +54,7 @@ class SerialExecutor::Builder {
       absl::Status found = FindValue(*order[i]);
       if (!found.ok()) return tensorflow::AttachDef(found, order[i]->def());
     }
-    if (e_->env_.fuse_lookups && !e_->program_->has_side_effects()) {
-      for (const Node* node : order) FindConcatenation(*node);
-    }
+    for (const Node* node : order) FindConcatenation(*node);
     absl::Status added = AddInOrder(order);
     if (!added.ok()) return added;
     FindLastUses();
@@ -64,12 +62,6 @@ class SerialExecutor::Builder {
   }
 
  private:
-  // A gather from what is known before a run. Its indices are an input of the node.
-  struct Gather {
-    Value params;
-    int indices_input;
-  };
-
   bool Resolves() const { return e_->env_.resolve_reads && !e_->program_->writes(); }
 
   // First pass: what is there before the first step.
@@ -77,11 +69,8 @@ class SerialExecutor::Builder {
     const std::string& op = node.type_string();
     if (node.IsArg()) {
       int index;
-      absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "index", &index);
+      absl::Status status = Index(node, e_->feed_types_.size(), &index);
       if (!status.ok()) return status;
-      if (index < 0 || index >= static_cast<int>(e_->feed_types_.size())) {
-        return absl::InternalError("an argument that is no feed");
-      }
       e_->feed_types_[index] = node.output_type(0);
       values_[{node.id(), 0}] = {Value::kFeed, index};
     } else if (op == "Const" || op == "HostConst") {
@@ -108,16 +97,25 @@ class SerialExecutor::Builder {
         values_[{node.id(), 0}] = value;
       } else {
         resolved_gathers_[&node] = value;
-        if (CanLookUp(node)) gathers_[&node] = {value, 1};
+        if (CanLookUp(node)) gathers_[&node] = value;
       }
     } else if ((op == "GatherV2" || op == "Gather") && CanLookUp(node)) {
       const Value params = Input(node, 0);
       const bool is_first_axis = op == "Gather" || ConstantAxis(node, 2) == 0;
       if ((params.kind == Value::kVariable || params.kind == Value::kConstant) && is_first_axis) {
-        gathers_[&node] = {params, 1};
+        gathers_[&node] = params;
       }
     }
     return absl::OkStatus();
+  }
+
+  // The number of an argument or a return value, of which there are so many.
+  static absl::Status Index(const Node& node, size_t limit, int* index) {
+    absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "index", index);
+    if (status.ok() && (*index < 0 || *index >= static_cast<int>(limit))) {
+      return absl::InternalError("an argument or a return value that is no feed or fetch");
+    }
+    return status;
   }
 
   Value Constant(const Tensor& tensor) {
@@ -244,11 +242,8 @@ class SerialExecutor::Builder {
 
   absl::Status AddFetch(const Node& node) {
     int index;
-    absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "index", &index);
+    absl::Status status = Index(node, e_->fetches_.size(), &index);
     if (!status.ok()) return status;
-    if (index < 0 || index >= static_cast<int>(e_->fetches_.size())) {
-      return absl::InternalError("a return value that is no fetch");
-    }
     e_->fetches_[index] = Input(node, 0);
     const bool known = e_->fetches_[index].kind != Value::kNone;
     return known ? absl::OkStatus() : absl::InternalError("a fetch comes from nowhere");
@@ -288,9 +283,8 @@ class SerialExecutor::Builder {
       return static_cast<int>(inputs.size()) - 1;
     };
     const auto add_gather = [&](const Node& node) {
-      const Gather& gather = gathers_.at(&node);
-      const int params = add_input(gather.params);
-      return Lookups::Piece{params, add_input(Input(node, gather.indices_input))};
+      const int params = add_input(gathers_.at(&node));
+      return Lookups::Piece{params, add_input(Input(node, 1))};
     };
     std::vector<Lookups::Output> outputs;
     for (const Node* node : nodes) {
@@ -413,7 +407,8 @@ class SerialExecutor::Builder {
   std::map<std::pair<int, int>, VariableReads::Variable> variables_;
   std::set<const Node*> not_needed_;
   std::map<const Node*, Value> resolved_gathers_;  // with their variable
-  std::map<const Node*, Gather> gathers_;
+  // Those that Lookups do, with the table, which is known before a run.
+  std::map<const Node*, Value> gathers_;
   std::map<const Node*, int> concatenations_;    // with their axis
   std::map<const Node*, const Node*> absorbed_;  // gathers, with their concatenation
   Value first_axis_;

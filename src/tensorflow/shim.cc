@@ -138,18 +138,24 @@ void SetStatus(TF_Status* status, const absl::Status& from) {
   tsl::Set_TF_Status_from_Status(status, from);
 }
 
-// Runs `body`, which returns an absl::Status, and reports it; whatever is thrown becomes a status.
+// Runs `body`, which returns an absl::Status; whatever is thrown becomes one.
+template <typename Body>
+absl::Status Caught(Body body) noexcept {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory");
+  } catch (const std::exception& e) {
+    return absl::InternalError(e.what());
+  } catch (...) {
+    return absl::InternalError("an exception of unknown type was thrown");
+  }
+}
+
+// Runs `body` in this way and reports what comes of it.
 template <typename Body>
 void Guard(TF_Status* status, Body body) noexcept {
-  try {
-    SetStatus(status, body());
-  } catch (const std::bad_alloc&) {
-    TF_SetStatus(status, TF_RESOURCE_EXHAUSTED, "out of memory");
-  } catch (const std::exception& e) {
-    TF_SetStatus(status, TF_INTERNAL, e.what());
-  } catch (...) {
-    TF_SetStatus(status, TF_INTERNAL, "an exception of unknown type was thrown");
-  }
+  SetStatus(status, Caught(std::move(body)));
 }
 
 std::string String(sg_str s) { return std::string(s.data, s.size); }
@@ -558,7 +564,7 @@ int32_t sg_callable_may_wait(const sg_callable* callable) {
 
 TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,
                            TF_Tensor** outputs, size_t noutputs, int64_t timeout_ms) {
-  const auto run = [&]() -> absl::Status {
+  const absl::Status ran = Caught([&]() -> absl::Status {
     absl::InlinedVector<const Tensor*, 16> feeds(ninputs);
     for (size_t i = 0; i < ninputs; ++i) {
       feeds[i] = &tensorflow::TensorFromInterface(inputs[i]->tensor);
@@ -566,21 +572,11 @@ TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size
     absl::InlinedVector<Tensor, 4> fetches(noutputs);
     std::optional<absl::Time> deadline;
     if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
-    absl::Status ran = callable->Run(feeds, deadline, absl::MakeSpan(fetches));
-    return ran.ok() ? HandOver(fetches, outputs) : ran;
-  };
+    absl::Status computed = callable->Run(feeds, deadline, absl::MakeSpan(fetches));
+    return computed.ok() ? HandOver(fetches, outputs) : computed;
+  });
   // A success costs no TF_Status.
-  absl::Status ran;
-  try {
-    ran = run();
-    if (ran.ok()) return nullptr;
-  } catch (const std::bad_alloc&) {
-    ran = absl::ResourceExhaustedError("out of memory");
-  } catch (const std::exception& e) {
-    ran = absl::InternalError(e.what());
-  } catch (...) {
-    ran = absl::InternalError("an exception of unknown type was thrown");
-  }
+  if (ran.ok()) return nullptr;
   TF_Status* status = TF_NewStatus();
   SetStatus(status, ran);
   return status;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use session_group::tensorflow::{SessionOptions, Tensor};
-use session_group::{Options, SessionGroup};
+use session_group::{Options, Request, Result, SessionGroup};
 use stock_session::{ON_CALLING_THREAD, StockSession};
 
 pub fn model(name: &str) -> PathBuf {
@@ -36,6 +36,18 @@ pub fn create(name: &str, options: &Options) -> SessionGroup {
     let group = SessionGroup::new(&one_thread(), options).unwrap();
     group.create(&graph_def(name)).unwrap();
     group
+}
+
+pub fn run_on(
+    group: &SessionGroup,
+    session: usize,
+    inputs: &[(&str, &Tensor)],
+    outputs: &[&str],
+    targets: &[&str],
+) -> Result<Vec<Tensor>> {
+    let request =
+        Request { inputs, outputs, targets, session: Some(session), ..Request::default() };
+    group.run_request(&request, None)
 }
 
 /// A ConfigProto with one intra-op and one inter-op thread: more intra-op threads may cut sums into
