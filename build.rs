@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 8] = [
+const SHIM: [&str; 9] = [
+    "group_session",
     "host_allocator",
     "lookups",
     "program",
@@ -38,6 +39,8 @@ fn main() {
     compile_shim(&tensorflow);
 
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsession_group.so.0");
+    // TensorFlow keeps the session target that is registered with it until the process ends.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // A library, test or program of this package finds the TensorFlow it was linked with. Programs
     // of other packages get the folder as DEP_SESSION_GROUP_TENSORFLOW_LIBDIR.
     for dir in &tensorflow.link_paths {
@@ -61,6 +64,7 @@ fn compile_shim(tensorflow: &pkg_config::Library) {
     for (name, value) in &tensorflow.defines {
         build.define(name, value.as_deref());
     }
+    println!("cargo:rerun-if-changed=src/tensorflow/shim_internal.h");
     for name in SHIM {
         for extension in ["h", "cc"] {
             println!("cargo:rerun-if-changed=src/tensorflow/{name}.{extension}");

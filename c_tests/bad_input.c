@@ -360,7 +360,13 @@ static void describe_to_full(TF_Status* s) {
   TF_DeleteBuffer(buffer);
 }
 
+static void all_metrics_to_null(TF_Status* s) { SessionGroup_AllMetricsText(NULL, s); }
+static void describe_all_to_null(TF_Status* s) { SessionGroup_DescribeAll(NULL, s); }
+
 // The rest.
+static void session_of_null(TF_Status* s) { CHECK(SessionGroup_NewCppSession(NULL, 0, s) == NULL); }
+static void part_of_null(TF_Status* s) { CHECK(SessionGroup_NewCppPart(NULL, 0, s) == NULL); }
+static void group_of_null(TF_Status* s) { CHECK(SessionGroup_FromCppSession(NULL, s) == NULL); }
 static void devices_of_null(TF_Status* s) { CHECK(SessionGroup_ListDevices(NULL, s) == NULL); }
 static void devices_of_closed(TF_Status* s) { CHECK(SessionGroup_ListDevices(closed, s) == NULL); }
 static void close_null(TF_Status* s) { SessionGroup_Close(NULL, s); }
@@ -471,6 +477,11 @@ static const struct {
     ROW(metrics_to_null, TF_INVALID_ARGUMENT, "text is NULL"),
     ROW(describe_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
     ROW(describe_to_full, TF_INVALID_ARGUMENT, "json is not empty"),
+    ROW(all_metrics_to_null, TF_INVALID_ARGUMENT, "text is NULL"),
+    ROW(describe_all_to_null, TF_INVALID_ARGUMENT, "json is NULL"),
+    ROW(session_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
+    ROW(part_of_null, TF_INVALID_ARGUMENT, "session is NULL"),
+    ROW(group_of_null, TF_INVALID_ARGUMENT, "session is NULL"),
     ROW(devices_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
     ROW(devices_of_closed, TF_FAILED_PRECONDITION, "closed"),
     ROW(close_null, TF_INVALID_ARGUMENT, "group is NULL"),
@@ -503,6 +514,12 @@ static void without_a_status(void) {
   CHECK(SessionGroup_LatencyQuantile(group, 0, 0.5, NULL) == 0);
   SessionGroup_MetricsText(group, NULL, NULL);
   SessionGroup_Describe(group, NULL, NULL);
+  SessionGroup_AllMetricsText(NULL, NULL);
+  SessionGroup_DescribeAll(NULL, NULL);
+  SessionGroup_RegisterTarget(NULL);
+  CHECK(SessionGroup_NewCppSession(group, 0, NULL) == NULL);
+  CHECK(SessionGroup_NewCppPart(NULL, 0, NULL) == NULL);
+  CHECK(SessionGroup_FromCppSession(NULL, NULL) == NULL);
 }
 
 static void shell(const char* command) { CHECK(system(command) == 0); }

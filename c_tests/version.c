@@ -17,6 +17,15 @@ int main(void) {
   CHECK(LoadSessionGroupFromSavedModel(session_options, NULL, model("strings"), tags, 1, options,
                                        NULL, status) == NULL);
   CHECK(TF_GetCode(status) == TF_FAILED_PRECONDITION);
+  // The session target, which TensorFlow's C++ classes implement, is not there either.
+  SessionGroup_RegisterTarget(status);
+  CHECK(TF_GetCode(status) == TF_FAILED_PRECONDITION);
+  TF_SetTarget(session_options, "session_group:2");
+  TF_Graph* graph = TF_NewGraph();
+  CHECK(TF_NewSession(graph, session_options, status) == NULL);
+  CHECK(TF_GetCode(status) == TF_NOT_FOUND);
+  TF_DeleteGraph(graph);
+
   SessionGroupOptions_Delete(options);
   TF_DeleteSessionOptions(session_options);
   TF_DeleteStatus(status);

@@ -427,6 +427,48 @@ void SessionGroup_WarmUp(SessionGroup *group,
                          int32_t ntargets,
                          TF_Status *status);
 
+// Makes the session target "session_group" known to TensorFlow: from then on NewSession(),
+// TF_NewSession(), TF_LoadSessionFromSavedModel() and all that is built upon them make a group where
+// SessionOptions.target asks for one:
+//
+//     session_group                        as many sessions as SESSION_GROUP_CPUSET has entries
+//     session_group:4                      4 sessions
+//     session_group://4?policy=least_loaded&execution=caller&cpuset=0-1;2-3;4-5;6-7
+//
+// Keys are policy, execution, cpuset, affinity (true or false), worker_threads, queue (its
+// capacity), wait_when_full (true or false), as the setters of SessionGroupOptions, and the names of
+// optimisations (true or false). Sessions with other targets are what they were.
+//
+// The shared library does this by itself when it is loaded; a program that links
+// libsession_group.a calls it. Doing it again does nothing.
+//
+// Errors: TF_FAILED_PRECONDITION where the loaded TensorFlow is of another minor version than the
+// one the library was built for.
+void SessionGroup_RegisterTarget(TF_Status *status);
+
+// A new tensorflow::Session, as a pointer that C++ casts to that: session number `session_id` of the
+// group, modulo their number, or, where it is negative, all of the group, as which each request goes
+// to the session that the policy chooses. The caller deletes it, before the group. Thread-safe as
+// any session. Closing all of the group closes the group; closing one session of it closes this
+// object alone.
+//
+// Errors: returns NULL; TF_FAILED_PRECONDITION as SessionGroup_RegisterTarget().
+void *SessionGroup_NewCppSession(SessionGroup *group,
+                                 int32_t session_id,
+                                 TF_Status *status);
+
+// As SessionGroup_NewCppSession(), of the group that `session` is: a tensorflow::Session* that a
+// session target or this library has made.
+//
+// Errors: returns NULL; TF_INVALID_ARGUMENT where `session` is no group.
+void *SessionGroup_NewCppPart(void *session, int32_t session_id, TF_Status *status);
+
+// The group that a tensorflow::Session* is, for the functions of this header. It stays the
+// session's, and goes with it.
+//
+// Errors: returns NULL; TF_INVALID_ARGUMENT where `session` is no group.
+SessionGroup *SessionGroup_FromCppSession(void *session, TF_Status *status);
+
 // Prepares requests with these feeds, fetches and targets on all sessions of the group; the
 // counterpart of Session::MakeCallable(). Names are as for SessionGroup_Run(). Where the graph, the
 // execution and the options allow it (see "serial_executor" of
@@ -510,6 +552,16 @@ void SessionGroup_MetricsText(const SessionGroup *group,
 //
 // Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
 void SessionGroup_Describe(const SessionGroup *group, TF_Buffer *json, TF_Status *status);
+
+// Fills `text` with what SessionGroup_MetricsText() gives, for all groups of the process that are not
+// closed: also those that a session target has made, on which the program has no handle.
+void SessionGroup_AllMetricsText(TF_Buffer *text,
+                                 TF_Status *status);
+
+// Fills `json` with a JSON array of what SessionGroup_Describe() gives, for all groups of the process
+// that are not closed.
+void SessionGroup_DescribeAll(TF_Buffer *json,
+                              TF_Status *status);
 
 #ifdef __cplusplus
 }  // extern "C"

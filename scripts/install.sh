@@ -14,6 +14,8 @@ esac
 tensorflow_libdir=$("$pkg_config" --variable=libdir tensorflow)
 tensorflow_includedir=$("$pkg_config" --variable=includedir tensorflow)
 tensorflow_version=$("$pkg_config" --modversion tensorflow)
+# TensorFlow's C++ classes have their layout by these.
+tensorflow_defines=$("$pkg_config" --cflags-only-other tensorflow | tr ' ' '\n' | grep '^-D' | tr '\n' ' ')
 # The placeholder of scripts/pkg-config has neither: sudo, for one, drops PKG_CONFIG_PATH.
 if [ -z "$tensorflow_libdir" ] || [ -z "$tensorflow_includedir" ]; then
     echo "error: pkg-config finds no libdir and includedir of TensorFlow: install with the same" \
@@ -33,11 +35,12 @@ install -m 755 "$built/libsession_group.so" "$root/lib/libsession_group.so.$vers
 ln -sf "libsession_group.so.$version" "$root/lib/libsession_group.so.$soversion"
 ln -sf "libsession_group.so.$soversion" "$root/lib/libsession_group.so"
 install -m 644 "$built/libsession_group.a" "$root/lib/"
-install -m 644 "$source/include/session_group.h" "$source/include/session_group.hpp" "$root/include/"
+install -m 644 "$source/include/session_group.h" "$source"/include/*.hpp "$root/include/"
 
 fill() {
     sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" \
         -e "s|@TENSORFLOW_LIBDIR@|$tensorflow_libdir|g" \
+        -e "s|@TENSORFLOW_DEFINES@|$tensorflow_defines|g" \
         -e "s|@TENSORFLOW_INCLUDEDIR@|$tensorflow_includedir|g" \
         -e "s|@TENSORFLOW_VERSION@|$tensorflow_version|g" "$source/scripts/$1" >"$2"
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::cache::Signature;
 use crate::error::{Error, Result};
-use crate::run::{Request, Shared};
-use crate::tensorflow::Tensor;
+use crate::run::{Call, Request, Shared, Terms};
+use crate::tensorflow::run_options::RunOptions;
+use crate::tensorflow::session::Session;
+use crate::tensorflow::{Tensor, program};
 
 /// A set of feeds, fetches and targets, prepared for all sessions of a group; the counterpart of
 /// TensorFlow's `MakeCallable`. May be used by many threads at a time, and dropped before or after
@@ -44,15 +47,58 @@ impl Callable {
                 self.fetches.len()
             )));
         }
-        if let Some(place) = self.place {
-            return self.group.run_prepared(place, inputs, outputs);
+        match self.place {
+            Some(_) => self.run_call(None, false, &mut PreparedCall { inputs, outputs }),
+            None => {
+                let inputs: Vec<_> =
+                    std::iter::zip(self.feeds.iter().map(String::as_str), inputs.iter().copied())
+                        .collect();
+                let [_, fetches, targets] = self.names();
+                let (outputs_named, targets) = (&fetches, &targets);
+                let request = Request {
+                    inputs: &inputs,
+                    outputs: outputs_named,
+                    targets,
+                    ..Request::default()
+                };
+                self.group.run_request(&request, outputs, None)
+            }
         }
-        let inputs: Vec<_> =
-            std::iter::zip(self.feeds.iter().map(String::as_str), inputs.iter().copied()).collect();
-        let [fetches, targets] = [&self.fetches, &self.targets]
-            .map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
-        let request =
-            Request { inputs: &inputs, outputs: &fetches, targets: &targets, ..Request::default() };
-        self.group.run(&request, outputs, None)
+    }
+
+    /// Runs what `call` brings, which must be able to run by names.
+    pub(crate) fn run_call(
+        &self,
+        session: Option<usize>,
+        wants_metadata: bool,
+        call: &mut dyn Call,
+    ) -> Result<()> {
+        if let Some(place) = self.place {
+            return self.group.run_prepared(place, session, wants_metadata, call);
+        }
+        let [feeds, fetches, targets] = self.names();
+        let signature = Signature { feeds: feeds.into(), fetches: &fetches, targets: &targets };
+        self.group.run(&Terms { signature, options: None, session, wants_metadata }, call)
+    }
+
+    fn names(&self) -> [Vec<&str>; 3] {
+        [&self.feeds, &self.fetches, &self.targets]
+            .map(|names| names.iter().map(String::as_str).collect())
+    }
+}
+
+/// The tensors of a callable that was prepared, which is run as a program.
+struct PreparedCall<'a> {
+    inputs: &'a [&'a Tensor],
+    outputs: &'a mut [Option<Tensor>],
+}
+
+impl Call for PreparedCall<'_> {
+    fn run_callable(&mut self, callable: &program::Callable, timeout_ms: i64) -> Result<()> {
+        callable.run(self.inputs.iter().copied(), self.outputs, timeout_ms)
+    }
+
+    fn run_session(&mut self, _: &Session, _: &RunOptions) -> Result<()> {
+        unreachable!("what may wait under a timeout is not prepared, and nobody wants metadata")
     }
 }

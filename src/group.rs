@@ -16,11 +16,13 @@ use crate::metrics;
 use crate::options::Options;
 use crate::plan::{self, Environment, Machine};
 use crate::policy::Dispatcher;
-use crate::run::{Request, Shared, Steps};
+use crate::registry;
+use crate::run::{Call, Request, Shared, Steps, Terms};
 use crate::stats::{SessionStats, Snapshot};
 use crate::tensorflow::graph::{Graph, SavedModel};
 use crate::tensorflow::log;
 use crate::tensorflow::run_options::RunOptions;
+use crate::tensorflow::session::Session;
 use crate::tensorflow::{Buffer, SessionOptions, Tensor, version};
 
 /// N sessions that share variables and tables. May be used by many threads at a time.
@@ -52,10 +54,13 @@ impl SessionGroup {
                 here,
                 pool: RunOptions::parse(&[])?,
                 timeout_ms: config.operation_timeout_ms,
+                fills_metadata: config.fills_metadata,
             },
             plan,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        registry::add(&shared);
+        Ok(Self { shared })
     }
 
     /// A group that serves a SavedModel: reads the `MetaGraphDef` with exactly these tags, restores
@@ -93,21 +98,23 @@ impl SessionGroup {
     /// Gives all sessions their graph, a serialised `GraphDef`. Run its initialisers through the
     /// group, once.
     pub fn create(&self, graph_def: &[u8]) -> Result<()> {
-        let graph = Graph::parse(graph_def)?;
+        self.add_graph(Graph::parse(graph_def)?, false)
+    }
+
+    /// Adds the nodes of a serialised `GraphDef` to the graph of all sessions.
+    pub fn extend(&self, graph_def: &[u8]) -> Result<()> {
+        self.add_graph(Graph::parse(graph_def)?, true)
+    }
+
+    pub(crate) fn add_graph(&self, graph: Graph, extend: bool) -> Result<()> {
         let members = self.shared.enter(self.session_num())?;
-        if members.has_graph() {
+        if !extend && members.has_graph() {
             return Err(Error::new(
                 Code::AlreadyExists,
                 "the group has a graph already: extend it, or make another group",
             ));
         }
         members.add_graph(graph)
-    }
-
-    /// Adds the nodes of a serialised `GraphDef` to the graph of all sessions.
-    pub fn extend(&self, graph_def: &[u8]) -> Result<()> {
-        let graph = Graph::parse(graph_def)?;
-        self.shared.enter(self.session_num())?.add_graph(graph)
     }
 
     /// Runs the graph on the session that the policy chooses. Gives as many tensors as there are
@@ -147,7 +154,7 @@ impl SessionGroup {
                 request.outputs.len()
             )));
         }
-        self.shared.run(request, outputs, metadata)
+        self.shared.run_request(request, outputs, metadata)
     }
 
     /// Prepares requests with these feeds, fetches and targets on all sessions, so that nothing is
@@ -209,20 +216,48 @@ impl SessionGroup {
 
     /// What a session has done so far; also after closing. `None` where there is no such session.
     pub fn stats(&self, session: usize) -> Option<Snapshot> {
-        Some(self.shared.stats.get(session)?.snapshot(self.shared.gate.inside(session)))
+        self.shared.snapshot(session)
     }
 
     /// What all sessions have done so far, in Prometheus' text exposition format; also after
     /// closing.
     pub fn metrics_text(&self) -> String {
-        let sessions: Vec<_> = (0..self.session_num()).filter_map(|i| self.stats(i)).collect();
-        metrics::text(self.shared.number, &sessions)
+        metrics::text(&[(self.shared.number, self.shared.snapshots())])
     }
 
     /// What the group is, and why, as JSON; also after closing.
     pub fn describe(&self) -> String {
-        describe::json(self.shared.number, &self.shared.plan, self.shared.gate.is_closed())
-            .to_string()
+        self.shared.describe().to_string()
+    }
+
+    /// Runs what `call` brings, as the terms say.
+    pub(crate) fn run_call(&self, terms: &Terms<'_>, call: &mut dyn Call) -> Result<()> {
+        self.shared.run(terms, call)
+    }
+
+    /// Calls `f` with a session and its number, as a request that may do anything.
+    pub(crate) fn run_on_session(
+        &self,
+        session: Option<usize>,
+        f: impl FnOnce(&Session, usize) -> Result<()>,
+    ) -> Result<()> {
+        self.shared.run_on_session(session, f)
+    }
+
+    /// Calls `f` with a session, for what is no request.
+    pub(crate) fn with_session(
+        &self,
+        session: usize,
+        f: impl FnOnce(&Session) -> Result<()>,
+    ) -> Result<()> {
+        f(self.shared.enter(self.session_num())?.session(session)?)
+    }
+
+    /// From now on variables may be written by who has looked behind the group, so that no session
+    /// keeps what it has read.
+    pub(crate) fn untrack(&self) -> Result<()> {
+        self.shared.enter(self.session_num())?.devices.untrack();
+        Ok(())
     }
 
     /// Turns new requests away, waits for those that are running, and frees sessions, threads and

@@ -25,26 +25,34 @@ const CODE_NAMES: [&str; CODES] = [
     "UNAUTHENTICATED",
 ];
 
-/// The metrics of the group of this number, whose sessions these are.
-pub(crate) fn text(group: u64, sessions: &[Snapshot]) -> String {
+/// The metrics of groups: their numbers, and their sessions.
+pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)]) -> String {
     let mut out = String::new();
-    let labels = |session: usize| format!("group=\"{group}\",session=\"{session}\"");
+    let labelled = |(group, sessions): &'_ (u64, Vec<Snapshot>)| {
+        let labels = |i| format!("group=\"{group}\",session=\"{i}\"");
+        (0..sessions.len()).map(labels).collect::<Vec<_>>()
+    };
+    let sessions: Vec<(String, &Snapshot)> = std::iter::zip(
+        groups.iter().flat_map(labelled),
+        groups.iter().flat_map(|(_, sessions)| sessions),
+    )
+    .collect();
     // Writing to a String can't fail, so the results below are dropped.
 
     head(&mut out, "requests_total", "counter", "Requests answered, by the TF_Code of the answer.");
-    for (i, session) in sessions.iter().enumerate() {
+    for (labels, session) in &sessions {
         for (code, &count) in session.answers.iter().enumerate() {
             // Codes that never occurred would be a lot of zeros; OK is always there.
             if count > 0 || code == 0 {
-                let (labels, name) = (labels(i), CODE_NAMES[code]);
+                let name = CODE_NAMES[code];
                 let _ = writeln!(out, "{NAME}requests_total{{{labels},code=\"{name}\"}} {count}");
             }
         }
     }
     let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Snapshot) -> f64| {
         head(&mut out, name, kind, help);
-        for (i, session) in sessions.iter().enumerate() {
-            let _ = writeln!(out, "{NAME}{name}{{{}}} {}", labels(i), value(session));
+        for (labels, session) in &sessions {
+            let _ = writeln!(out, "{NAME}{name}{{{labels}}} {}", value(session));
         }
     };
     let rejected = "Requests refused since the session's queue was full.";
@@ -58,8 +66,7 @@ pub(crate) fn text(group: u64, sessions: &[Snapshot]) -> String {
 
     let name = "request_duration_seconds";
     head(&mut out, name, "histogram", "Time from the call to the answer, queue included.");
-    for (i, session) in sessions.iter().enumerate() {
-        let labels = labels(i);
+    for (labels, session) in &sessions {
         // The requests of the histogram itself, so that the buckets never exceed the count.
         let mut last = 0;
         for (bound, count) in session.below_powers_of_two() {
@@ -95,7 +102,7 @@ mod tests {
         stats[1].answered(Instant::now() - Duration::from_millis(3), &Ok(()));
         stats[1].answered(Instant::now(), &Err::<(), _>(Error::invalid("")));
         stats[1].rejected();
-        let text = text(7, &[stats[0].snapshot(0), stats[1].snapshot(2)]);
+        let text = text(&[(7, vec![stats[0].snapshot(0), stats[1].snapshot(2)])]);
         for line in [
             "# TYPE session_group_requests_total counter",
             "session_group_requests_total{group=\"7\",session=\"0\",code=\"OK\"} 0",
@@ -116,7 +123,9 @@ mod tests {
 
     #[test]
     fn every_metric_is_described_once_and_every_line_is_a_sample() {
-        let text = text(0, &[SessionStats::new(false).snapshot(0)]);
+        let group = |n| (n, vec![SessionStats::new(false).snapshot(0)]);
+        let text = text(&[group(0), group(1)]);
+        assert!(text.contains("queued{group=\"1\",session=\"0\"} 0"), "{text}");
         let mut described = std::collections::HashSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

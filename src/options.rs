@@ -9,6 +9,9 @@ use crate::policy::Policy;
 /// The most sessions that a group can have.
 pub const MAX_SESSIONS: usize = 1024;
 
+/// How many requests may wait for a session's workers where nothing else is said.
+pub(crate) const QUEUE_CAPACITY: i32 = 1024;
+
 /// How a group shall be made. What is not set is left to the environment, and then to defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

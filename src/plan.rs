@@ -4,7 +4,7 @@ use crate::cpuset::{CpuSet, Cpusets};
 use crate::error::{Error, Result};
 use crate::execution::Execution;
 use crate::optimization::Optimizations;
-use crate::options::{MAX_SESSIONS, Options};
+use crate::options::{MAX_SESSIONS, Options, QUEUE_CAPACITY};
 use crate::placement::place;
 use crate::policy::Policy;
 use crate::tensorflow::session_options::Config;
@@ -14,8 +14,6 @@ use crate::workers::Queue;
 /// The variable that gives each session its CPUs, in the grammar of [`cpuset`](crate::cpuset).
 pub const CPUSET_VARIABLE: &str = "SESSION_GROUP_CPUSET";
 
-/// How many requests may wait for a session's workers where nobody says.
-const QUEUE_CAPACITY: i32 = 1024;
 /// A queue takes its memory when it is made.
 const MAX_QUEUE: usize = 1 << 16;
 const MAX_WORKER_THREADS: usize = 1024;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::cache::Signature;
 use crate::callable::Callable;
+use crate::describe;
 use crate::error::{Error, Result};
 use crate::execution::Execution;
 use crate::gate::{Entered, Gate};
@@ -14,10 +16,10 @@ use crate::members::{Members, Prepared};
 use crate::optimization::Optimization;
 use crate::plan::Plan;
 use crate::policy::{Counts, Dispatcher};
-use crate::stats::SessionStats;
+use crate::stats::{SessionStats, Snapshot};
 use crate::tensorflow::run_options::RunOptions;
-use crate::tensorflow::session::Step;
-use crate::tensorflow::{Buffer, Tensor};
+use crate::tensorflow::session::{Session, Step};
+use crate::tensorflow::{Buffer, Tensor, program};
 use crate::workers::{self, Refusal};
 
 /// What a group and its callables share.
@@ -39,6 +41,9 @@ pub(crate) struct Steps {
     pub pool: RunOptions,
     /// `ConfigProto.operation_timeout_in_ms`, 0 for none.
     pub timeout_ms: i64,
+    /// Whether TensorFlow's session fills each `RunMetadata`, so that whoever wants it can't have it of
+    /// a program.
+    pub fills_metadata: bool,
 }
 
 /// A request in full. [`SessionGroup::run`](crate::SessionGroup::run) makes one for the usual case.
@@ -58,35 +63,82 @@ pub struct Request<'a> {
     pub session: Option<usize>,
 }
 
-/// What a request computes: names, with the program for them if there is one.
-enum Work<'a> {
-    Named(&'a Request<'a>, Option<&'a Prepared>),
-    Prepared(&'a Prepared, &'a [&'a Tensor]),
+/// What a request asks for, but for its tensors.
+pub(crate) struct Terms<'a> {
+    pub signature: Signature<'a>,
+    pub options: Option<&'a RunOptions>,
+    pub session: Option<usize>,
+    pub wants_metadata: bool,
+}
+
+/// The tensors of a request, in the types of the API that it came by. It is run once, on whichever
+/// thread.
+pub(crate) trait Call: Send {
+    /// Runs a program with them. A timeout of 0 is none.
+    fn run_callable(&mut self, callable: &program::Callable, timeout_ms: i64) -> Result<()>;
+    /// Lets TensorFlow's session run them by their names.
+    fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()>;
+}
+
+/// A request with tensors of Rust and C.
+struct RequestCall<'a> {
+    step: Step<'a>,
+    outputs: &'a mut [Option<Tensor>],
+    metadata: Option<&'a mut Buffer>,
+}
+
+impl Call for RequestCall<'_> {
+    fn run_callable(&mut self, callable: &program::Callable, timeout_ms: i64) -> Result<()> {
+        callable.run(self.step.inputs.iter().map(|&(_, tensor)| tensor), self.outputs, timeout_ms)
+    }
+
+    fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()> {
+        session.run(options, &self.step, self.outputs, self.metadata.as_deref_mut())
+    }
+}
+
+/// What to run, and how.
+struct Work<'a> {
+    prepared: Option<&'a Prepared>,
+    options: Option<&'a RunOptions>,
+    wants_metadata: bool,
 }
 
 impl Shared {
     /// Runs a request. `outputs` has room for a tensor for each of its outputs and gets them all, or
     /// none; where asked for, a buffer gets a serialised `RunMetadata`.
-    pub fn run(
+    pub fn run_request(
         &self,
         request: &Request<'_>,
         outputs: &mut [Option<Tensor>],
         metadata: Option<&mut Buffer>,
     ) -> Result<()> {
-        let session = match request.session {
-            Some(session) => session % self.plan.sessions.len(),
-            None => self.dispatcher.choose(self)?,
+        let &Request { inputs, outputs: fetches, targets, options, session } = request;
+        let feeds: SmallVec<_> = inputs.iter().map(|&(name, _)| name).collect();
+        let terms = Terms {
+            signature: Signature { feeds, fetches, targets },
+            options,
+            session,
+            wants_metadata: metadata.is_some(),
         };
+        let step = Step { inputs, outputs: fetches, targets };
+        self.run(&terms, &mut RequestCall { step, outputs, metadata })
+    }
+
+    /// Runs what `call` brings, as the terms say.
+    pub fn run(&self, terms: &Terms<'_>, call: &mut dyn Call) -> Result<()> {
+        let session = self.choose(terms.session)?;
         let members = self.enter(session)?;
         if !members.has_graph() {
             return Err(no_graph());
         }
         self.stats[session].count(|| {
+            let &Terms { options, wants_metadata, .. } = terms;
             let prepared = match self.prepares() {
-                true => members.prepare(&signature(request))?.map(|(_, prepared)| prepared),
+                true => members.prepare(&terms.signature)?.map(|(_, prepared)| prepared),
                 false => None,
             };
-            self.run_on(session, &members, &Work::Named(request, prepared), outputs, metadata)
+            self.run_on(session, &members, &Work { prepared, options, wants_metadata }, call)
         })
     }
 
@@ -94,15 +146,42 @@ impl Shared {
     pub fn run_prepared(
         &self,
         place: usize,
-        inputs: &[&Tensor],
-        outputs: &mut [Option<Tensor>],
+        session: Option<usize>,
+        wants_metadata: bool,
+        call: &mut dyn Call,
     ) -> Result<()> {
-        let session = self.dispatcher.choose(self)?;
+        let session = self.choose(session)?;
         let members = self.enter(session)?;
-        let prepared = members.prepared(place).expect("stays until the group is closed");
+        let prepared = members.prepared(place);
+        assert!(prepared.is_some(), "stays until the group is closed");
+        let work = Work { prepared, options: None, wants_metadata };
+        self.stats[session].count(|| self.run_on(session, &members, &work, call))
+    }
+
+    /// Calls `f` with a session and its number, as a request that may do anything.
+    pub fn run_on_session(
+        &self,
+        session: Option<usize>,
+        f: impl FnOnce(&Session, usize) -> Result<()>,
+    ) -> Result<()> {
+        let session = self.choose(session)?;
+        let members = self.enter(session)?;
+        if !members.has_graph() {
+            return Err(no_graph());
+        }
         self.stats[session].count(|| {
-            self.run_on(session, &members, &Work::Prepared(prepared, inputs), outputs, None)
+            let result = f(members.session(session)?, session);
+            members.devices.written();
+            result
         })
+    }
+
+    /// The session that is asked for, modulo their number, or the one that the policy chooses.
+    fn choose(&self, session: Option<usize>) -> Result<usize> {
+        match session {
+            Some(session) => Ok(session % self.plan.sessions.len()),
+            None => self.dispatcher.choose(self),
+        }
     }
 
     /// Prepares a request on all sessions.
@@ -155,21 +234,15 @@ impl Shared {
         session: usize,
         members: &Members,
         work: &Work<'_>,
-        outputs: &mut [Option<Tensor>],
-        metadata: Option<&mut Buffer>,
+        call: &mut dyn Call,
     ) -> Result<()> {
-        let member = &members.all[session];
-        let options = match work {
-            Work::Named(request, _) => request.options,
-            Work::Prepared(..) => None,
-        };
-        let timeout_ms = match options.map_or(0, RunOptions::timeout_ms) {
+        let timeout_ms = match work.options.map_or(0, RunOptions::timeout_ms) {
             ms if ms > 0 => ms,
             _ => self.steps.timeout_ms.max(0),
         };
         let stats = &self.stats[session];
-        let Some(workers) = &member.workers else {
-            return self.execute(session, members, work, timeout_ms, outputs, metadata);
+        let Some(workers) = &members.all[session].workers else {
+            return self.execute(session, members, work, timeout_ms, call);
         };
 
         let deadline = u64::try_from(timeout_ms)
@@ -186,7 +259,7 @@ impl Shared {
             if deadline.is_some() && timeout_ms == 0 {
                 return Err(workers::deadline_exceeded());
             }
-            stats.busy(|| self.execute(session, members, work, timeout_ms, outputs, metadata))
+            stats.busy(|| self.execute(session, members, work, timeout_ms, call))
         });
         result.map_err(|refusal| match refusal {
             Refusal::Full(error) => {
@@ -204,40 +277,23 @@ impl Shared {
         members: &Members,
         work: &Work<'_>,
         timeout_ms: i64,
-        outputs: &mut [Option<Tensor>],
-        metadata: Option<&mut Buffer>,
+        call: &mut dyn Call,
     ) -> Result<()> {
-        let (prepared, is_plain) = match work {
-            Work::Named(request, prepared) => {
-                let is_plain = request.options.is_none_or(RunOptions::is_plain);
-                (*prepared, is_plain && metadata.is_none())
-            }
-            Work::Prepared(prepared, _) => (Some(*prepared), true),
-        };
-        if let Some(prepared) = prepared.filter(|prepared| prepared.is_callable && is_plain) {
+        let is_plain = work.options.is_none_or(RunOptions::is_plain)
+            && !(work.wants_metadata && self.steps.fills_metadata);
+        if let Some(prepared) = work.prepared.filter(|prepared| prepared.is_callable && is_plain) {
             let callable = members.callable(session, prepared)?;
             if timeout_ms == 0 || !callable.may_wait() {
-                let result = match work {
-                    Work::Named(request, _) => {
-                        let inputs = request.inputs.iter().map(|&(_, tensor)| tensor);
-                        callable.run(inputs, outputs, timeout_ms)
-                    }
-                    Work::Prepared(_, inputs) => {
-                        callable.run(inputs.iter().copied(), outputs, timeout_ms)
-                    }
-                };
+                let result = call.run_callable(callable, timeout_ms);
                 if prepared.writes() {
                     members.devices.written();
                 }
                 return result;
             }
         }
-        let Work::Named(request, _) = work else {
-            unreachable!("only programs without waiting are run without names")
-        };
-        let result = self.run_by_names(session, members, request, timeout_ms, outputs, metadata);
+        let result = self.run_by_names(members.session(session)?, work, timeout_ms, call);
         // Only programs keep what they have read.
-        if self.prepares() && prepared.is_none_or(Prepared::writes) {
+        if self.prepares() && work.prepared.is_none_or(Prepared::writes) {
             members.devices.written();
         }
         result
@@ -246,20 +302,16 @@ impl Shared {
     /// Leaves the request to TensorFlow's session.
     fn run_by_names(
         &self,
-        session: usize,
-        members: &Members,
-        request: &Request<'_>,
+        session: &Session,
+        work: &Work<'_>,
         timeout_ms: i64,
-        outputs: &mut [Option<Tensor>],
-        metadata: Option<&mut Buffer>,
+        call: &mut dyn Call,
     ) -> Result<()> {
-        let step =
-            Step { inputs: request.inputs, outputs: request.outputs, targets: request.targets };
         let here = self.plan.execution != Execution::Pool
             && timeout_ms == 0
-            && request.options.is_none_or(RunOptions::leaves_pool_open);
+            && work.options.is_none_or(RunOptions::leaves_pool_open);
         let own;
-        let options = match request.options {
+        let options = match work.options {
             None if here => &self.steps.here,
             None if timeout_ms == 0 => &self.steps.pool,
             options => {
@@ -271,18 +323,28 @@ impl Shared {
                 &own
             }
         };
-        members.session(session)?.run(options, &step, outputs, metadata)
+        call.run_session(session, options)
+    }
+
+    /// What a session has done so far. `None` where there is no such session.
+    pub fn snapshot(&self, session: usize) -> Option<Snapshot> {
+        Some(self.stats.get(session)?.snapshot(self.gate.inside(session)))
+    }
+
+    /// What each session has done so far.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        (0..self.stats.len()).filter_map(|session| self.snapshot(session)).collect()
+    }
+
+    /// What the group is, and why.
+    pub fn describe(&self) -> Value {
+        describe::json(self.number, &self.plan, self.gate.is_closed())
     }
 
     /// Keeps the sessions alive until the result is dropped.
     pub fn enter(&self, lane: usize) -> Result<Entered<'_, Members>> {
         self.gate.enter(lane).ok_or_else(|| Error::precondition("the session group is closed"))
     }
-}
-
-fn signature<'a>(request: &Request<'a>) -> Signature<'a> {
-    let feeds: SmallVec<_> = request.inputs.iter().map(|&(name, _)| name).collect();
-    Signature { feeds, fetches: request.outputs, targets: request.targets }
 }
 
 fn no_graph() -> Error {

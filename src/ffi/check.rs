@@ -25,21 +25,25 @@ pub(super) unsafe fn guard<T>(
     if status.is_null() {
         return failed;
     }
-    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        Err(Error::new(Code::Internal, format!("libsession_group panicked: {what}")))
-    });
-    let (value, outcome) = match result {
+    let (value, outcome) = match caught(body) {
         Ok(value) => (value, Ok(())),
         Err(error) => (failed, Err(error)),
     };
     // SAFETY: the caller vouches for the status.
     unsafe { status::report(status, &outcome) };
     value
+}
+
+/// Calls `body`; a panic becomes an error.
+pub(super) fn caught<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let what = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Err(Error::new(Code::Internal, format!("libsession_group panicked: {what}")))
+    })
 }
 
 /// As [`guard()`] for functions that can't fail: a panic gives `failed`.

@@ -18,6 +18,7 @@ mod group;
 mod load;
 
 mod run;
+mod session;
 
 mod callable;
 

@@ -7,6 +7,7 @@ use tensorflow_sys as tf;
 use super::check::{guard, null, reference};
 use super::run::empty_buffer;
 use crate::error::{Error, Result};
+use crate::registry;
 use crate::stats::Snapshot;
 use crate::tensorflow::Buffer;
 use crate::{Code, SessionGroup};
@@ -143,7 +144,10 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 ) {
     // SAFETY: the caller keeps the rules of the ABI, here and below.
     unsafe {
-        guard(status, (), || fill_buffer(group, text, "text", SessionGroup::metrics_text));
+        guard(status, (), || {
+            let group = reference(group, "group")?;
+            fill_buffer(text, "text", || group.metrics_text())
+        });
     }
 }
 
@@ -172,22 +176,49 @@ pub unsafe extern "C" fn SessionGroup_Describe(
 ) {
     // SAFETY: the caller keeps the rules of the ABI, here and below.
     unsafe {
-        guard(status, (), || fill_buffer(group, json, "json", SessionGroup::describe));
+        guard(status, (), || {
+            let group = reference(group, "group")?;
+            fill_buffer(json, "json", || group.describe())
+        });
+    }
+}
+
+/// Fills `text` with what SessionGroup_MetricsText() gives, for all groups of the process that are not
+/// closed: also those that a session target has made, on which the program has no handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_AllMetricsText(
+    text: *mut tf::TF_Buffer,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || fill_buffer(text, "text", registry::metrics_text_of_all));
+    }
+}
+
+/// Fills `json` with a JSON array of what SessionGroup_Describe() gives, for all groups of the process
+/// that are not closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_DescribeAll(
+    json: *mut tf::TF_Buffer,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || fill_buffer(json, "json", registry::describe_all));
     }
 }
 
 /// # Safety
 ///
-/// As for [`empty_buffer`]; `group` must be NULL or live.
+/// As for [`empty_buffer`].
 unsafe fn fill_buffer(
-    group: *const SessionGroup,
     buffer: *mut tf::TF_Buffer,
     name: &str,
-    text: impl FnOnce(&SessionGroup) -> String,
+    text: impl FnOnce() -> String,
 ) -> Result<()> {
     // SAFETY: the caller vouches for it.
-    let (group, buffer) = unsafe { (reference(group, "group")?, empty_buffer(buffer, name)?) };
-    let buffer = buffer.ok_or_else(|| null(name))?;
-    Buffer::from_bytes(text(group).as_bytes()).swap(buffer);
+    let buffer = unsafe { empty_buffer(buffer, name) }?.ok_or_else(|| null(name))?;
+    Buffer::from_bytes(text().as_bytes()).swap(buffer);
     Ok(())
 }

@@ -46,6 +46,12 @@ impl Devices {
         unsafe { shim::sg_devices_written(self.0) }
     }
 
+    /// Tells them that variables may change from now on without being told.
+    pub(crate) fn untrack(&self) {
+        // SAFETY: the devices are live.
+        unsafe { shim::sg_devices_untrack(self.0) }
+    }
+
     pub(super) fn as_ptr(&self) -> *mut shim::sg_devices {
         self.0
     }

@@ -25,6 +25,15 @@ impl Graph {
         })
     }
 
+    /// Takes a graph over that C++ has made.
+    ///
+    /// # Safety
+    ///
+    /// `graph` must be live and the caller's to give.
+    pub(crate) unsafe fn from_raw(graph: *mut shim::sg_graph) -> Self {
+        Self(graph)
+    }
+
     /// Moves large constants to variables of the devices, in a container of this name.
     pub(crate) fn share_constants(self, devices: &Devices, container: &str) -> Result<Self> {
         status::call(|status| {

@@ -4,11 +4,13 @@
 //! [`buffer`], [`tensor`] and [`session_options`] are TensorFlow's own C types with owners.
 //! [`graph`], [`run_options`], [`devices`], [`session`] and [`program`] stand over the C++ shim,
 //! declared in `shim`: sessions that share variables and optimised graphs, which TensorFlow's C API
-//! can't make. `log` writes to TensorFlow's log.
+//! can't make. `group_session` is a group
+//! as a session of TensorFlow's C++ API. `log` writes to TensorFlow's log.
 
 pub mod buffer;
 pub mod devices;
 pub mod graph;
+pub(crate) mod group_session;
 pub(crate) mod log;
 pub mod program;
 pub mod run_options;

@@ -103,6 +103,10 @@ impl Callable {
         Ok(Self { ptr, _program: program, _session: session })
     }
 
+    pub(super) fn as_ptr(&self) -> *mut shim::sg_callable {
+        self.ptr
+    }
+
     /// Whether a run may have to wait for something, so that a timeout can't end it.
     pub fn may_wait(&self) -> bool {
         // SAFETY: the callable is live.

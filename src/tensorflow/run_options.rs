@@ -24,6 +24,13 @@ impl RunOptions {
         })
     }
 
+    /// # Safety
+    ///
+    /// `options` must be live and the caller's to give, but for who never drops the result.
+    pub(super) unsafe fn from_raw(options: *mut shim::sg_run_options) -> Self {
+        Self(options)
+    }
+
     /// `timeout_in_ms`; 0 for none.
     pub fn timeout_ms(&self) -> i64 {
         // SAFETY: the options are live.

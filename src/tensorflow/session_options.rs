@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub has_target: bool,
     /// Whether they ask for an inter-op pool that is shared under a global name.
     pub has_named_pool: bool,
+    /// Whether each run fills its `RunMetadata`, whatever its `RunOptions`.
+    pub fills_metadata: bool,
 }
 
 impl SessionOptions {
@@ -57,6 +59,7 @@ impl SessionOptions {
             operation_timeout_ms: config.operation_timeout_ms,
             has_target: config.has_target != 0,
             has_named_pool: config.has_named_pool != 0,
+            fills_metadata: config.fills_metadata != 0,
         }
     }
 

@@ -1,12 +1,8 @@
 #include "shim.h"
 
 #include <algorithm>
-#include <array>
-#include <atomic>
 #include <cstdlib>
-#include <exception>
 #include <memory>
-#include <new>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -17,12 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "host_allocator.h"
-#include "program.h"
-#include "serial_executor.h"
-#include "session_device.h"
 #include "shared_constants.h"
-#include "tensorflow/c/c_api_internal.h"
-#include "tensorflow/c/tf_status_helper.h"
+#include "shim_internal.h"
 #include "tensorflow/c/tf_tensor_internal.h"
 #include "tensorflow/cc/saved_model/loader.h"
 #include "tensorflow/cc/saved_model/reader.h"
@@ -31,132 +23,14 @@
 #include "tensorflow/core/common_runtime/direct_session.h"
 #include "tensorflow/core/framework/op.h"
 
+using session_group::Caught;
+using session_group::Guard;
+using session_group::Prepare;
+using session_group::SetStatus;
 using tensorflow::Device;
 using tensorflow::Tensor;
 
-// The wrapped devices. Their resource managers die with them.
-struct sg_devices {
-  session_group::Writes writes;
-  tensorflow::Allocator* host;
-  std::vector<std::unique_ptr<Device>> devices;
-};
-
-struct sg_graph {
-  tensorflow::GraphDef def;
-};
-
-struct sg_saved_model {
-  std::string export_dir;
-  tensorflow::MetaGraphDef meta_graph;  // without its graph, which is in `graph`
-  std::unique_ptr<sg_graph> graph;
-};
-
-struct sg_run_options {
-  tensorflow::RunOptions proto;
-};
-
-struct sg_intra_op_pool {
-  session_group::IntraOpPool pool;
-};
-
-// Lets threads keep the name that they inherit. TensorFlow would call them tf_Compute, whosever
-// they are; it leaves a thread alone whose name does not fit into the kernel's 15 bytes.
-class InheritedNames final : public tensorflow::EnvWrapper {
- public:
-  using EnvWrapper::EnvWrapper;
-
-  tensorflow::Thread* StartThread(const tensorflow::ThreadOptions& options, const std::string& name,
-                                  absl::AnyInvocable<void()> fn) override {
-    return target()->StartThread(options, "session_group_" + name, std::move(fn));
-  }
-};
-
-// Destroyed from the last member to the first: the session before the threads it computes on.
-struct sg_session {
-  std::unique_ptr<InheritedNames> env;
-  std::unique_ptr<sg_intra_op_pool> intra_op_pool;
-  tensorflow::SessionOptions options;
-  session_group::Writes* writes;
-  std::unique_ptr<tensorflow::Session> session;
-};
-
-struct sg_program {
-  std::unique_ptr<session_group::Program> program;
-};
-
-// Executors for the same program, from the fastest to the one that always knows how. The first is
-// made with the callable, the others when first needed.
-struct sg_callable {
-  struct Level {
-    session_group::SerialExecutor::Env env;
-    std::unique_ptr<session_group::SerialExecutor> owned;
-    std::atomic<session_group::SerialExecutor*> executor{nullptr};
-  };
-
-  const session_group::Program* program;
-  std::array<Level, 3> levels;
-  size_t num_levels = 0;
-  // The first that is worth trying.
-  std::atomic<size_t> first{0};
-  absl::Mutex mu;  // guards making executors
-
-  absl::Status Get(size_t i, session_group::SerialExecutor** executor) {
-    Level& level = levels[i];
-    *executor = level.executor.load(std::memory_order_acquire);
-    if (*executor != nullptr) return absl::OkStatus();
-    absl::MutexLock lock(&mu);
-    if (level.owned == nullptr) {
-      absl::Status made = session_group::SerialExecutor::Make(program, level.env, &level.owned);
-      if (!made.ok()) return made;
-      level.executor.store(level.owned.get(), std::memory_order_release);
-    }
-    *executor = level.owned.get();
-    return absl::OkStatus();
-  }
-
-  absl::Status Run(absl::Span<const Tensor* const> feeds, std::optional<absl::Time> deadline,
-                   absl::Span<Tensor> fetches) {
-    using session_group::SerialExecutor;
-    for (size_t i = first.load(std::memory_order_relaxed); i < num_levels; ++i) {
-      SerialExecutor* executor;
-      absl::Status got = Get(i, &executor);
-      if (!got.ok()) return got;
-      SerialExecutor::Outcome outcome;
-      absl::Status ran = executor->Run(feeds, deadline, fetches, &outcome);
-      if (!ran.ok() || outcome == SerialExecutor::Outcome::kRan) return ran;
-      if (outcome == SerialExecutor::Outcome::kNotPossible) {
-        first.store(i + 1, std::memory_order_relaxed);
-      }
-    }
-    return absl::InternalError("no executor can run the graph");
-  }
-};
-
 namespace {
-
-void SetStatus(TF_Status* status, const absl::Status& from) {
-  tsl::Set_TF_Status_from_Status(status, from);
-}
-
-// Runs `body`, which returns an absl::Status; whatever is thrown becomes one.
-template <typename Body>
-absl::Status Caught(Body body) noexcept {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory");
-  } catch (const std::exception& e) {
-    return absl::InternalError(e.what());
-  } catch (...) {
-    return absl::InternalError("an exception of unknown type was thrown");
-  }
-}
-
-// Runs `body` in this way and reports what comes of it.
-template <typename Body>
-void Guard(TF_Status* status, Body body) noexcept {
-  SetStatus(status, Caught(std::move(body)));
-}
 
 std::string String(sg_str s) { return std::string(s.data, s.size); }
 
@@ -236,8 +110,9 @@ absl::Status RefuseSharedIterators(
   return absl::OkStatus();
 }
 
-// Makes a graph fit for several sessions over the same devices.
-absl::Status Prepare(tensorflow::GraphDef* graph) {
+}  // namespace
+
+absl::Status session_group::Prepare(tensorflow::GraphDef* graph) {
   absl::Status status = RefuseSharedIterators(graph->node());
   for (const tensorflow::FunctionDef& function : graph->library().function()) {
     status.Update(RefuseSharedIterators(function.node_def()));
@@ -245,8 +120,6 @@ absl::Status Prepare(tensorflow::GraphDef* graph) {
   if (status.ok()) ShareTables(graph);
   return status;
 }
-
-}  // namespace
 
 void sg_log_info(sg_str line) {
   try {
@@ -262,6 +135,8 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
   config->inter_op_threads = proto.inter_op_parallelism_threads();
   config->operation_timeout_ms = proto.operation_timeout_in_ms();
   config->has_target = options->options.target.empty() ? 0 : 1;
+  config->fills_metadata =
+      proto.graph_options().build_cost_model() > 0 || proto.experimental().has_session_metadata();
   const auto& pools = proto.session_inter_op_thread_pool();
   config->has_named_pool = std::any_of(
       pools.begin(), pools.end(), [](const auto& pool) { return !pool.global_name().empty(); });
@@ -289,6 +164,8 @@ void sg_devices_clear(sg_devices* devices) {
 }
 
 void sg_devices_written(sg_devices* devices) { devices->writes.Add(); }
+
+void sg_devices_untrack(sg_devices* devices) { devices->writes.Untrack(); }
 
 void sg_devices_delete(sg_devices* devices) { delete devices; }
 
@@ -384,10 +261,12 @@ void sg_run_options_set_timeout_ms(sg_run_options* options, int64_t timeout_ms) 
 }
 
 int32_t sg_run_options_is_plain(const sg_run_options* options) {
-  tensorflow::RunOptions rest = options->proto;
-  rest.clear_timeout_in_ms();
-  if (rest.inter_op_thread_pool() == -1) rest.clear_inter_op_thread_pool();
-  return rest.ByteSizeLong() == 0 ? 1 : 0;
+  // As long as one that has nothing else: then it has nothing else. Takes no memory, as copying and
+  // clearing would.
+  tensorflow::RunOptions plain;
+  plain.set_timeout_in_ms(options->proto.timeout_in_ms());
+  if (options->proto.inter_op_thread_pool() == -1) plain.set_inter_op_thread_pool(-1);
+  return plain.ByteSizeLong() == options->proto.ByteSizeLong() ? 1 : 0;
 }
 
 int32_t sg_run_options_inter_op_pool(const sg_run_options* options) {
@@ -575,11 +454,7 @@ TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size
     absl::Status computed = callable->Run(feeds, deadline, absl::MakeSpan(fetches));
     return computed.ok() ? HandOver(fetches, outputs) : computed;
   });
-  // A success costs no TF_Status.
-  if (ran.ok()) return nullptr;
-  TF_Status* status = TF_NewStatus();
-  SetStatus(status, ran);
-  return status;
+  return session_group::NewStatus(ran);
 }
 
 void sg_callable_delete(sg_callable* callable) { delete callable; }

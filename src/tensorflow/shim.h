@@ -45,6 +45,7 @@ typedef struct sg_config {
   int64_t operation_timeout_ms;
   int32_t has_target;      // 1 where SessionOptions.target is not empty
   int32_t has_named_pool;  // 1 where an inter-op pool is to be shared under a global name
+  int32_t fills_metadata;  // 1 where each run fills its RunMetadata, whatever its RunOptions
 } sg_config;
 
 // Writes a line to TensorFlow's log, at the level INFO.
@@ -60,6 +61,8 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
 void sg_devices_clear(sg_devices* devices);
 // Tells sessions that a variable may have changed.
 void sg_devices_written(sg_devices* devices);
+// Tells them that variables may change from now on without being told.
+void sg_devices_untrack(sg_devices* devices);
 // All sessions over the devices must be deleted first.
 void sg_devices_delete(sg_devices* devices);
 
@@ -147,6 +150,68 @@ void sg_callable_delete(sg_callable* callable);
 int32_t sg_tensor_dtype(const TF_Tensor* tensor);
 
 TF_DeviceList* sg_session_list_devices(sg_session* session, TF_Status* status);
+
+// Groups as tensorflow::Sessions (group_session.cc). What follows is about objects of Rust that C++
+// holds, and the other way around.
+
+// A group, and what it has prepared for some names.
+typedef struct sg_group sg_group;
+typedef struct sg_group_callable sg_group_callable;
+// A request of TensorFlow's C++ API: its tensors, and room for what it gives.
+typedef struct sg_call sg_call;
+// What to do with one session of a group.
+typedef struct sg_visit sg_visit;
+
+typedef struct sg_names {
+  const sg_str* feeds;
+  size_t nfeeds;
+  const sg_str* fetches;
+  size_t nfetches;
+  const sg_str* targets;
+  size_t ntargets;
+} sg_names;
+
+// What C++ calls. A session number below 0 lets the policy choose. Functions that return a
+// TF_Status return NULL on success; otherwise the status is the caller's to delete.
+typedef struct sg_group_functions {
+  // The group that a session target asks for. The options' own target must be empty.
+  sg_group* (*make)(sg_str target, const TF_SessionOptions* options, TF_Status* status);
+  int32_t (*session_num)(const sg_group* group);
+  // Takes the graph, also on failure. Not 0 for extending.
+  TF_Status* (*add_graph)(sg_group* group, sg_graph* graph, int32_t extend);
+  // Runs `call` by sg_call_run_callable() or sg_call_run_session(), on whichever thread. `options`
+  // may be NULL.
+  TF_Status* (*run)(sg_group* group, int32_t session, const sg_names* names,
+                    const sg_run_options* options, int32_t wants_metadata, sg_call* call);
+  sg_group_callable* (*make_callable)(sg_group* group, const sg_names* names, TF_Status* status);
+  TF_Status* (*run_callable)(sg_group_callable* callable, int32_t session, int32_t wants_metadata,
+                             sg_call* call);
+  void (*delete_callable)(sg_group_callable* callable);
+  // Calls sg_visit_session() with one session, which has the group's graph, if there is one. For
+  // requests, which are counted as such, and may write.
+  TF_Status* (*run_on_session)(sg_group* group, int32_t session, sg_visit* visit);
+  // The same for what is no request.
+  TF_Status* (*with_session)(sg_group* group, int32_t session, sg_visit* visit);
+  // From now on variables may be written by who has looked behind the group.
+  TF_Status* (*untrack)(sg_group* group);
+  void (*close)(sg_group* group);
+  // Closes it, too.
+  void (*remove)(sg_group* group);
+} sg_group_functions;
+
+// Makes TensorFlow know the session target "session_group", once for the process. The functions
+// must stay.
+void sg_register_target(const sg_group_functions* functions, TF_Status* status);
+
+// A new tensorflow::Session, to be deleted as such, that is session number `session` of a group, or
+// all of it where that is below 0. It does not own the group.
+void* sg_group_session_new(sg_group* group, int32_t session, TF_Status* status);
+// The group of a tensorflow::Session that is one, or a part of one; NULL for any other.
+sg_group* sg_group_of_session(void* session);
+
+TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, int64_t timeout_ms);
+TF_Status* sg_call_run_session(sg_call* call, sg_session* session, const sg_run_options* options);
+TF_Status* sg_visit_session(sg_visit* visit, sg_session* session, int32_t number);
 
 #ifdef __cplusplus
 }

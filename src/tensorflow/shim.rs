@@ -24,10 +24,14 @@ opaque!(
     sg_intra_op_pool,
     sg_session,
     sg_program,
-    sg_callable
+    sg_callable,
+    sg_group,
+    sg_group_callable,
+    sg_call,
+    sg_visit
 );
 
-/// A `&str` as the shim takes it.
+/// A `&str` as the shim takes it, or what C++ gives, which need not be UTF-8.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -43,6 +47,19 @@ impl<'a> From<&'a str> for sg_str<'a> {
     }
 }
 
+impl<'a> sg_str<'a> {
+    /// # Safety
+    ///
+    /// It must have been made of a `&str`, or point to as many bytes as it says for as long as `'a`.
+    pub unsafe fn bytes(&self) -> &'a [u8] {
+        if self.size == 0 {
+            return &[];
+        }
+        // SAFETY: the caller vouches for it.
+        unsafe { std::slice::from_raw_parts(self.data, self.size) }
+    }
+}
+
 #[allow(non_camel_case_types)]
 #[derive(Default)]
 #[repr(C)]
@@ -52,6 +69,69 @@ pub struct sg_config {
     pub operation_timeout_ms: i64,
     pub has_target: i32,
     pub has_named_pool: i32,
+    pub fills_metadata: i32,
+}
+
+/// The names in a request of C++.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub struct sg_names<'a> {
+    pub feeds: *const sg_str<'a>,
+    pub nfeeds: usize,
+    pub fetches: *const sg_str<'a>,
+    pub nfetches: usize,
+    pub targets: *const sg_str<'a>,
+    pub ntargets: usize,
+}
+
+/// What C++ calls.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub struct sg_group_functions {
+    pub make: unsafe extern "C" fn(
+        target: sg_str<'_>,
+        options: *const tf::TF_SessionOptions,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_group,
+    pub session_num: unsafe extern "C" fn(group: *const sg_group) -> i32,
+    pub add_graph: unsafe extern "C" fn(
+        group: *mut sg_group,
+        graph: *mut sg_graph,
+        extend: i32,
+    ) -> *mut tf::TF_Status,
+    pub run: unsafe extern "C" fn(
+        group: *mut sg_group,
+        session: i32,
+        names: *const sg_names<'_>,
+        options: *const sg_run_options,
+        wants_metadata: i32,
+        call: *mut sg_call,
+    ) -> *mut tf::TF_Status,
+    pub make_callable: unsafe extern "C" fn(
+        group: *mut sg_group,
+        names: *const sg_names<'_>,
+        status: *mut tf::TF_Status,
+    ) -> *mut sg_group_callable,
+    pub run_callable: unsafe extern "C" fn(
+        callable: *mut sg_group_callable,
+        session: i32,
+        wants_metadata: i32,
+        call: *mut sg_call,
+    ) -> *mut tf::TF_Status,
+    pub delete_callable: unsafe extern "C" fn(callable: *mut sg_group_callable),
+    pub run_on_session: unsafe extern "C" fn(
+        group: *mut sg_group,
+        session: i32,
+        visit: *mut sg_visit,
+    ) -> *mut tf::TF_Status,
+    pub with_session: unsafe extern "C" fn(
+        group: *mut sg_group,
+        session: i32,
+        visit: *mut sg_visit,
+    ) -> *mut tf::TF_Status,
+    pub untrack: unsafe extern "C" fn(group: *mut sg_group) -> *mut tf::TF_Status,
+    pub close: unsafe extern "C" fn(group: *mut sg_group),
+    pub remove: unsafe extern "C" fn(group: *mut sg_group),
 }
 
 // sg_str borrows through raw pointers and a lifetime marker only, which C can't misread.
@@ -68,6 +148,7 @@ unsafe extern "C" {
     ) -> *mut sg_devices;
     pub fn sg_devices_clear(devices: *mut sg_devices);
     pub fn sg_devices_written(devices: *mut sg_devices);
+    pub fn sg_devices_untrack(devices: *mut sg_devices);
     pub fn sg_devices_delete(devices: *mut sg_devices);
 
     pub fn sg_graph_parse(
@@ -196,4 +277,26 @@ unsafe extern "C" {
         session: *mut sg_session,
         status: *mut tf::TF_Status,
     ) -> *mut tf::TF_DeviceList;
+    pub fn sg_register_target(functions: *const sg_group_functions, status: *mut tf::TF_Status);
+    pub fn sg_group_session_new(
+        group: *mut sg_group,
+        session: i32,
+        status: *mut tf::TF_Status,
+    ) -> *mut c_void;
+    pub fn sg_group_of_session(session: *mut c_void) -> *mut sg_group;
+    pub fn sg_call_run_callable(
+        call: *mut sg_call,
+        callable: *mut sg_callable,
+        timeout_ms: i64,
+    ) -> *mut tf::TF_Status;
+    pub fn sg_call_run_session(
+        call: *mut sg_call,
+        session: *mut sg_session,
+        options: *const sg_run_options,
+    ) -> *mut tf::TF_Status;
+    pub fn sg_visit_session(
+        visit: *mut sg_visit,
+        session: *mut sg_session,
+        number: i32,
+    ) -> *mut tf::TF_Status;
 }

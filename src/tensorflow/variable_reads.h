@@ -33,6 +33,12 @@ class alignas(128) Writes {
     absl::MutexLock lock(&mu_);
     for (Reader* reader : readers_) reader->Written();
   }
+  // From now on there may be writes that nobody tells of, so that nothing can be kept.
+  void Untrack() {
+    untracked_.store(true, std::memory_order_relaxed);
+    Add();
+  }
+  bool are_untracked() const { return untracked_.load(std::memory_order_relaxed); }
   void AddReader(Reader* reader) {
     absl::MutexLock lock(&mu_);
     readers_.insert(reader);
@@ -44,6 +50,7 @@ class alignas(128) Writes {
 
  private:
   std::atomic<uint64_t> count_{0};
+  std::atomic<bool> untracked_{false};
   alignas(128) absl::Mutex mu_;
   std::set<Reader*> readers_;
 };

@@ -1,0 +1,172 @@
+// What the files of the shim share: the types behind shim.h's, and the way from exceptions to
+// statuses.
+#ifndef SESSION_GROUP_SHIM_INTERNAL_H_
+#define SESSION_GROUP_SHIM_INTERNAL_H_
+
+#include <array>
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "program.h"
+#include "serial_executor.h"
+#include "session_device.h"
+#include "shim.h"
+#include "tensorflow/c/c_api_internal.h"
+#include "tensorflow/c/tf_status_helper.h"
+#include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/core/platform/env.h"
+#include "tensorflow/core/protobuf/meta_graph.pb.h"
+#include "tensorflow/core/public/session.h"
+#include "variable_reads.h"
+
+// The wrapped devices. Their resource managers die with them.
+struct sg_devices {
+  session_group::Writes writes;
+  tensorflow::Allocator* host;
+  std::vector<std::unique_ptr<tensorflow::Device>> devices;
+};
+
+struct sg_graph {
+  tensorflow::GraphDef def;
+};
+
+struct sg_saved_model {
+  std::string export_dir;
+  tensorflow::MetaGraphDef meta_graph;  // without its graph, which is in `graph`
+  std::unique_ptr<sg_graph> graph;
+};
+
+struct sg_run_options {
+  tensorflow::RunOptions proto;
+};
+
+struct sg_intra_op_pool {
+  session_group::IntraOpPool pool;
+};
+
+// Lets threads keep the name that they inherit. TensorFlow would call them tf_Compute, whosever
+// they are; it leaves a thread alone whose name does not fit into the kernel's 15 bytes.
+class InheritedNames final : public tensorflow::EnvWrapper {
+ public:
+  using EnvWrapper::EnvWrapper;
+
+  tensorflow::Thread* StartThread(const tensorflow::ThreadOptions& options, const std::string& name,
+                                  absl::AnyInvocable<void()> fn) override {
+    return target()->StartThread(options, "session_group_" + name, std::move(fn));
+  }
+};
+
+// Destroyed from the last member to the first: the session before the threads it computes on.
+struct sg_session {
+  std::unique_ptr<InheritedNames> env;
+  std::unique_ptr<sg_intra_op_pool> intra_op_pool;
+  tensorflow::SessionOptions options;
+  session_group::Writes* writes;
+  std::unique_ptr<tensorflow::Session> session;
+};
+
+struct sg_program {
+  std::unique_ptr<session_group::Program> program;
+};
+
+// Executors for the same program, from the fastest to the one that always knows how. The first is
+// made with the callable, the others when first needed.
+struct sg_callable {
+  struct Level {
+    session_group::SerialExecutor::Env env;
+    std::unique_ptr<session_group::SerialExecutor> owned;
+    std::atomic<session_group::SerialExecutor*> executor{nullptr};
+  };
+
+  const session_group::Program* program;
+  std::array<Level, 3> levels;
+  size_t num_levels = 0;
+  // The first that is worth trying.
+  std::atomic<size_t> first{0};
+  absl::Mutex mu;  // guards making executors
+
+  absl::Status Get(size_t i, session_group::SerialExecutor** executor) {
+    Level& level = levels[i];
+    *executor = level.executor.load(std::memory_order_acquire);
+    if (*executor != nullptr) return absl::OkStatus();
+    absl::MutexLock lock(&mu);
+    if (level.owned == nullptr) {
+      absl::Status made = session_group::SerialExecutor::Make(program, level.env, &level.owned);
+      if (!made.ok()) return made;
+      level.executor.store(level.owned.get(), std::memory_order_release);
+    }
+    *executor = level.owned.get();
+    return absl::OkStatus();
+  }
+
+  absl::Status Run(absl::Span<const tensorflow::Tensor* const> feeds,
+                   std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches) {
+    using session_group::SerialExecutor;
+    size_t i = first.load(std::memory_order_relaxed);
+    // The last one keeps nothing that it has read.
+    if (levels[0].env.writes->are_untracked()) i = num_levels - 1;
+    for (; i < num_levels; ++i) {
+      SerialExecutor* executor;
+      absl::Status got = Get(i, &executor);
+      if (!got.ok()) return got;
+      SerialExecutor::Outcome outcome;
+      absl::Status ran = executor->Run(feeds, deadline, fetches, &outcome);
+      if (!ran.ok() || outcome == SerialExecutor::Outcome::kRan) return ran;
+      if (outcome == SerialExecutor::Outcome::kNotPossible) {
+        first.store(i + 1, std::memory_order_relaxed);
+      }
+    }
+    return absl::InternalError("no executor can run the graph");
+  }
+};
+
+namespace session_group {
+
+// Makes a graph fit for several sessions over the same devices.
+absl::Status Prepare(tensorflow::GraphDef* graph);
+
+inline void SetStatus(TF_Status* status, const absl::Status& from) {
+  tsl::Set_TF_Status_from_Status(status, from);
+}
+
+// NULL on success, which so costs no TF_Status.
+inline TF_Status* NewStatus(const absl::Status& from) {
+  if (from.ok()) return nullptr;
+  TF_Status* status = TF_NewStatus();
+  SetStatus(status, from);
+  return status;
+}
+
+// Runs `body`, which returns an absl::Status; whatever is thrown becomes one.
+template <typename Body>
+absl::Status Caught(Body body) noexcept {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory");
+  } catch (const std::exception& e) {
+    return absl::InternalError(e.what());
+  } catch (...) {
+    return absl::InternalError("an exception of unknown type was thrown");
+  }
+}
+
+// Runs `body` in this way and reports what comes of it.
+template <typename Body>
+void Guard(TF_Status* status, Body body) noexcept {
+  SetStatus(status, Caught(std::move(body)));
+}
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_SHIM_INTERNAL_H_
