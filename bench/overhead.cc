@@ -1,6 +1,6 @@
 // What a request costs beside what its graph computes: a graph that computes next to nothing,
-// through TensorFlow's own RunCallable() on its single-threaded executor, through a group's
-// callable, and through SessionGroup_Run(), by turns.
+// through TensorFlow's own Run() and RunCallable() on its single-threaded executor, and through
+// each way into a group, by turns.
 //
 //     overhead GRAPH_DEF            nanoseconds
 //     overhead GRAPH_DEF callable   runs the group's callable alone, to count instructions
@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -108,15 +109,50 @@ int main(int argc, char** argv) {
     TF_CHECK_OK(session->RunCallable(handle, inputs, &outputs, nullptr));
   };
 
-  std::vector<double> times[3];
+  const std::vector<std::pair<std::string, tensorflow::Tensor>> named_inputs{{"x:0", input}};
+  const std::vector<std::string> output_names{"y:0"};
+  const auto run_on = [&](tensorflow::Session* on) {
+    std::vector<tensorflow::Tensor> outputs;
+    tensorflow::RunOptions options;
+    options.set_inter_op_thread_pool(-1);
+    TF_CHECK_OK(on->Run(options, named_inputs, output_names, {}, &outputs, nullptr));
+  };
+  const auto run = [&] { run_on(session.get()); };
+
+  const auto as_session = [&](int32_t id) {
+    void* made = SessionGroup_NewCppSession(group, id, status);
+    Check(status);
+    return std::unique_ptr<tensorflow::Session>(static_cast<tensorflow::Session*>(made));
+  };
+  const std::unique_ptr<tensorflow::Session> all = as_session(-1);
+  const std::unique_ptr<tensorflow::Session> first = as_session(0);
+  const auto run_all = [&] { run_on(all.get()); };
+  const auto run_first = [&] { run_on(first.get()); };
+  tensorflow::Session::CallableHandle all_handle;
+  callable_options.clear_run_options();
+  TF_CHECK_OK(all->MakeCallable(callable_options, &all_handle));
+  const auto run_callable_of_all = [&] {
+    std::vector<tensorflow::Tensor> outputs;
+    TF_CHECK_OK(all->RunCallable(all_handle, inputs, &outputs, nullptr));
+  };
+
+  const std::pair<const char*, std::function<double()>> contenders[] = {
+      {"TensorFlow's Run, one thread", [&] { return Nanoseconds(run); }},
+      {"TensorFlow's RunCallable, one thread", [&] { return Nanoseconds(run_callable); }},
+      {"SessionGroup_Run", [&] { return Nanoseconds(group_run); }},
+      {"SessionGroupCallable_Run", [&] { return Nanoseconds(group_callable); }},
+      {"the group as a Session: Run", [&] { return Nanoseconds(run_all); }},
+      {"the group as a Session: RunCallable", [&] { return Nanoseconds(run_callable_of_all); }},
+      {"one of its sessions: Run", [&] { return Nanoseconds(run_first); }},
+  };
+  std::vector<double> times[std::size(contenders)];
   for (int round = 0; round <= kRounds; ++round) {
-    const double ns[] = {Nanoseconds(run_callable), Nanoseconds(group_callable),
-                         Nanoseconds(group_run)};
-    for (int i = 0; i < 3 && round > 0; ++i) times[i].push_back(ns[i]);  // the first warms up
+    for (size_t i = 0; i < std::size(contenders); ++i) {
+      const double ns = contenders[i].second();
+      if (round > 0) times[i].push_back(ns);  // the first warms up
+    }
   }
-  Print("TensorFlow's RunCallable, one thread", times[0]);
-  Print("SessionGroupCallable_Run", times[1]);
-  Print("SessionGroup_Run", times[2]);
+  for (size_t i = 0; i < std::size(contenders); ++i) Print(contenders[i].first, times[i]);
 
   SessionGroupCallable_Delete(callable);
   SessionGroup_Delete(group);
