@@ -8,8 +8,7 @@
 //
 // Code that owns a tensorflow::Session needs nothing of this header: with the library loaded,
 // NewSession() and LoadSavedModel() make a group where SessionOptions.target is "session_group:4";
-// see SessionGroup_RegisterTarget() in session_group.h. A program that refers to no other symbol of
-// the library calls that one, lest the linker leaves the library out.
+// see SessionGroup_RegisterTarget() in session_group.h.
 //
 // Differences to DeepRec are listed in docs/migration.md. May be included together with
 // session_group.h, whose SessionGroup lies in the global namespace.

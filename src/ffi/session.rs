@@ -32,8 +32,9 @@ use crate::tensorflow::{SessionOptions, version};
 /// capacity), wait_when_full (true or false), as the setters of SessionGroupOptions, and the names of
 /// optimisations (true or false). Sessions with other targets are what they were.
 ///
-/// The shared library does this by itself when it is loaded; a program that links
-/// libsession_group.a calls it. Doing it again does nothing.
+/// The shared library does this by itself when it is loaded. A program calls it that links
+/// libsession_group.a, or that uses nothing else of the library, lest the linker leaves it out. Doing it
+/// again does nothing.
 ///
 /// Errors: TF_FAILED_PRECONDITION where the loaded TensorFlow is of another minor version than the
 /// one the library was built for.
