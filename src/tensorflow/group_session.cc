@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "shim_internal.h"
 #include "tensorflow/core/common_runtime/session_factory.h"
+#include "tensorflow/core/lib/strings/proto_serialization.h"
 #include "tensorflow/core/protobuf/config.pb.h"
 
 using session_group::GroupSession;
@@ -169,9 +170,11 @@ bool IsPlain(CallableOptions options) {
 
 // What MakeCallable() makes: the group's, or one of each session's own.
 struct GroupSession::Callable {
-  explicit Callable(const CallableOptions& options) : options(options) {}
+  Callable(const CallableOptions& options, std::string serialised)
+      : options(options), serialised(std::move(serialised)) {}
 
   const CallableOptions options;
+  const std::string serialised;
   sg_group_callable* prepared = nullptr;
   // By the sessions' numbers, where the group has not prepared it.
   std::vector<CallableHandle> handles;
@@ -320,10 +323,14 @@ absl::Status GroupSession::MakeOnSessions(const CallableOptions& options, Callab
 absl::Status GroupSession::MakeCallable(const CallableOptions& options, CallableHandle* handle) {
   absl::Status open = CheckOpen();
   if (!open.ok()) return open;
-  const std::string serialised = options.SerializeAsString();
+  std::string serialised;
+  if (!tensorflow::SerializeToStringDeterministic(options, &serialised)) {
+    return absl::InvalidArgumentError(
+        "the CallableOptions can't be serialised: is a name no UTF-8?");
+  }
   absl::MutexLock lock(&mu_);
   for (size_t i = 0; i < callables_.size(); ++i) {
-    if (callables_[i]->released && callables_[i]->options.SerializeAsString() == serialised) {
+    if (callables_[i]->released && callables_[i]->serialised == serialised) {
       callables_[i]->released = false;
       by_handle_[i].store(callables_[i].get(), std::memory_order_release);
       *handle = i;
@@ -334,7 +341,7 @@ absl::Status GroupSession::MakeCallable(const CallableOptions& options, Callable
     return absl::ResourceExhaustedError(absl::StrCat("the session has made ", kMostCallables,
                                                      " different callables, and makes no more"));
   }
-  auto callable = std::make_unique<Callable>(options);
+  auto callable = std::make_unique<Callable>(options, std::move(serialised));
   absl::Status made;
   if (IsPlain(options)) {
     const Strs feeds = ToStrs(options.feed());
