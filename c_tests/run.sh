@@ -34,6 +34,33 @@ done
 target/c_tests/pkg-config/example "$MODELS/strings" | grep -q '^4 different words$'
 target/c_tests/pkg-config/bad_input
 
+echo "A program that does not link the library"
+stock=target/c_tests/stock
+# shellcheck disable=SC2046 # Lists of words.
+gcc -std=c11 -Wall -Wextra -Werror c_tests/unlinked/stock.c -o "$stock" -Wl,--no-as-needed \
+    $(pkg-config --cflags session_group | sed 's/-I/-isystem /g') \
+    $(pkg-config --libs session_group | sed 's/-lsession_group//') -ldl
+if readelf -d "$stock" | grep NEEDED | grep -q session_group; then
+    echo "error: $stock links the library" >&2
+    exit 1
+fi
+library=$prefix/lib/libsession_group.so
+says() {
+    expected=$1
+    shift
+    printed=$("$@" 2>&1 || true)
+    case $printed in
+    *"$expected"*) ;;
+    *) echo "error: $* should say \"$expected\": $printed" >&2; exit 1 ;;
+    esac
+}
+says "4 words, one session" "$stock" "$MODELS/strings" ""
+says "4 words, one session" env LD_PRELOAD="$library" "$stock" "$MODELS/strings" ""
+says "4 words, a group" env LD_PRELOAD="$library" "$stock" "$MODELS/strings" session_group:2
+says "4 words, a group" "$stock" "$MODELS/strings" session_group:2 "$library"
+says "No session factory" "$stock" "$MODELS/strings" session_group:2
+says '"polcy"' env LD_PRELOAD="$library" "$stock" "$MODELS/strings" "session_group://2?polcy=x"
+
 echo "Tests through CMake"
 cmake -S c_tests -B target/c_tests/cmake -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_BUILD_TYPE=Release \
     >target/c_tests/cmake.log || { cat target/c_tests/cmake.log; exit 1; }
