@@ -41,6 +41,8 @@ fn main() {
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsession_group.so.0");
     // TensorFlow keeps the session target that is registered with it until the process ends.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    // Where session-group-tensorflow links to it.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-rpath,$ORIGIN/session_group/tensorflow");
     // A library, test or program of this package finds the TensorFlow it was linked with. Programs
     // of other packages get the folder as DEP_SESSION_GROUP_TENSORFLOW_LIBDIR.
     for dir in &tensorflow.link_paths {

@@ -9,7 +9,10 @@ export MODELS
 
 rm -rf "$stage"
 make --no-print-directory install PREFIX=/opt/session_group DESTDIR="$stage"
-prefix=$stage/opt/session_group
+# An installed tree may be moved.
+mkdir -p "$stage/moved+to~another"
+prefix=$stage/moved+to~another/place_1.0
+mv "$stage/opt/session_group" "$prefix"
 PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 export PKG_CONFIG_PATH
 
@@ -60,6 +63,17 @@ says "4 words, a group" env LD_PRELOAD="$library" "$stock" "$MODELS/strings" ses
 says "4 words, a group" "$stock" "$MODELS/strings" session_group:2 "$library"
 says "No session factory" "$stock" "$MODELS/strings" session_group:2
 says '"polcy"' env LD_PRELOAD="$library" "$stock" "$MODELS/strings" "session_group://2?polcy=x"
+
+echo "Where TensorFlow is"
+use=$prefix/bin/session-group-tensorflow
+links=$prefix/lib/session_group/tensorflow
+tensorflow=$(readlink "$links/libtensorflow_cc.so.2")
+tensorflow_include=$(readlink "$links/include")
+says "there is no libtensorflow_cc.so.2 in /nonexistent" "$use" /nonexistent
+rm -r "$links"
+says "There is no TensorFlow" cmake -S c_tests \
+    -B target/c_tests/none -DCMAKE_PREFIX_PATH="$prefix"
+"$use" "$(dirname "$tensorflow")" "$tensorflow_include"
 
 echo "Tests through CMake"
 cmake -S c_tests -B target/c_tests/cmake -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_BUILD_TYPE=Release \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lays the library out as a C library is expected to be found.
+# Lays the library out as a C library is expected to be found. The tree can be moved.
 #
 #     install.sh BUILT_DIR DESTDIR PREFIX VERSION SOVERSION
 set -eu
@@ -22,15 +22,8 @@ if [ -z "$tensorflow_libdir" ] || [ -z "$tensorflow_includedir" ]; then
         "PKG_CONFIG_PATH as you built with" >&2
     exit 1
 fi
-case "$prefix$tensorflow_libdir$tensorflow_includedir" in
-*[[:space:]\|\&,]*)
-    echo "error: a path has a space or one of | & , in it, which pkg-config files can't carry:" \
-        "$prefix, $tensorflow_libdir, $tensorflow_includedir" >&2
-    exit 1
-    ;;
-esac
 
-mkdir -p "$root/lib/pkgconfig" "$root/lib/cmake/SessionGroup" "$root/include"
+mkdir -p "$root/bin" "$root/lib/pkgconfig" "$root/lib/cmake/SessionGroup" "$root/include"
 install -m 755 "$built/libsession_group.so" "$root/lib/libsession_group.so.$version"
 ln -sf "libsession_group.so.$version" "$root/lib/libsession_group.so.$soversion"
 ln -sf "libsession_group.so.$soversion" "$root/lib/libsession_group.so"
@@ -38,13 +31,14 @@ install -m 644 "$built/libsession_group.a" "$root/lib/"
 install -m 644 "$source/include/session_group.h" "$source"/include/*.hpp "$root/include/"
 
 fill() {
-    sed -e "s|@PREFIX@|$prefix|g" -e "s|@VERSION@|$version|g" \
-        -e "s|@TENSORFLOW_LIBDIR@|$tensorflow_libdir|g" \
-        -e "s|@TENSORFLOW_DEFINES@|$tensorflow_defines|g" \
-        -e "s|@TENSORFLOW_INCLUDEDIR@|$tensorflow_includedir|g" \
-        -e "s|@TENSORFLOW_VERSION@|$tensorflow_version|g" "$source/scripts/$1" >"$2"
+    sed -e "s|@VERSION@|$version|g" -e "s|@TENSORFLOW_VERSION@|$tensorflow_version|g" \
+        -e "s|@TENSORFLOW_MINOR@|$(echo "$tensorflow_version" | cut -d. -f1,2)|g" \
+        -e "s|@TENSORFLOW_DEFINES@|$tensorflow_defines|g" "$source/scripts/$1" >"$2"
 }
 fill session_group.pc.in "$root/lib/pkgconfig/session_group.pc"
 fill SessionGroupConfig.cmake.in "$root/lib/cmake/SessionGroup/SessionGroupConfig.cmake"
 fill SessionGroupConfigVersion.cmake.in "$root/lib/cmake/SessionGroup/SessionGroupConfigVersion.cmake"
+fill session-group-tensorflow.in "$root/bin/session-group-tensorflow"
+chmod 755 "$root/bin/session-group-tensorflow"
+"$root/bin/session-group-tensorflow" "$tensorflow_libdir" "$tensorflow_includedir" >/dev/null
 echo "session_group $version installed in $root, built for TensorFlow $tensorflow_version"

@@ -1,0 +1,35 @@
+// The layout of the public structs, as programs of version 0.1 were compiled with. Where one of
+// these lines is not true any more, such programs break: see docs/abi.md for what to do instead.
+#include <stddef.h>
+
+#include "session_group.h"
+
+#define FIELD(type, field, at, bytes)                                           \
+  _Static_assert(offsetof(type, field) == (at), #type "." #field " was moved"); \
+  _Static_assert(sizeof(((type*)0)->field) == (bytes), #type "." #field " was resized")
+
+FIELD(SessionGroupLoad, struct_size, 0, 8);
+FIELD(SessionGroupLoad, session_num, 8, 4);
+FIELD(SessionGroupLoad, in_flight, 16, 8);
+FIELD(SessionGroupLoad, queued, 24, 8);
+
+FIELD(SessionGroupStats, struct_size, 0, 8);
+FIELD(SessionGroupStats, runs, 8, 8);
+FIELD(SessionGroupStats, answers, 16, 17 * 8);
+FIELD(SessionGroupStats, rejected, 152, 8);
+FIELD(SessionGroupStats, in_flight, 160, 8);
+FIELD(SessionGroupStats, queued, 168, 8);
+FIELD(SessionGroupStats, busy_ns, 176, 8);
+FIELD(SessionGroupStats, latency_sum_ns, 184, 8);
+FIELD(SessionGroupStats, latency_p50_ns, 192, 8);
+FIELD(SessionGroupStats, latency_p90_ns, 200, 8);
+FIELD(SessionGroupStats, latency_p99_ns, 208, 8);
+FIELD(SessionGroupStats, latency_p999_ns, 216, 8);
+FIELD(SessionGroupStats, latency_max_ns, 224, 8);
+
+// New fields follow here, and these sizes with them.
+_Static_assert(sizeof(SessionGroupLoad) == 32, "SessionGroupLoad has fields that are not listed");
+_Static_assert(sizeof(SessionGroupStats) == 232,
+               "SessionGroupStats has fields that are not listed");
+
+int main(void) { return 0; }
