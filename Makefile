@@ -25,7 +25,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models tensorflow system-packages build \
-  install models header lint requirements clean
+  install deb dist package-test models header lint requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,6 +61,16 @@ build: tensorflow ## Build the library
 install: ## Install library, headers, pkg-config and CMake files to $(DESTDIR)$(PREFIX)
 	@test -e target/release/libsession_group.so || { echo "run \`make build\` first" >&2; exit 1; }
 	scripts/install.sh target/release "$(DESTDIR)" "$(PREFIX)" $(VERSION) $(SOVERSION)
+
+deb: build $(VENV)/installed ## Make Debian packages, in target/deb
+	packaging/deb.sh target/deb $(VERSION) $(SOVERSION)
+
+dist: build $(VENV)/installed ## Make tarballs of the sources and of the installed tree, in target/dist
+	packaging/dist.sh target/dist $(VERSION) $(SOVERSION)
+
+package-test: deb dist models ## Use packages and tarball as a stranger would, in a minimal Debian (as root)
+	packaging/dist-test.sh target/dist models/build
+	packaging/deb-test.sh target/deb models/build
 
 models: tensorflow models/build/done ## Export the models of the tests and the demo
 
