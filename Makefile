@@ -25,7 +25,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models tensorflow system-packages build \
-  install deb dist package-test models header lint requirements clean
+  install deb dist package-test models header docs lint requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -77,7 +77,16 @@ models: tensorflow models/build/done ## Export the models of the tests and the d
 header: tensorflow ## Generate include/session_group.h
 	UPDATE_HEADER=1 $(CARGO) test --quiet --test header the_committed_header
 
-lint: tensorflow $(VENV)/installed ## Check formatting and lints, warnings denied
+docs: tensorflow ## Make the references of the headers and of the crate, in target/docs
+	@command -v doxygen >/dev/null || packaging/need.sh doxygen
+	rm -rf target/docs
+	mkdir -p target/docs
+	VERSION=$(VERSION) doxygen docs/Doxyfile
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package session-group --no-deps --quiet
+	cp -r target/doc target/docs/crate
+	@echo "target/docs/headers/index.html, target/docs/crate/session_group/index.html"
+
+lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
