@@ -434,6 +434,75 @@ def jit(path):
     tf.saved_model.save(model, path, signatures=model.serve)
 
 
+def every_type(path):
+    """A SavedModel with a signature for each type that NumPy has, "int8" and so on, that gives x, of any
+    shape, as y; the signature "both" gives it as y and z,
+    and "sparse" takes a sparse tensor."""
+    types = "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 "
+    types += "bool complex64 complex128 string float8_e5m2 float8_e4m3fn qint8"
+    build = tf1.saved_model.build_tensor_info
+    signatures = {}
+    with tf.Graph().as_default(), tf1.Session() as session:
+        for name in types.split():
+            x = tf1.placeholder(tf.as_dtype(name), None, name=f"{name}/x")
+            info = build(tf.identity(x, name=f"{name}/y"))
+            signatures[name] = tf1.saved_model.build_signature_def(
+                {"x": build(x)}, {"y": info}
+            )
+            if name == "float32":
+                signatures["both"] = tf1.saved_model.build_signature_def(
+                    {"x": build(x)}, {"y": info, "z": info}
+                )
+        sparse = build(tf1.sparse_placeholder(tf.float32, name="sparse"))
+        signatures["sparse"] = tf1.saved_model.build_signature_def(
+            {"x": sparse}, {"y": sparse}
+        )
+        builder = tf1.saved_model.Builder(path)
+        builder.add_meta_graph_and_variables(
+            session, [tf1.saved_model.SERVING], signatures
+        )
+        builder.save()
+
+
+class State(tf.Module):
+    """Two variables. assign(x, text) sets them, touch() writes a third one, read() gives x: float
+    [64, 1024], rows: 32 of its rows, text: string [n]."""
+
+    def __init__(self):
+        super().__init__()
+        self.x = tf.Variable(tf.zeros([64, 1024]))
+        self.text = tf.Variable([""], shape=[None])
+        self.touched = tf.Variable(0)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([64, 1024], tf.float32, name="x"),
+            tf.TensorSpec([None], tf.string, name="text"),
+        ]
+    )
+    def assign(self, x, text):
+        self.x.assign(x)
+        self.text.assign(text)
+        return {"n": tf.size(text)}
+
+    @tf.function(input_signature=[])
+    def touch(self):
+        return {"n": self.touched.assign_add(1)}
+
+    @tf.function(input_signature=[])
+    def read(self):
+        return {"x": self.x.read_value(), "rows": self.x[8:40], "text": self.text}
+
+
+def state(path):
+    model = State()
+    tf.saved_model.save(
+        model,
+        path,
+        signatures={"assign": model.assign, "touch": model.touch, "read": model.read},
+    )
+
+
 def unshare(graph):
     """Takes the shared name away from the first table of the graph."""
     table = next(op for op in graph.get_operations() if op.type == "HashTableV2")
@@ -503,6 +572,8 @@ SAVED_MODELS = [
     jit,
     tf1_saved_model,
     frozen_large,
+    every_type,
+    state,
 ]
 GRAPH_DEFS = [
     mlp_frozen,
