@@ -1,0 +1,65 @@
+"""What sessions have done."""
+
+import ctypes
+from ctypes import c_size_t, c_uint64
+from dataclasses import dataclass
+
+from ._group import Group
+from ._library import lib
+from ._status import Status
+
+
+class _Stats(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("runs", c_uint64),
+        ("answers", c_uint64 * 17),
+        ("rejected", c_uint64),
+        ("in_flight", c_uint64),
+        ("queued", c_uint64),
+        ("busy_ns", c_uint64),
+        ("latency_sum_ns", c_uint64),
+        ("latency_p50_ns", c_uint64),
+        ("latency_p90_ns", c_uint64),
+        ("latency_p99_ns", c_uint64),
+        ("latency_p999_ns", c_uint64),
+        ("latency_max_ns", c_uint64),
+    ]
+
+
+@dataclass(frozen=True)
+class SessionStats:
+    """What a session has done since it was made, as SessionGroupStats of the C header."""
+
+    session: int
+    """The session's number."""
+    runs: int
+    """Requests answered, whatever the answer."""
+    answers: tuple[int, ...]
+    """The same by code: `answers[tf.compat.v1.errors.OK]`, `answers[...INVALID_ARGUMENT]`."""
+    rejected: int
+    """Requests refused since the session's queue was full; counted above, too."""
+    in_flight: int
+    """Requests given to the session and not answered yet."""
+    queued: int
+    """Those of them that wait for one of the session's worker threads."""
+    busy_ns: int
+    """Nanoseconds that threads have run requests on the session, summed up."""
+    latency_sum_ns: int
+    """Nanoseconds from call to answer, summed up, and quantiles to 1/64 of their value."""
+    latency_p50_ns: int
+    latency_p90_ns: int
+    latency_p99_ns: int
+    latency_p999_ns: int
+    latency_max_ns: int
+
+
+def session_stats(group: Group, session: int) -> SessionStats:
+    status, stats = Status(), _Stats(struct_size=ctypes.sizeof(_Stats))
+    lib.SessionGroup_GetStats(
+        group.pointer, session, ctypes.byref(stats), status.handle
+    )
+    status.check()
+    values = {name: getattr(stats, name) for name, *_ in _Stats._fields_[1:]}
+    values["answers"] = tuple(stats.answers)
+    return SessionStats(session, **values)
