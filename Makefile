@@ -25,7 +25,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models tensorflow system-packages build \
-  install deb dist package-test wheel models header docs lint requirements clean
+  install deb dist package-test wheel python-test models header docs lint requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,7 @@ test: tensorflow models ## Run all tests
 	$(CARGO) test --workspace
 	$(CARGO) build --release
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" c_tests/run.sh
+	$(MAKE) --no-print-directory python-test
 
 bench: bench-models ## Compare groups with stock TensorFlow, ONNX Runtime and OpenVINO, about an hour
 	$(BENCH) $(BENCH_ARGS)
@@ -75,6 +76,9 @@ package-test: deb dist models ## Use packages and tarball as a stranger would, i
 wheel: build $(VENV)/installed ## Make a wheel of the Python package, in target/wheel
 	scripts/wheel.sh target/release target/wheel
 
+python-test: wheel models ## Install the wheel and run the tests of the Python package
+	python/tests/run.sh
+
 models: tensorflow models/build/done ## Export the models of the tests and the demo
 
 header: tensorflow ## Generate include/session_group.h
@@ -94,9 +98,9 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c examples/cpp/*.cc bench/*.cc
-	$(VENV)/bin/ruff check --quiet models scripts bench/models python
-	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python
-	cd python && ../$(VENV)/bin/mypy src
+	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples
+	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples
+	cd python && ../$(VENV)/bin/mypy
 
 requirements: ## Pin requirements.in and bench/requirements.in anew, with hashes
 	$(PYTHON) -m venv target/pip-tools

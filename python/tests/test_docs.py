@@ -1,0 +1,48 @@
+"""The examples in the documentation and in examples/python do what they say."""
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import session_group
+from session_group import _model, _signature
+from stock import MODELS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("module", [session_group, _model, _signature])
+def test_docstrings(module: object) -> None:
+    names = {
+        "session_group": session_group,
+        "export_dir": MODELS / "strings",
+        "model": session_group.load(MODELS / "strings", 1),
+    }
+    failed, attempted = doctest.testmod(module, extraglobs=names)  # type: ignore[arg-type]
+    assert attempted and not failed
+
+
+def test_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "python" / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert blocks
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "python/README.md", "exec"), names)
+
+
+def test_serve() -> None:
+    out = example("serve.py", str(MODELS / "wide_deep"))
+    assert "800 requests" in out
+    assert len(re.findall(r"^session \d: +\d+ requests, p50", out, re.MULTILINE)) == 4
+
+
+def example(name: str, *arguments: str) -> str:
+    path = ROOT / "examples" / "python" / name
+    return subprocess.run(
+        [sys.executable, path, *arguments], check=True, capture_output=True, text=True
+    ).stdout
