@@ -41,6 +41,13 @@ def test_serve() -> None:
     assert len(re.findall(r"^session \d: +\d+ requests, p50", out, re.MULTILINE)) == 4
 
 
+def test_target() -> None:
+    model = str(MODELS / "tf1_saved_model")
+    one = example("target.py", model, "").splitlines()
+    group = example("target.py", model, "session_group:4").splitlines()
+    assert group == [*one, "a group of 4: policy round_robin"]
+
+
 def example(name: str, *arguments: str) -> str:
     path = ROOT / "examples" / "python" / name
     return subprocess.run(

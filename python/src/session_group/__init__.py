@@ -11,7 +11,8 @@
     [1, 0, 0, 0]
     >>> model.close()
 
-Threads may call a model at the same time: while TensorFlow runs, other Python threads do.
+Threads may call a model at the same time: while TensorFlow runs, other Python threads do. Importing
+this package also makes `tf.compat.v1.Session("session_group:4")` a group of four sessions.
 """
 
 from importlib.metadata import version
