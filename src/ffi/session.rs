@@ -24,9 +24,11 @@ use crate::tensorflow::{SessionOptions, version};
 /// TF_NewSession(), TF_LoadSessionFromSavedModel() and all that is built upon them make a group where
 /// SessionOptions.target asks for one:
 ///
-///     session_group                        as many sessions as SESSION_GROUP_CPUSET has entries
-///     session_group:4                      4 sessions
-///     session_group://4?policy=least_loaded&execution=caller&cpuset=0-1;2-3;4-5;6-7
+/// ```text
+/// session_group                        as many sessions as SESSION_GROUP_CPUSET has entries
+/// session_group:4                      4 sessions
+/// session_group://4?policy=least_loaded&execution=caller&cpuset=0-1;2-3;4-5;6-7
+/// ```
 ///
 /// Keys are policy, execution, cpuset, affinity (true or false), worker_threads, queue (its
 /// capacity), wait_when_full (true or false), as the setters of SessionGroupOptions, and the names of
