@@ -97,7 +97,7 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
-	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c examples/cpp/*.cc bench/*.cc
+	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc
 	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples
 	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples
 	cd python && ../$(VENV)/bin/mypy

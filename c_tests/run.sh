@@ -81,3 +81,6 @@ cmake -S c_tests -B target/c_tests/cmake -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_B
 cmake --build target/c_tests/cmake --parallel >>target/c_tests/cmake.log ||
     { cat target/c_tests/cmake.log; exit 1; }
 ctest --test-dir target/c_tests/cmake --output-on-failure
+
+echo "Examples"
+examples/run.sh "$prefix" "$MODELS"
