@@ -8,6 +8,7 @@
 #include <httplib.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <chrono>
@@ -87,6 +88,11 @@ int main(int argc, char** argv) {
   server.set_error_handler([](auto&, auto& response) {
     if (response.body.empty()) Reply(response, response.status, {{"error", "no such page"}});
   });
+  int listening = -1;
+  server.set_socket_options([&](socket_t socket) {
+    const int yes = 1;
+    setsockopt(listening = socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
   const int port = settings.port == 0 ? server.bind_to_any_port("127.0.0.1")
                    : server.bind_to_port("127.0.0.1", settings.port) ? settings.port
                                                                      : -1;
@@ -94,6 +100,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "can't listen on port %d\n", settings.port);
     return 1;
   }
+  listen(listening, SOMAXCONN);  // httplib lets 5 clients wait, which more that come at once exceed
   std::thread stopper([&] {
     int signal;
     sigwait(&signals, &signal);
