@@ -117,6 +117,8 @@ void RefusesWithAStatus() {
   CHECK_THAT(status.message().find("\"nonsense\"") != std::string::npos);
   metadata.cpusets = "0";
   CHECK_THAT(absl::IsInvalidArgument(NewSessionGroup(SessionOptions(), &group, metadata)));
+  metadata.cpusets = "0;0&policy=thread";
+  CHECK_THAT(absl::IsInvalidArgument(NewSessionGroup(SessionOptions(), &group, metadata)));
   metadata.cpusets = "0;0";
   TF_CHECK_OK(NewSessionGroup(SessionOptions(), &group, metadata));
   CHECK_THAT(group->GetSessionNum() == 2);

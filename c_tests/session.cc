@@ -1,5 +1,9 @@
 // A group as a tensorflow::Session: by target, through each function of the class, and its parts.
+#include <dlfcn.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -387,6 +391,29 @@ static void HasParts() {
   TF_DeleteStatus(status);
 }
 
+// A process may come to load two copies of the library, as by LD_PRELOAD and in a Python package.
+// The first makes the sessions, and the second takes none of them for its own.
+static void KnowsItsOwnSessions() {
+  Dl_info own;
+  CHECK(dladdr(reinterpret_cast<void*>(&SessionGroup_FromCppSession), &own) != 0);
+  const std::filesystem::path copy = std::filesystem::temp_directory_path() /
+                                     ("libsession_group_copy." + std::to_string(getpid()) + ".so");
+  std::filesystem::copy_file(own.dli_fname, copy);
+  void* library = dlopen(copy.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) fprintf(stderr, "%s\n", dlerror());
+  std::filesystem::remove(copy);
+  CHECK(library != nullptr);
+  const auto from_cpp_session = reinterpret_cast<decltype(&SessionGroup_FromCppSession)>(
+      dlsym(library, "SessionGroup_FromCppSession"));
+  CHECK(from_cpp_session != nullptr && from_cpp_session != &SessionGroup_FromCppSession);
+  std::unique_ptr<tf::Session> session = Created("session_group:2", "trivial.pb");
+  CHECK(Runs(session.get(), 0) == 0);
+  TF_Status* status = TF_NewStatus();
+  CHECK(from_cpp_session(session.get(), status) == nullptr);
+  CHECK(TF_GetCode(status) == TF_INVALID_ARGUMENT);
+  TF_DeleteStatus(status);
+}
+
 int main() {
   TF_Status* status = TF_NewStatus();
   SessionGroup_RegisterTarget(status);  // again: does nothing
@@ -400,4 +427,5 @@ int main() {
   RunsPartially();
   SeesWhatIsWrittenBehindIt();
   HasParts();
+  KnowsItsOwnSessions();
 }

@@ -3,10 +3,10 @@
 //
 //   session_group::Options options;
 //   options.set_session_num(4);
-//   auto group = session_group::Group::Load(session_options, "/models/wide_deep/1", {"serve"},
-//   options); if (!group) return fail(group.status().message()); auto outputs =
-//   group->Run({{"ids:0", ids.get()}}, {"score:0"}); if (!outputs) return
-//   fail(outputs.status().message());
+//   auto group = session_group::Group::Load(session_options, dir, {"serve"}, options);
+//   if (!group) return fail(group.status().message());
+//   auto outputs = group->Run({{"ids:0", ids.get()}}, {"score:0"});
+//   if (!outputs) return fail(outputs.status().message());
 //
 // Classes are move-only; one that was moved from may only be assigned to or destroyed. A Group may
 // be used by any number of threads at a time, and destroyed when none uses it.

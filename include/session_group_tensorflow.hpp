@@ -54,8 +54,8 @@ struct SessionGroupMetadata {
   std::string cpusets;
 };
 
-// N sessions that share variables and tables. Thread-safe, but for Close() and destruction, which
-// no other call may outlast; sessions that it gives out stay its own.
+// N sessions that share variables and tables. Thread-safe, but for destruction, which no other call
+// may outlast; sessions that it gives out stay its own.
 class SessionGroup {
  public:
   SessionGroup(const SessionGroup&) = delete;
@@ -124,6 +124,10 @@ inline absl::Status NewSessionGroup(const SessionOptions& options, SessionGroup*
   if (!metadata.gpu_ids.empty()) {
     return absl::UnimplementedError(
         "SessionGroupMetadata.gpu_ids is set, but this version runs on CPUs only: leave it empty");
+  }
+  if (metadata.cpusets.find('&') != std::string::npos) {  // would end the cpuset in the target
+    return absl::InvalidArgumentError(absl::StrCat(
+        "SessionGroupMetadata.cpusets is \"", metadata.cpusets, "\": '&' is no part of a cpuset"));
   }
   SessionOptions own = options;
   own.target = absl::StrCat("session_group://", metadata.session_count);

@@ -114,7 +114,8 @@ unsafe fn group_of(session: *mut c_void) -> Result<*mut SessionGroup> {
     let group: *mut SessionGroup = unsafe { group_session::group_of(session) }.cast();
     if group.is_null() {
         return Err(Error::invalid(
-            "session is no session group: make it with the target session_group:N",
+            "session is no session group of this library: make it with the target session_group:N, and \
+             load one copy of libsession_group only",
         ));
     }
     Ok(group)

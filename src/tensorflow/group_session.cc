@@ -423,6 +423,8 @@ absl::Status GroupSession::ListDevices(std::vector<tensorflow::DeviceAttributes>
 }
 
 absl::Status GroupSession::LocalDeviceManager(const tensorflow::DeviceMgr** devices) {
+  absl::Status open = CheckOpen();
+  if (!open.ok()) return open;
   absl::Status untracked = Take(rust_->untrack(group_));
   if (!untracked.ok()) return untracked;
   return OnSession(false, std::max(number_, 0), [&](tensorflow::Session* session, int32_t) {
@@ -510,5 +512,8 @@ void* sg_group_session_new(sg_group* group, int32_t session, TF_Status* status) 
 sg_group* sg_group_of_session(void* session) {
   auto* group =
       dynamic_cast<session_group::GroupSession*>(static_cast<tensorflow::Session*>(session));
-  return group != nullptr ? group->group() : nullptr;
+  // The group of another copy of this library, which the process may have loaded, is none of ours:
+  // it may be of another version.
+  if (group == nullptr || group->rust() != session_group::registered.load()) return nullptr;
+  return group->group();
 }

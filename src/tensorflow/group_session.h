@@ -30,6 +30,8 @@ class GroupSession final : public tensorflow::Session {
   ~GroupSession() override;
 
   sg_group* group() const { return group_; }
+  // By which the copy of this library that made it is known.
+  const sg_group_functions* rust() const { return rust_; }
 
   absl::Status Create(const tensorflow::GraphDef& graph) override;
   absl::Status Create(tensorflow::GraphDef&& graph) override;
