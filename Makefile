@@ -76,7 +76,7 @@ package-test: deb dist models ## Use packages and tarball as a stranger would, i
 wheel: build $(VENV)/installed ## Make a wheel of the Python package, in target/wheel
 	scripts/wheel.sh target/release target/wheel
 
-python-test: wheel models ## Install the wheel and run the tests of the Python package
+python-test: wheel models target/libtest_gpu.so ## Install the wheel and run the tests of the Python package
 	python/tests/run.sh
 
 models: tensorflow models/build/done ## Export the models of the tests and the demo
@@ -97,7 +97,7 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
-	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc
+	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc
 	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples
 	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples
 	cd python && ../$(VENV)/bin/mypy
@@ -131,6 +131,12 @@ third_party/tensorflow/lib/pkgconfig/tensorflow.pc: requirements.txt scripts/lay
 	  $(MAKE) --no-print-directory $(VENV)/installed && \
 	  $(VENV)/bin/python scripts/lay-tensorflow.py third_party/tensorflow; \
 	fi
+
+# GPUs for tests.
+target/libtest_gpu.so: c_tests/test_gpu/test_gpu.cc | tensorflow
+	@mkdir -p target
+	g++ -std=c++17 -O2 -fPIC -shared $$($(PKG_CONFIG) --cflags tensorflow | sed 's/-I/-isystem /g') $< -o $@ \
+	  $$($(PKG_CONFIG) --libs tensorflow)
 
 models/build/done: models/make.py $(VENV)/installed
 	@echo "Exporting models (a few seconds):"

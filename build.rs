@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 9] = [
+const SHIM: [&str; 10] = [
     "group_session",
     "host_allocator",
     "lookups",
@@ -12,6 +12,7 @@ const SHIM: [&str; 9] = [
     "shared_constants",
     "shim",
     "variable_reads",
+    "virtual_gpus",
 ];
 
 fn main() {

@@ -26,10 +26,14 @@ FIELD(SessionGroupStats, latency_p90_ns, 200, 8);
 FIELD(SessionGroupStats, latency_p99_ns, 208, 8);
 FIELD(SessionGroupStats, latency_p999_ns, 216, 8);
 FIELD(SessionGroupStats, latency_max_ns, 224, 8);
+FIELD(SessionGroupStats, gpu, 232, 4);
+FIELD(SessionGroupStats, virtual_device, 236, 4);
+FIELD(SessionGroupStats, stream_group, 240, 4);
+FIELD(SessionGroupStats, leader, 244, 4);
 
 // New fields follow here, and these sizes with them.
 _Static_assert(sizeof(SessionGroupLoad) == 32, "SessionGroupLoad has fields that are not listed");
-_Static_assert(sizeof(SessionGroupStats) == 232,
+_Static_assert(sizeof(SessionGroupStats) == 248,
                "SessionGroupStats has fields that are not listed");
 
 int main(void) { return 0; }

@@ -395,7 +395,7 @@ static const struct {
     ROW(new_null_options, TF_INVALID_ARGUMENT, "options is NULL"),
     ROW(new_null_session_options, TF_INVALID_ARGUMENT, "session_options is NULL"),
     ROW(new_without_number, TF_INVALID_ARGUMENT, "session_num is not set"),
-    ROW(new_mismatch, TF_INVALID_ARGUMENT, "has 2 entries, but session_num is 3"),
+    ROW(new_mismatch, TF_INVALID_ARGUMENT, "has 2 entries, but the group has 3 sessions"),
     ROW(new_forbidden_cpu, TF_INVALID_ARGUMENT, "may not use CPU 65535"),
     ROW(new_cpu_local, TF_INVALID_ARGUMENT, "cpu_local needs CPUs"),
     ROW(new_cpuset_and_affinity, TF_INVALID_ARGUMENT, "set one of them"),

@@ -167,6 +167,13 @@ typedef struct {
   uint64_t latency_p99_ns;
   uint64_t latency_p999_ns;
   uint64_t latency_max_ns;
+  // Of a multi-stream group: TensorFlow's numbers of the session's GPU and of its virtual device;
+  // which of the GPU's streams, from 0; and 1 where the session is the GPU's leader, on which
+  // variables are restored and initialised. Else all are -1.
+  int32_t gpu;
+  int32_t virtual_device;
+  int32_t stream_group;
+  int32_t leader;
 } SessionGroupStats;
 
 #ifdef __cplusplus
@@ -274,6 +281,36 @@ void SessionGroupOptions_SetWorkerThreads(SessionGroupOptions *options, int32_t 
 void SessionGroupOptions_SetQueue(SessionGroupOptions *options,
                                   int32_t capacity,
                                   bool wait_when_full);
+
+// Gives each session a compute stream of its own on a GPU, beside a CPU. All sessions on a GPU share
+// one copy of its variables; each sees one GPU, as "GPU:0". SessionGroupOptions_SetSessionNum() is then
+// the number of sessions on each GPU, from 1, and the group has that many times the number of GPUs; they
+// take turns on the GPUs: with two, sessions 0, 2, 4 are on the first. The first session on each GPU is its leader. A model
+// is restored and initialised on each leader, by LoadSessionGroupFromSavedModel(); a request that may
+// write variables of a GPU runs on all leaders, one after the other, and no other request meanwhile, unless
+// it names its session.
+//
+// TensorFlow fixes when it first makes them how many streams its GPUs have, until the process ends:
+// groups that come later use the same ones. ENABLE_MPS=1 in the environment makes it an error that
+// CUDA's MPS control daemon can't be reached; without a number of sessions, CONTEXTS_COUNT_PER_GPU
+// (4, unless it is set) is that number.
+//
+// Errors, when a group is made: TF_FAILED_PRECONDITION where TensorFlow has no GPU support or finds no GPU,
+// where the process' GPUs were laid out for fewer streams, or under ENABLE_MPS without a daemon;
+// TF_INVALID_ARGUMENT where the ConfigProto's gpu_options contradict it; and what TensorFlow says where it
+// can't make as many virtual devices. Default: false.
+void SessionGroupOptions_SetMultiStream(SessionGroupOptions *options,
+                                        bool multi_stream);
+
+// For SessionGroupOptions_SetMultiStream(): the GPUs, by TensorFlow's numbers of them, which count
+// those that CUDA_VISIBLE_DEVICES and gpu_options.visible_device_list leave, from 0. Default, and with
+// none: all of these. Whether there is such a GPU is checked when a group is made.
+//
+// Errors: TF_INVALID_ARGUMENT for a negative number, or one that comes twice.
+void SessionGroupOptions_SetGpuIds(SessionGroupOptions *options,
+                                   const int32_t *gpu_ids,
+                                   int32_t ngpu_ids,
+                                   TF_Status *status);
 
 // Deletes options; NULL is allowed. Groups made with them are not affected.
 void SessionGroupOptions_Delete(SessionGroupOptions *options);
@@ -438,8 +475,8 @@ void SessionGroup_WarmUp(SessionGroup *group,
 // ```
 //
 // Keys are policy, execution, cpuset, affinity (true or false), worker_threads, queue (its
-// capacity), wait_when_full (true or false), as the setters of SessionGroupOptions, and the names of
-// optimisations (true or false). Sessions with other targets are what they were.
+// capacity), wait_when_full (true or false), multi_stream (true or false), gpu_ids (as "0,1"), as the
+// setters of SessionGroupOptions, and the names of optimisations (true or false). Sessions with other targets are what they were.
 //
 // The shared library does this by itself when it is loaded. A program calls it that links
 // libsession_group.a, or that uses nothing else of the library, lest the linker leaves it out. Doing it
@@ -532,7 +569,8 @@ uint64_t SessionGroup_LatencyQuantile(const SessionGroup *group,
 // Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
 // format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
 // _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
-// number in this process) and "session". Not zero-terminated. Also after SessionGroup_Close().
+// number in this process) and "session"; of multi-stream groups also session_group_stream_info, which
+// is 1, with the labels "gpu", "virtual_device", "stream_group" and "leader". Not zero-terminated. Also after SessionGroup_Close().
 void SessionGroup_MetricsText(const SessionGroup *group,
                               TF_Buffer *text,
                               TF_Status *status);
@@ -549,9 +587,12 @@ void SessionGroup_MetricsText(const SessionGroup *group,
 //   SessionGroupOptions_SetOptimization();
 // - "queue": an object with "capacity" and "wait_when_full";
 // - "why": an object with reasons in words for "cpus", "threads" and "execution";
+// - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
+//   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;
 // - "sessions": an array of objects with "session", its number; "cpus", as "0-3", null where it is
 //   not pinned; "numa_nodes", the numbers of their nodes; "intra_op_threads"; "inter_op_threads";
-//   "worker_threads".
+//   "worker_threads"; in a multi-stream group also "gpu", "virtual_device", "stream_group", as in
+//   SessionGroupStats, and "leader", true or false.
 //
 // Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
 void SessionGroup_Describe(const SessionGroup *group, TF_Buffer *json, TF_Status *status);

@@ -15,6 +15,7 @@
 #ifndef SESSION_GROUP_TENSORFLOW_HPP_
 #define SESSION_GROUP_TENSORFLOW_HPP_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,6 +25,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "tensorflow/c/tf_status.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/protobuf/config.pb.h"
@@ -44,11 +46,13 @@ namespace tensorflow {
 
 // How a group shall be made.
 struct SessionGroupMetadata {
-  // How many sessions, 1 to 1024.
+  // How many sessions, 1 to 1024 in all; on each GPU where there are gpu_ids.
   int session_count = 1;
   // Not used: groups share nothing with each other, whatever their numbers.
   int model_id = 0;
-  // Must be empty: this version knows no GPUs.
+  // Gives each session a stream of its own on one of these GPUs; see
+  // SessionGroupOptions_SetMultiStream() and SessionGroupOptions_SetGpuIds() in session_group.h.
+  // Empty: no streams, and the devices that any session would have.
   std::vector<size_t> gpu_ids;
   // The CPUs of each session, as "2-4;5-7". Empty: as the environment's SESSION_GROUP_CPUSET says.
   std::string cpusets;
@@ -94,9 +98,15 @@ class SessionGroup {
     if (id < 0 || id >= GetSessionNum()) return nullptr;
     return &sessions_[static_cast<size_t>(id)];
   }
-  // What is restored or initialised here is so for all sessions.
+  // What is restored or initialised here is so for all sessions, or for those on the same GPU: do
+  // so on each leader.
   Session* GetLeaderSession() { return sessions_[0].get(); }
-  std::vector<Session*> GetLeaderSessions() { return {GetLeaderSession()}; }
+  // One for each GPU.
+  std::vector<Session*> GetLeaderSessions() {
+    std::vector<Session*> leaders;
+    for (size_t i = 0; i < leader_num_; ++i) leaders.push_back(sessions_[i].get());
+    return leaders;
+  }
   int32_t GetSessionNum() const { return static_cast<int32_t>(sessions_.size()); }
 
   // Turns new requests away, waits for those that run, and frees sessions, threads and variables.
@@ -110,6 +120,7 @@ class SessionGroup {
   // Goes last: the others are parts of it.
   std::unique_ptr<Session> all_;
   std::vector<std::unique_ptr<Session>> sessions_;
+  size_t leader_num_ = 1;  // which are the first
 };
 
 // Makes a group, which the caller deletes. On failure, says why and sets it to NULL. The options'
@@ -121,24 +132,30 @@ inline absl::Status NewSessionGroup(const SessionOptions& options, SessionGroup*
     return absl::InvalidArgumentError(absl::StrCat("SessionOptions.target is \"", options.target,
                                                    "\": leave it empty for a session group"));
   }
-  if (!metadata.gpu_ids.empty()) {
-    return absl::UnimplementedError(
-        "SessionGroupMetadata.gpu_ids is set, but this version runs on CPUs only: leave it empty");
-  }
   if (metadata.cpusets.find('&') != std::string::npos) {  // would end the cpuset in the target
     return absl::InvalidArgumentError(absl::StrCat(
         "SessionGroupMetadata.cpusets is \"", metadata.cpusets, "\": '&' is no part of a cpuset"));
   }
   SessionOptions own = options;
   own.target = absl::StrCat("session_group://", metadata.session_count);
-  if (!metadata.cpusets.empty()) absl::StrAppend(&own.target, "?cpuset=", metadata.cpusets);
+  const char* separator = "?";
+  if (!metadata.cpusets.empty()) {
+    absl::StrAppend(&own.target, separator, "cpuset=", metadata.cpusets);
+    separator = "&";
+  }
+  if (!metadata.gpu_ids.empty()) {
+    absl::StrAppend(&own.target, separator,
+                    "multi_stream=true&gpu_ids=", absl::StrJoin(metadata.gpu_ids, ","));
+  }
   std::unique_ptr<SessionGroup> group(new SessionGroup);
   Session* all = nullptr;
   absl::Status made = NewSession(own, &all);
   if (!made.ok()) return made;
   group->all_.reset(all);
   const std::unique_ptr<TF_Status, void (*)(TF_Status*)> status(TF_NewStatus(), TF_DeleteStatus);
-  for (int i = 0; i < metadata.session_count; ++i) {
+  group->leader_num_ = std::max<size_t>(metadata.gpu_ids.size(), 1);
+  const int32_t session_num = metadata.session_count * static_cast<int32_t>(group->leader_num_);
+  for (int32_t i = 0; i < session_num; ++i) {
     group->sessions_.emplace_back(static_cast<Session*>(
         session_group::internal::SessionGroup_NewCppPart(all, i, status.get())));
     if (TF_GetCode(status.get()) != TF_OK) {

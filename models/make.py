@@ -252,6 +252,32 @@ def tf1_saved_model(path):
     tf1.enable_control_flow_v2()
 
 
+def on_gpu(path):
+    """TF1: an embedding on the CPU, layers on "/GPU:0".
+
+    ids: int64 [batch, 4], 0 to 99; x: float [batch, 16]. y: float [batch, 8].
+    """
+    rng = np.random.default_rng(6)
+
+    def variable(name, *shape):
+        values = rng.standard_normal(shape, dtype=np.float32)
+        return tf1.get_variable(name, initializer=values, use_resource=True)
+
+    config = tf1.ConfigProto(allow_soft_placement=True)  # here, there is no GPU
+    with tf.Graph().as_default(), tf1.Session(config=config) as session:
+        ids = tf1.placeholder(tf.int64, [None, 4], name="ids")
+        x = tf1.placeholder(tf.float32, [None, 16], name="x")
+        with tf.device("/CPU:0"):
+            rows = tf.gather(variable("table", 100, 16), ids)
+            features = tf.concat([tf.reshape(rows, [-1, 64]), x], axis=1)
+        with tf.device("/GPU:0"):
+            hidden = tf.matmul(features, variable("hidden", 80, 32))
+            hidden = tf.nn.relu(tf.nn.bias_add(hidden, variable("bias", 32)))
+            y = tf.matmul(hidden, variable("last", 32, 8), name="y")
+        session.run(tf1.global_variables_initializer())
+        tf1.saved_model.simple_save(session, path, {"ids": ids, "x": x}, {"y": y})
+
+
 def init_op(path):
     """A plain GraphDef with an operation `initialize` and state of every kind that can be shared.
 
@@ -571,6 +597,7 @@ SAVED_MODELS = [
     lookups,
     jit,
     tf1_saved_model,
+    on_gpu,
     frozen_large,
     every_type,
     state,

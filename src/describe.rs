@@ -2,31 +2,45 @@
 
 use serde_json::{Value, json};
 
+use crate::gpu::{CONTEXTS_VARIABLE, Mps, Stream};
 use crate::optimization::Optimization;
 use crate::plan::{Plan, SessionPlan};
 use crate::tensorflow::version;
 
 /// A JSON object; `SessionGroup_Describe` documents its fields.
-pub(crate) fn json(group: u64, plan: &Plan, closed: bool) -> Value {
+pub(crate) fn json(group: u64, plan: &Plan, streams: Option<&[Stream]>, closed: bool) -> Value {
     let sessions: Vec<Value> = plan
         .sessions
         .iter()
         .enumerate()
         .map(|(i, session)| {
-            json!({
+            let mut session = json!({
                 "session": i,
                 "cpus": session.cpus.as_ref().map(ToString::to_string),
                 "numa_nodes": session.numa_nodes,
                 "intra_op_threads": session.intra_op_threads,
                 "inter_op_threads": session.inter_op_threads,
                 "worker_threads": session.worker_threads,
-            })
+            });
+            if let Some(stream) = streams.map(|streams| streams[i]) {
+                session["gpu"] = stream.gpu.into();
+                session["virtual_device"] = stream.virtual_device.into();
+                session["stream_group"] = stream.stream_group.into();
+                session["leader"] = stream.leader.into();
+            }
+            session
         })
         .collect();
     let optimizations: Vec<String> = Optimization::all()
         .filter(|&optimization| plan.optimizations.has(optimization))
         .map(|optimization| optimization.to_string())
         .collect();
+    let multi_stream = plan.gpus.as_ref().map(|gpus| {
+        let mps = gpus
+            .mps
+            .map(|mps| json!({ "contexts_per_gpu": 1, "contexts_asked_for": mps.contexts }));
+        json!({ "gpu_ids": gpus.ids, "mps": mps })
+    });
     json!({
         "group": group,
         "tensorflow": version::BUILT_FOR,
@@ -37,6 +51,7 @@ pub(crate) fn json(group: u64, plan: &Plan, closed: bool) -> Value {
         "optimizations": optimizations,
         "queue": { "capacity": plan.queue.capacity, "wait_when_full": plan.queue.wait },
         "why": { "cpus": plan.why.cpus, "threads": plan.why.threads, "execution": plan.why.execution },
+        "multi_stream": multi_stream,
         "sessions": sessions,
     })
 }
@@ -49,8 +64,19 @@ pub(crate) fn line(group: u64, plan: &Plan) -> String {
         let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
         format!("CPUs {}", sets.join(";"))
     });
+    let gpus = plan.gpus.as_ref().map_or(String::new(), |gpus| {
+        let ids: Vec<String> = gpus.ids.iter().map(ToString::to_string).collect();
+        let contexts = match gpus.mps {
+            Some(Mps { contexts: Some(n @ 2..) }) => format!(
+                ", which have one CUDA context in this process ({CONTEXTS_VARIABLE} is {n}, but that \
+                 is all that TensorFlow has)"
+            ),
+            _ => String::new(),
+        };
+        format!(", each with a stream of GPU {}{contexts}", ids.join(" or "))
+    });
     format!(
-        "session group {group}: {} sessions, {cpus} ({}), execution {} ({}), policy {}, threads of a \
+        "session group {group}: {} sessions{gpus}, {cpus} ({}), execution {} ({}), policy {}, threads of a \
          session: {} ({})",
         plan.sessions.len(),
         plan.why.cpus,

@@ -11,8 +11,10 @@ use crate::cpuset::CpuSet;
 use crate::describe;
 use crate::error::{Code, Error, Result};
 use crate::gate::Gate;
+use crate::gpu::Streams;
 use crate::members::Members;
 use crate::metrics;
+use crate::mps;
 use crate::options::Options;
 use crate::plan::{self, Environment, Machine};
 use crate::policy::Dispatcher;
@@ -35,13 +37,18 @@ impl SessionGroup {
     pub fn new(session_options: &SessionOptions, options: &Options) -> Result<Self> {
         version::check()?;
         let config = session_options.config();
-        let plan = plan::plan(options, &Environment::read(), &config, &Machine::read()?)?;
+        let machine = Machine::read(options.multi_stream.then_some(session_options))?;
+        let plan = plan::plan(options, &Environment::read(), &config, &machine)?;
+        if plan.gpus.as_ref().is_some_and(|gpus| gpus.mps.is_some()) {
+            mps::check()?;
+        }
         let number = next_number();
         let members = Members::new(&format!("sg{number}"), &plan, session_options)?;
         let cpus: Vec<CpuSet> =
             plan.sessions.iter().filter_map(|session| session.cpus.clone()).collect();
         let mut here = RunOptions::parse(&[])?;
         here.run_on_calling_thread();
+        let streams = plan.gpus.as_ref().map(|gpus| Streams::new(gpus, &plan, &members.devices));
         log::info(&describe::line(number, &plan));
         let stats =
             plan.sessions.iter().map(|session| SessionStats::new(session.worker_threads > 0));
@@ -56,6 +63,7 @@ impl SessionGroup {
                 timeout_ms: config.operation_timeout_ms,
                 fills_metadata: config.fills_metadata,
             },
+            streams,
             plan,
         };
         let shared = Arc::new(shared);
@@ -87,10 +95,12 @@ impl SessionGroup {
         let members = group.shared.enter(group.session_num())?;
         members.add_graph(model.take_graph()).map_err(doing("its graph was refused"))?;
         let run_options = run_options.unwrap_or(&group.shared.steps.pool);
-        members
-            .session(0)?
-            .restore(&model, run_options)
-            .map_err(doing("restoring its variables or initialising it failed"))?;
+        for leader in 0..group.shared.leaders() {
+            members
+                .session(leader)?
+                .restore(&model, run_options)
+                .map_err(doing("restoring its variables or initialising it failed"))?;
+        }
         drop(members);
         Ok(group)
     }

@@ -24,7 +24,8 @@
 //! one of them: as a program that [`optimization`] tells of, found in `cache` or held by a
 //! [`callable`]. `gate` keeps its sessions alive while requests run on them,
 //! [`policy`] chooses a session, [`execution`] says on which threads its graph runs, `workers` are
-//! such threads, and [`affinity`] starts threads where they belong. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
+//! such threads, and [`affinity`] starts threads where they belong. [`gpu`] gives sessions streams of
+//! a GPU. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
 
 pub mod affinity;
 mod cache;
@@ -35,9 +36,11 @@ pub mod error;
 pub mod execution;
 mod ffi;
 mod gate;
+pub mod gpu;
 pub mod group;
 mod members;
 mod metrics;
+mod mps;
 pub mod optimization;
 pub mod options;
 pub mod placement;

@@ -66,10 +66,14 @@ impl Drop for Members {
 impl Members {
     /// Starts all threads, the sessions' under names that begin with `name`.
     pub fn new(name: &str, plan: &Plan, session_options: &SessionOptions) -> Result<Self> {
-        let devices = Arc::new(Devices::new(
-            session_options,
-            plan.optimizations.has(Optimization::FastMemory),
-        )?);
+        let fast_memory = plan.optimizations.has(Optimization::FastMemory);
+        let devices = Arc::new(match &plan.gpus {
+            None => Devices::new(session_options, fast_memory)?,
+            Some(gpus) => {
+                let streams = (plan.sessions.len() / gpus.ids.len()) as i32;
+                Devices::with_streams(session_options, fast_memory, &gpus.ids, streams)?
+            }
+        });
         let all = plan
             .sessions
             .iter()
@@ -83,7 +87,7 @@ impl Members {
         let compiler =
             affinity::on_thread(&format!("{name}-compile"), Some(&plan.allowed), || {
                 let pool = IntraOpPool::new(session_options, 1)?;
-                Session::compiler(devices.clone(), session_options, pool)
+                Session::compiler(devices.clone(), session_options, plan.sessions[0].seat, pool)
             })?;
         Ok(Self {
             prepared: Cache::new(),
@@ -192,6 +196,11 @@ impl Prepared {
     pub fn writes(&self) -> bool {
         self.program.writes()
     }
+
+    /// Whether that may be one on a GPU.
+    pub fn writes_on_gpu(&self) -> bool {
+        self.program.writes_elsewhere()
+    }
 }
 
 impl Member {
@@ -209,7 +218,7 @@ impl Member {
         let made = affinity::on_thread(&format!("{name}-intra"), cpus, || {
             let pool = IntraOpPool::new(session_options, session.intra_op_threads)?;
             affinity::rename(&format!("{name}-inter"));
-            Session::new(devices, session_options, pool, session.inter_op_threads)
+            Session::new(devices, session_options, session.seat, pool, session.inter_op_threads)
         })?;
         let workers = match session.worker_threads {
             0 => None,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::gpu::Stream;
 use crate::stats::{CODES, Snapshot};
 
 /// The names of `TF_Code`s, by number.
@@ -63,6 +64,20 @@ pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)]) -> String {
     each("queued", "gauge", queued, &|session| session.queued as f64);
     let busy = "Time that threads have run requests on the session.";
     each("busy_seconds_total", "counter", busy, &|session| session.busy.as_secs_f64());
+
+    let streams: Vec<_> =
+        sessions.iter().filter_map(|(labels, session)| Some((labels, session.stream?))).collect();
+    if !streams.is_empty() {
+        head(&mut out, "stream_info", "gauge", "Where a session of a multi-stream group computes.");
+    }
+    for (labels, stream) in streams {
+        let Stream { gpu, virtual_device, stream_group, leader } = stream;
+        let _ = writeln!(
+            out,
+            "{NAME}stream_info{{{labels},gpu=\"{gpu}\",virtual_device=\"{virtual_device}\",\
+             stream_group=\"{stream_group}\",leader=\"{leader}\"}} 1"
+        );
+    }
 
     let name = "request_duration_seconds";
     head(&mut out, name, "histogram", "Time from the call to the answer, queue included.");

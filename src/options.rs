@@ -1,7 +1,7 @@
 //! What a group shall be.
 
 use crate::cpuset::Cpusets;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::execution::Execution;
 use crate::optimization::{Optimization, Optimizations};
 use crate::policy::Policy;
@@ -23,6 +23,8 @@ pub struct Options {
     pub(crate) worker_threads: Option<i32>,
     pub(crate) queue: Option<(i32, bool)>,
     pub(crate) optimizations: Optimizations,
+    pub(crate) multi_stream: bool,
+    pub(crate) gpu_ids: Vec<i32>,
 }
 
 impl Options {
@@ -77,6 +79,29 @@ impl Options {
         self.execution = execution;
         self
     }
+
+    /// Whether each session computes on a stream of its own of a GPU. Then the number of sessions is
+    /// that on each GPU. Default: no.
+    pub fn set_multi_stream(&mut self, multi_stream: bool) -> &mut Self {
+        self.multi_stream = multi_stream;
+        self
+    }
+
+    /// With [`set_multi_stream`](Self::set_multi_stream): the GPUs, by the numbers that they have in
+    /// TensorFlow. Default, and none: all.
+    pub fn set_gpu_ids(&mut self, gpu_ids: &[i32]) -> Result<&mut Self> {
+        for (i, id) in gpu_ids.iter().enumerate() {
+            if *id < 0 {
+                return Err(Error::invalid(format!("gpu_ids has {id}: GPUs are numbered from 0")));
+            }
+            if gpu_ids[..i].contains(id) {
+                return Err(Error::invalid(format!("gpu_ids has {id} twice")));
+            }
+        }
+        self.gpu_ids = gpu_ids.to_vec();
+        Ok(self)
+    }
+
     /// Whether to use an optimisation. All are used by default.
     pub fn set_optimization(&mut self, optimization: Optimization, enabled: bool) -> &mut Self {
         self.optimizations.set(optimization, enabled);

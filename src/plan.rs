@@ -3,10 +3,13 @@
 use crate::cpuset::{CpuSet, Cpusets};
 use crate::error::{Error, Result};
 use crate::execution::Execution;
+use crate::gpu::{self, Gpus};
 use crate::optimization::Optimizations;
 use crate::options::{MAX_SESSIONS, Options, QUEUE_CAPACITY};
 use crate::placement::place;
 use crate::policy::Policy;
+use crate::tensorflow::SessionOptions;
+use crate::tensorflow::devices::Seat;
 use crate::tensorflow::session_options::Config;
 use crate::topology::{self, Topology};
 use crate::workers::Queue;
@@ -32,6 +35,10 @@ pub struct Environment {
     pub cpuset: Option<String>,
     /// `SET_SESSION_THREAD_POOL_AFFINITY`.
     pub affinity: Option<String>,
+    /// `ENABLE_MPS`.
+    pub mps: Option<String>,
+    /// `CONTEXTS_COUNT_PER_GPU`.
+    pub contexts: Option<String>,
 }
 
 /// What a group can be made on.
@@ -40,14 +47,17 @@ pub(crate) struct Machine {
     pub allowed: CpuSet,
     /// The same by core and NUMA node. Only placing sessions by itself needs it.
     pub topology: Result<Topology>,
+    /// How many GPUs TensorFlow sees. Only multi-stream groups need it.
+    pub gpus: Result<i32>,
 }
 
 impl Machine {
-    /// This one, now.
-    pub fn read() -> Result<Self> {
+    /// This one, now, with the GPUs that a session with these options would use, if any shall be.
+    pub fn read(gpus_of: Option<&SessionOptions>) -> Result<Self> {
         let allowed = topology::allowed()?;
         let topology = Topology::read(&allowed);
-        Ok(Self { allowed, topology })
+        let gpus = gpus_of.map_or(Ok(0), SessionOptions::count_gpus);
+        Ok(Self { allowed, topology, gpus })
     }
 }
 
@@ -58,7 +68,12 @@ impl Environment {
             let value = std::env::var_os(name)?.to_string_lossy().into_owned();
             (!value.trim().is_empty()).then_some(value)
         };
-        Self { cpuset: variable(CPUSET_VARIABLE), affinity: variable(AFFINITY_VARIABLE) }
+        Self {
+            cpuset: variable(CPUSET_VARIABLE),
+            affinity: variable(AFFINITY_VARIABLE),
+            mps: variable(gpu::MPS_VARIABLE),
+            contexts: variable(gpu::CONTEXTS_VARIABLE),
+        }
     }
 }
 
@@ -73,6 +88,8 @@ pub(crate) struct Plan {
     pub optimizations: Optimizations,
     /// The CPUs that this process may use.
     pub allowed: CpuSet,
+    /// Of a multi-stream group.
+    pub gpus: Option<Gpus>,
     pub why: Why,
 }
 
@@ -95,6 +112,8 @@ pub(crate) struct SessionPlan {
     pub inter_op_threads: i32,
     /// 0 unless the execution is `Worker`.
     pub worker_threads: usize,
+    /// Where there are GPUs.
+    pub seat: Option<Seat>,
 }
 
 /// Decides.
@@ -106,15 +125,9 @@ pub(crate) fn plan(
 ) -> Result<Plan> {
     check(config)?;
     let source = Source::choose(options, environment)?;
-    let session_num = match options.session_num {
-        Some(n) => in_range("session_num", n, MAX_SESSIONS)?,
-        None => source.entries().ok_or_else(|| {
-            Error::invalid(
-                "session_num is not set: say how many sessions the group shall have, or give a \
-                 cpuset with an entry for each",
-            )
-        })?,
-    };
+    let gpus = Gpus::plan(options, environment, &machine.gpus)?;
+    let session_num = session_num(options, &source, gpus.as_ref())?;
+    let seats: Option<Vec<Seat>> = gpus.as_ref().map(|gpus| gpus.seats(session_num).collect());
     let cpusets = source.cpusets(session_num, machine)?;
     if matches!(options.policy, Policy::CpuLocal) && cpusets.is_none() {
         return Err(Error::invalid(
@@ -149,6 +162,7 @@ pub(crate) fn plan(
                     Execution::Worker => worker_threads.unwrap_or(share),
                     _ => 0,
                 },
+                seat: seats.as_ref().map(|seats| seats[i]),
             }
         })
         .collect();
@@ -168,8 +182,41 @@ pub(crate) fn plan(
         queue,
         optimizations: options.optimizations,
         allowed,
+        gpus,
         why,
     })
+}
+
+/// How many sessions, on all GPUs together where there are some.
+fn session_num(options: &Options, source: &Source, gpus: Option<&Gpus>) -> Result<usize> {
+    let on = gpus.map_or(1, |gpus| gpus.ids.len());
+    let asked = options.session_num.or(match source.entries() {
+        None => gpus.and_then(Gpus::default_sessions),
+        Some(_) => None,
+    });
+    let total = match (asked, source.entries()) {
+        (Some(n), _) => in_range("session_num", n, MAX_SESSIONS)? * on,
+        (None, Some(entries)) => entries,
+        (None, None) => {
+            return Err(Error::invalid(
+                "session_num is not set: say how many sessions the group shall have, or give a \
+                 cpuset with an entry for each",
+            ));
+        }
+    };
+    if total > MAX_SESSIONS {
+        return Err(Error::invalid(format!(
+            "{} sessions on each of {on} GPUs are {total}: a group has at most {MAX_SESSIONS}",
+            total / on
+        )));
+    }
+    if total % on != 0 {
+        return Err(Error::invalid(format!(
+            "the cpuset has {total} entries, which can't be the same number of sessions on each of \
+             {on} GPUs"
+        )));
+    }
+    Ok(total)
 }
 
 fn check_total(sessions: &[SessionPlan]) -> Result<()> {
@@ -264,7 +311,7 @@ impl Source {
 fn check_cpusets(sets: &Cpusets, session_num: usize, allowed: &CpuSet) -> Result<()> {
     if sets.entries().len() != session_num {
         return Err(Error::invalid(format!(
-            "cpuset \"{sets}\" has {} entries, but session_num is {session_num}: give one entry \
+            "cpuset \"{sets}\" has {} entries, but the group has {session_num} sessions: give one entry \
              for each session",
             sets.entries().len()
         )));
@@ -346,7 +393,11 @@ mod tests {
     fn machine(cpus: u32) -> Machine {
         let cores = (0..cpus).map(CpuSet::one).collect();
         let nodes = vec![Node { number: 0, cores }];
-        Machine { allowed: CpuSet::new(0..cpus).unwrap(), topology: Ok(Topology { nodes }) }
+        Machine {
+            allowed: CpuSet::new(0..cpus).unwrap(),
+            topology: Ok(Topology { nodes }),
+            gpus: Ok(2),
+        }
     }
 
     fn decide(options: &Options, cpus: u32) -> Result<Plan> {
@@ -375,6 +426,25 @@ mod tests {
         let plan = plan(&options(2), &Environment::default(), &config, &machine(8)).unwrap();
         assert_eq!(plan.sessions[1].intra_op_threads, 5);
         assert_eq!(plan.sessions[1].inter_op_threads, 7);
+    }
+
+    #[test]
+    fn sessions_are_counted_for_each_gpu() {
+        let mut options = options(3);
+        options.set_multi_stream(true);
+        let plan = decide(&options, 12).unwrap();
+        assert_eq!(intra(&plan), [2; 6]);
+        assert_eq!(plan.sessions[3].seat.unwrap(), Seat { gpu: 1, stream: 1 });
+        options.set_cpuset("0;1").unwrap();
+        assert!(decide(&options, 12).unwrap_err().message.contains("has 6 sessions"));
+        options.set_session_num(1000);
+        assert!(decide(&options, 12).unwrap_err().message.contains("are 2000"));
+
+        let mut by_cpuset = Options::new();
+        by_cpuset.set_multi_stream(true).set_cpuset("0;1;2").unwrap();
+        assert!(decide(&by_cpuset, 12).unwrap_err().message.contains("3 entries"));
+        by_cpuset.set_cpuset("0;1;2;3").unwrap();
+        assert_eq!(decide(&by_cpuset, 12).unwrap().sessions.len(), 4);
     }
 
     #[test]
@@ -411,7 +481,7 @@ mod tests {
         let mut mismatch = options(3);
         mismatch.set_cpuset("0;1;2;3").unwrap();
         let message = error(&mismatch);
-        assert!(message.contains("4 entries") && message.contains("session_num is 3"), "{message}");
+        assert!(message.contains("4 entries") && message.contains("has 3 sessions"), "{message}");
 
         let mut unpinned = options(2);
         unpinned.set_policy(Policy::CpuLocal);

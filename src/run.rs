@@ -1,6 +1,6 @@
 //! Running requests: the way from a call to a session and back.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -12,6 +12,7 @@ use crate::describe;
 use crate::error::{Error, Result};
 use crate::execution::Execution;
 use crate::gate::{Entered, Gate};
+use crate::gpu::Streams;
 use crate::members::{Members, Prepared};
 use crate::optimization::Optimization;
 use crate::plan::Plan;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub gate: Gate<Members>,
     pub stats: Box<[SessionStats]>,
     pub steps: Steps,
+    /// Of a multi-stream group.
+    pub streams: Option<Streams>,
 }
 
 /// How requests run that bring no options of their own.
@@ -71,13 +74,15 @@ pub(crate) struct Terms<'a> {
     pub wants_metadata: bool,
 }
 
-/// The tensors of a request, in the types of the API that it came by. It is run once, on whichever
-/// thread.
+/// The tensors of a request, in the types of the API that it came by. It is run on whichever thread,
+/// by one at a time.
 pub(crate) trait Call: Send {
     /// Runs a program with them. A timeout of 0 is none.
     fn run_callable(&mut self, callable: &program::Callable, timeout_ms: i64) -> Result<()>;
     /// Lets TensorFlow's session run them by their names.
     fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()>;
+    /// Drops what a run has given, before another.
+    fn forget(&mut self);
 }
 
 /// A request with tensors of Rust and C.
@@ -95,6 +100,13 @@ impl Call for RequestCall<'_> {
     fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()> {
         session.run(options, &self.step, self.outputs, self.metadata.as_deref_mut())
     }
+
+    fn forget(&mut self) {
+        self.outputs.fill_with(|| None);
+        if let Some(metadata) = self.metadata.as_deref_mut() {
+            *metadata = Buffer::new();
+        }
+    }
 }
 
 /// What to run, and how.
@@ -102,6 +114,8 @@ struct Work<'a> {
     prepared: Option<&'a Prepared>,
     options: Option<&'a RunOptions>,
     wants_metadata: bool,
+    /// Whether the policy has chosen the session, and not the caller.
+    anywhere: bool,
 }
 
 impl Shared {
@@ -134,11 +148,13 @@ impl Shared {
         }
         self.stats[session].count(|| {
             let &Terms { options, wants_metadata, .. } = terms;
-            let prepared = match self.prepares() {
+            let prepared = match self.prepares() || self.streams.is_some() {
                 true => members.prepare(&terms.signature)?.map(|(_, prepared)| prepared),
                 false => None,
             };
-            self.run_on(session, &members, &Work { prepared, options, wants_metadata }, call)
+            let anywhere = terms.session.is_none();
+            let work = Work { prepared, options, wants_metadata, anywhere };
+            self.run_on(session, &members, &work, call)
         })
     }
 
@@ -150,11 +166,12 @@ impl Shared {
         wants_metadata: bool,
         call: &mut dyn Call,
     ) -> Result<()> {
+        let anywhere = session.is_none();
         let session = self.choose(session)?;
         let members = self.enter(session)?;
         let prepared = members.prepared(place);
         assert!(prepared.is_some(), "stays until the group is closed");
-        let work = Work { prepared, options: None, wants_metadata };
+        let work = Work { prepared, options: None, wants_metadata, anywhere };
         self.stats[session].count(|| self.run_on(session, &members, &work, call))
     }
 
@@ -170,6 +187,7 @@ impl Shared {
             return Err(no_graph());
         }
         self.stats[session].count(|| {
+            let _writing = self.streams.as_ref().map(|streams| write(&streams.writing));
             let result = f(members.session(session)?, session);
             members.devices.written();
             result
@@ -279,7 +297,8 @@ impl Shared {
         timeout_ms: i64,
         call: &mut dyn Call,
     ) -> Result<()> {
-        let is_plain = work.options.is_none_or(RunOptions::is_plain)
+        let is_plain = self.prepares()
+            && work.options.is_none_or(RunOptions::is_plain)
             && !(work.wants_metadata && self.steps.fills_metadata);
         if let Some(prepared) = work.prepared.filter(|prepared| prepared.is_callable && is_plain) {
             let callable = members.callable(session, prepared)?;
@@ -291,12 +310,41 @@ impl Shared {
                 return result;
             }
         }
-        let result = self.run_by_names(members.session(session)?, work, timeout_ms, call);
+        let result = match &self.streams {
+            None => self.run_by_names(members.session(session)?, work, timeout_ms, call),
+            Some(streams) => self.run_on_gpu(streams, session, members, work, timeout_ms, call),
+        };
         // Only programs keep what they have read.
         if self.prepares() && work.prepared.is_none_or(Prepared::writes) {
             members.devices.written();
         }
         result
+    }
+
+    /// Leaves the request to TensorFlow's session, or to one on each GPU, if it may write what each
+    /// has a copy of.
+    fn run_on_gpu(
+        &self,
+        streams: &Streams,
+        session: usize,
+        members: &Members,
+        work: &Work<'_>,
+        timeout_ms: i64,
+        call: &mut dyn Call,
+    ) -> Result<()> {
+        if work.prepared.is_some_and(|prepared| !prepared.writes_on_gpu()) {
+            let _reading = streams.writing.read().unwrap_or_else(PoisonError::into_inner);
+            return self.run_by_names(members.session(session)?, work, timeout_ms, call);
+        }
+        let _writing = write(&streams.writing);
+        if !work.anywhere || streams.leaders == 1 {
+            return self.run_by_names(members.session(session)?, work, timeout_ms, call);
+        }
+        for leader in (1..streams.leaders).rev() {
+            self.run_by_names(members.session(leader)?, work, timeout_ms, call)?;
+            call.forget();
+        }
+        self.run_by_names(members.session(0)?, work, timeout_ms, call)
     }
 
     /// Leaves the request to TensorFlow's session.
@@ -328,7 +376,14 @@ impl Shared {
 
     /// What a session has done so far. `None` where there is no such session.
     pub fn snapshot(&self, session: usize) -> Option<Snapshot> {
-        Some(self.stats.get(session)?.snapshot(self.gate.inside(session)))
+        let mut snapshot = self.stats.get(session)?.snapshot(self.gate.inside(session));
+        snapshot.stream = self.streams.as_ref().map(|streams| streams.all[session]);
+        Some(snapshot)
+    }
+
+    /// On how many sessions a model is restored: the first ones.
+    pub fn leaders(&self) -> usize {
+        self.streams.as_ref().map_or(1, |streams| streams.leaders)
     }
 
     /// What each session has done so far.
@@ -338,13 +393,18 @@ impl Shared {
 
     /// What the group is, and why.
     pub fn describe(&self) -> Value {
-        describe::json(self.number, &self.plan, self.gate.is_closed())
+        let streams = self.streams.as_ref().map(|streams| &*streams.all);
+        describe::json(self.number, &self.plan, streams, self.gate.is_closed())
     }
 
     /// Keeps the sessions alive until the result is dropped.
     pub fn enter(&self, lane: usize) -> Result<Entered<'_, Members>> {
         self.gate.enter(lane).ok_or_else(|| Error::precondition("the session group is closed"))
     }
+}
+
+fn write(lock: &RwLock<()>) -> RwLockWriteGuard<'_, ()> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_graph() -> Error {

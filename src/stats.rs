@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use histogram::{AtomicHistogram, Config, Histogram};
 
 use crate::error::{Code, Error, Result};
+use crate::gpu::Stream;
 
 /// Latencies are kept in nanoseconds to 1/64 of their value (2^-6), up to 2^42 ns, more than an hour.
 const PRECISION: u8 = 6;
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub busy: Duration,
     /// How long requests took from the call to the answer, summed up.
     pub latency: Duration,
+    /// Of a session of a multi-stream group.
+    pub stream: Option<Stream>,
     histogram: Histogram,
 }
 
@@ -124,6 +127,7 @@ impl SessionStats {
             queued: self.queued(),
             busy: if self.has_queue { Duration::from_nanos(load(&self.busy_ns)) } else { latency },
             latency,
+            stream: None,
             histogram,
         }
     }

@@ -17,7 +17,8 @@ use crate::options::{Options, QUEUE_CAPACITY};
 /// What targets begin with.
 const SCHEME: &str = "session_group";
 
-const KEYS: &str = "policy, execution, cpuset, affinity, worker_threads, queue, wait_when_full";
+const KEYS: &str = "policy, execution, cpuset, affinity, worker_threads, queue, wait_when_full, \
+                    multi_stream, gpu_ids";
 
 /// The options that a target asks for.
 pub(crate) fn parse(target: &str) -> Result<Options> {
@@ -69,6 +70,14 @@ fn parse_rest(target: &str) -> std::result::Result<Options, String> {
             "worker_threads" => {
                 options.set_worker_threads(integer(pair, value)?);
             }
+            "multi_stream" => {
+                options.set_multi_stream(boolean(pair, value)?);
+            }
+            "gpu_ids" => {
+                let ids = value.split(',').map(|id| integer(pair, id));
+                let ids = ids.collect::<std::result::Result<Vec<_>, _>>()?;
+                options.set_gpu_ids(&ids).map_err(in_pair)?;
+            }
             "queue" => queue.0 = Some(integer(pair, value)?),
             "wait_when_full" => queue.1 = boolean(pair, value)?,
             _ => {
@@ -119,7 +128,8 @@ mod tests {
     fn every_key() {
         let options = parse(
             "session_group://2?policy=least_loaded&execution=worker&cpuset=0-1;2-3&affinity=false\
-             &worker_threads=3&queue=7&wait_when_full=true&fused_lookups=0&fast_memory=1",
+             &worker_threads=3&queue=7&wait_when_full=true&fused_lookups=0&fast_memory=1\
+             &multi_stream=true&gpu_ids=1,0",
         )
         .unwrap();
         assert_eq!(options.session_num, Some(2));
@@ -129,6 +139,8 @@ mod tests {
         assert_eq!(options.affinity, Some(false));
         assert_eq!(options.worker_threads, Some(3));
         assert_eq!(options.queue, Some((7, true)));
+        assert!(options.multi_stream);
+        assert_eq!(options.gpu_ids, [1, 0]);
         assert!(!options.optimizations.has(Optimization::FusedLookups));
         assert!(options.optimizations.has(Optimization::FastMemory));
         for name in KEYS.split(", ") {
@@ -151,6 +163,9 @@ mod tests {
             ("session_group://4?", "\"\""),
             ("session_group://4?queue=many", "\"many\""),
             ("session_group://4?affinity=yes", "\"yes\""),
+            ("session_group://4?gpu_ids=0,,1", "\"\""),
+            ("session_group://4?gpu_ids=0,0", "0 twice"),
+            ("session_group://4?gpu_ids=-1", "has -1"),
             ("session_group://4?fast_memory=on", "\"on\""),
             ("session_group://4?policy=thread&policy=thread", "twice"),
         ] {

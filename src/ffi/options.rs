@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tensorflow_sys as tf;
 
-use super::check::{guard, guard_infallible, mutable, string};
+use super::check::{array, guard, guard_infallible, mutable, string};
 use crate::Options;
 use crate::policy::{Choose, Load, Policy};
 
@@ -234,6 +234,57 @@ pub unsafe extern "C" fn SessionGroupOptions_SetQueue(
             options.set_queue(capacity, wait_when_full);
         }
     });
+}
+
+/// Gives each session a compute stream of its own on a GPU, beside a CPU. All sessions on a GPU share
+/// one copy of its variables; each sees one GPU, as "GPU:0". SessionGroupOptions_SetSessionNum() is then
+/// the number of sessions on each GPU, from 1, and the group has that many times the number of GPUs; they
+/// take turns on the GPUs: with two, sessions 0, 2, 4 are on the first. The first session on each GPU is its leader. A model
+/// is restored and initialised on each leader, by LoadSessionGroupFromSavedModel(); a request that may
+/// write variables of a GPU runs on all leaders, one after the other, and no other request meanwhile, unless
+/// it names its session.
+///
+/// TensorFlow fixes when it first makes them how many streams its GPUs have, until the process ends:
+/// groups that come later use the same ones. ENABLE_MPS=1 in the environment makes it an error that
+/// CUDA's MPS control daemon can't be reached; without a number of sessions, CONTEXTS_COUNT_PER_GPU
+/// (4, unless it is set) is that number.
+///
+/// Errors, when a group is made: TF_FAILED_PRECONDITION where TensorFlow has no GPU support or finds no GPU,
+/// where the process' GPUs were laid out for fewer streams, or under ENABLE_MPS without a daemon;
+/// TF_INVALID_ARGUMENT where the ConfigProto's gpu_options contradict it; and what TensorFlow says where it
+/// can't make as many virtual devices. Default: false.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetMultiStream(
+    options: *mut Options,
+    multi_stream: bool,
+) {
+    guard_infallible((), || {
+        // SAFETY: the caller keeps the rules of the ABI.
+        if let Some(options) = unsafe { options.as_mut() } {
+            options.set_multi_stream(multi_stream);
+        }
+    });
+}
+
+/// For SessionGroupOptions_SetMultiStream(): the GPUs, by TensorFlow's numbers of them, which count
+/// those that CUDA_VISIBLE_DEVICES and gpu_options.visible_device_list leave, from 0. Default, and with
+/// none: all of these. Whether there is such a GPU is checked when a group is made.
+///
+/// Errors: TF_INVALID_ARGUMENT for a negative number, or one that comes twice.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetGpuIds(
+    options: *mut Options,
+    gpu_ids: *const i32,
+    ngpu_ids: i32,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            mutable(options, "options")?.set_gpu_ids(array(gpu_ids, ngpu_ids, "gpu_ids")?)?;
+            Ok(())
+        });
+    }
 }
 
 /// Deletes options; NULL is allowed. Groups made with them are not affected.

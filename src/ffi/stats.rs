@@ -7,6 +7,7 @@ use tensorflow_sys as tf;
 use super::check::{guard, null, reference};
 use super::run::empty_buffer;
 use crate::error::{Error, Result};
+use crate::gpu::Stream;
 use crate::registry;
 use crate::stats::Snapshot;
 use crate::tensorflow::Buffer;
@@ -38,6 +39,13 @@ pub struct SessionGroupStats {
     pub latency_p99_ns: u64,
     pub latency_p999_ns: u64,
     pub latency_max_ns: u64,
+    /// Of a multi-stream group: TensorFlow's numbers of the session's GPU and of its virtual device;
+    /// which of the GPU's streams, from 0; and 1 where the session is the GPU's leader, on which
+    /// variables are restored and initialised. Else all are -1.
+    pub gpu: i32,
+    pub virtual_device: i32,
+    pub stream_group: i32,
+    pub leader: i32,
 }
 
 /// Fills `stats`, whose struct_size the caller has set, with what session `session_id` has done.
@@ -77,9 +85,10 @@ pub unsafe extern "C" fn SessionGroup_GetStats(
 
 /// The size of the struct in version 0.1, the least that a caller can have.
 const FIRST_VERSION: usize = 8 * 29;
-const _: () = assert!(size_of::<SessionGroupStats>() == FIRST_VERSION);
+const _: () = assert!(size_of::<SessionGroupStats>() == FIRST_VERSION + 4 * size_of::<i32>());
 
 fn fill(snapshot: &Snapshot, size: usize) -> Result<SessionGroupStats> {
+    let stream = |number: fn(&Stream) -> i32| snapshot.stream.as_ref().map_or(-1, number);
     let latency = |quantile| snapshot.latency_quantile(quantile).map(nanoseconds);
     Ok(SessionGroupStats {
         struct_size: size,
@@ -95,6 +104,10 @@ fn fill(snapshot: &Snapshot, size: usize) -> Result<SessionGroupStats> {
         latency_p99_ns: latency(0.99)?,
         latency_p999_ns: latency(0.999)?,
         latency_max_ns: latency(1.0)?,
+        gpu: stream(|stream| stream.gpu),
+        virtual_device: stream(|stream| stream.virtual_device),
+        stream_group: stream(|stream| stream.stream_group),
+        leader: stream(|stream| i32::from(stream.leader)),
     })
 }
 
@@ -135,7 +148,8 @@ fn session(group: &SessionGroup, session_id: i32) -> Result<Snapshot> {
 /// Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
 /// format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
 /// _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
-/// number in this process) and "session". Not zero-terminated. Also after SessionGroup_Close().
+/// number in this process) and "session"; of multi-stream groups also session_group_stream_info, which
+/// is 1, with the labels "gpu", "virtual_device", "stream_group" and "leader". Not zero-terminated. Also after SessionGroup_Close().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_MetricsText(
     group: *const SessionGroup,
@@ -163,9 +177,12 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 ///   SessionGroupOptions_SetOptimization();
 /// - "queue": an object with "capacity" and "wait_when_full";
 /// - "why": an object with reasons in words for "cpus", "threads" and "execution";
+/// - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
+///   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;
 /// - "sessions": an array of objects with "session", its number; "cpus", as "0-3", null where it is
 ///   not pinned; "numa_nodes", the numbers of their nodes; "intra_op_threads"; "inter_op_threads";
-///   "worker_threads".
+///   "worker_threads"; in a multi-stream group also "gpu", "virtual_device", "stream_group", as in
+///   SessionGroupStats, and "leader", true or false.
 ///
 /// Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
 #[unsafe(no_mangle)]

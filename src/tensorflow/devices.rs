@@ -8,6 +8,9 @@ use super::shim;
 use super::status;
 use crate::error::Result;
 
+/// Where a session of a multi-stream group computes: the index of a GPU, and of a stream on it.
+pub(crate) use super::shim::sg_seat as Seat;
+
 /// A set of TensorFlow devices, in shared ownership of the sessions over them.
 pub struct Devices(*mut shim::sg_devices);
 
@@ -20,11 +23,28 @@ impl Devices {
     /// All devices that TensorFlow finds for these options. Sessions take small memory from lists of
     /// the calling thread's own, and large memory in huge pages, if asked to; else from the C library.
     pub fn new(options: &SessionOptions, fast_memory: bool) -> Result<Self> {
+        Self::with_streams(options, fast_memory, &[], 0)
+    }
+
+    /// The CPU, and so many streams on each of these GPUs; without GPUs, as [`new`](Self::new).
+    pub(crate) fn with_streams(
+        options: &SessionOptions,
+        fast_memory: bool,
+        gpu_ids: &[i32],
+        streams: i32,
+    ) -> Result<Self> {
         status::call(|status| {
-            let fast_memory = i32::from(fast_memory);
-            // SAFETY: the options are live.
-            Self(unsafe { shim::sg_devices_new(options.as_ptr(), fast_memory, status) })
+            let (fast_memory, ids, n) = (i32::from(fast_memory), gpu_ids.as_ptr(), gpu_ids.len());
+            let options = options.as_ptr();
+            // SAFETY: the options are live, the array has the length given with it.
+            Self(unsafe { shim::sg_devices_new(options, fast_memory, ids, n, streams, status) })
         })
+    }
+
+    /// The number of the virtual device that TensorFlow has for a seat.
+    pub(crate) fn virtual_device(&self, seat: Seat) -> i32 {
+        // SAFETY: the devices are live, and were made with this seat.
+        unsafe { shim::sg_devices_virtual_device(self.0, &seat) }
     }
 
     /// Frees what sessions share. These may refer to the sessions that made them, so it is done after

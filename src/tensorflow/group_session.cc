@@ -16,11 +16,12 @@
 using session_group::GroupSession;
 using tensorflow::Tensor;
 
-// What a request is made of. The group runs it once, in one of two ways.
+// What a request is made of. The group runs it in one of two ways.
 struct sg_call {
   // As many as there are fetches.
   GroupSession::Tensors* fetched;
   size_t num_fetches;
+  tensorflow::RunMetadata* metadata;  // or NULL
 
   virtual ~sg_call() = default;
   virtual size_t num_feeds() const = 0;
@@ -52,6 +53,11 @@ TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, int64_t ti
 TF_Status* sg_call_run_session(sg_call* call, sg_session* session, const sg_run_options* options) {
   return session_group::NewStatus(
       session_group::Caught([&] { return call->RunOn(session->session.get(), options->proto); }));
+}
+
+void sg_call_forget(sg_call* call) {
+  if (call->fetched != nullptr) call->fetched->clear();
+  if (call->metadata != nullptr) call->metadata->Clear();
 }
 
 TF_Status* sg_visit_session(sg_visit* visit, sg_session* session, int32_t number) {
@@ -104,8 +110,9 @@ struct NamedCall final : sg_call {
   NamedCall(const GroupSession::Feeds& inputs, const GroupSession::Names& outputs,
             const GroupSession::Names& targets, GroupSession::Tensors* fetched,
             RunMetadata* metadata)
-      : inputs(inputs), outputs(outputs), targets(targets), metadata(metadata) {
+      : inputs(inputs), outputs(outputs), targets(targets) {
     this->fetched = fetched;
+    this->metadata = metadata;
     num_fetches = outputs.size();
   }
 
@@ -120,15 +127,15 @@ struct NamedCall final : sg_call {
   const GroupSession::Feeds& inputs;
   const GroupSession::Names& outputs;
   const GroupSession::Names& targets;
-  RunMetadata* const metadata;
 };
 
 // Session::RunCallable().
 struct CallableCall final : sg_call {
   CallableCall(const CallableOptions& options, const GroupSession::Tensors& inputs,
                GroupSession::Tensors* fetched, RunMetadata* metadata)
-      : options(options), inputs(inputs), metadata(metadata) {
+      : options(options), inputs(inputs) {
     this->fetched = fetched;
+    this->metadata = metadata;
     num_fetches = options.fetch_size();
   }
 
@@ -150,7 +157,6 @@ struct CallableCall final : sg_call {
 
   const CallableOptions& options;
   const GroupSession::Tensors& inputs;
-  RunMetadata* const metadata;
 };
 
 bool BringsPools(const GroupSession::ThreadPools& pools) {

@@ -40,6 +40,11 @@ impl crate::run::Call for Call {
             status::take(shim::sg_call_run_session(self.0, session.as_ptr(), options.as_ptr()))
         }
     }
+
+    fn forget(&mut self) {
+        // SAFETY: the call is live.
+        unsafe { shim::sg_call_forget(self.0) }
+    }
 }
 
 /// Calls what C++ wants to do with a session.

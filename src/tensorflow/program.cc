@@ -52,6 +52,12 @@ struct Effects {
   // The operation with state in its kernel, if there is one: a second kernel for the same node
   // would have a state of its own.
   std::string state;
+
+  void Add(const Effects& other) {
+    writes |= other.writes;
+    side_effects |= other.side_effects;
+    if (state.empty()) state = other.state;
+  }
 };
 
 void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* effects) {
@@ -62,7 +68,9 @@ void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* 
   const bool takes_resource = std::any_of(args.begin(), args.end(), [](const auto& arg) {
     return arg.type() == tensorflow::DT_RESOURCE;
   });
-  if (takes_resource && !reads) effects->writes = effects->side_effects = true;
+  const bool takes_ref =
+      std::any_of(args.begin(), args.end(), [](const auto& arg) { return arg.is_ref(); });
+  if ((takes_resource && !reads) || takes_ref) effects->writes = effects->side_effects = true;
   if (!op.is_stateful() || reads) return;
   static const auto* const handles = new Names{"VarHandleOp", "_VarHandlesOp", "Assert"};
   if (handles->count(name) > 0) return;
@@ -93,13 +101,16 @@ class Library {
   Library(const tensorflow::FunctionLibraryDefinition& functions, Effects* effects)
       : functions_(functions), effects_(effects) {}
 
-  // Looks at a node, and at the functions that it or its attributes name.
-  void Visit(const tensorflow::NodeDef& node) {
+  // Looks at the functions that a node or its attributes name.
+  void VisitCalled(const tensorflow::NodeDef& node) {
     Visit(node.op());
     for (const auto& attr : node.attr()) {
       if (attr.second.has_func()) Visit(attr.second.func().name());
       for (const auto& function : attr.second.list().func()) Visit(function.name());
     }
+  }
+
+  void VisitItself(const tensorflow::NodeDef& node) {
     const tensorflow::OpDef* op = nullptr;
     if (functions_.Find(node.op()) == nullptr && functions_.LookUpOpDef(node.op(), &op).ok()) {
       Add(node, *op, effects_);
@@ -110,7 +121,10 @@ class Library {
   void Visit(const std::string& name) {
     const tensorflow::FunctionDef* function = functions_.Find(name);
     if (function == nullptr || !seen_.insert(name).second) return;
-    for (const tensorflow::NodeDef& node : function->node_def()) Visit(node);
+    for (const tensorflow::NodeDef& node : function->node_def()) {
+      VisitCalled(node);
+      VisitItself(node);
+    }
   }
 
   const tensorflow::FunctionLibraryDefinition& functions_;
@@ -178,20 +192,31 @@ absl::Status Program::Compile(tensorflow::Session* compiler,
     result->obstacle_ = absl::StrCat("the device ", capture.devices()[0]->name());
   }
   Effects effects;
-  for (const auto& graph : capture.graphs()) {
-    Library library(graph->flib_def(), &effects);
+  for (size_t i = 0; i < capture.graphs().size(); ++i) {
+    const auto& graph = capture.graphs()[i];
+    const bool on_cpu = capture.devices()[i] == devices->HostCPU();
+    Effects here, called;
+    Library library(graph->flib_def(), &called);
+    Library itself(graph->flib_def(), &here);
     for (const Node* node : graph->op_nodes()) {
-      library.Visit(node->def());
+      library.VisitCalled(node->def());
+      itself.VisitItself(node->def());
       if (result->obstacle_.empty()) {
         const std::string obstacle = Obstacle(*node);
         if (!obstacle.empty()) result->obstacle_ = absl::StrCat(obstacle, " (", node->name(), ")");
       }
     }
+    // What a function calls may be placed on any device.
+    result->writes_elsewhere_ |= called.writes || (here.writes && !on_cpu);
+    effects.Add(here);
+    effects.Add(called);
   }
   if (result->obstacle_.empty() && !effects.state.empty()) {
     result->obstacle_ = absl::StrCat("state in a kernel (", effects.state, ")");
   }
   result->writes_ = effects.writes;
+  // Parts of the graph may not have been seen.
+  if (!made.ok()) result->writes_elsewhere_ = true;
   result->has_side_effects_ = effects.side_effects;
   if (!made.ok() && result->obstacle_.empty()) return made;
   if (result->obstacle_.empty()) result->graph_ = std::move(capture.graphs()[0]);

@@ -53,6 +53,8 @@ class Program {
   const std::string& obstacle() const { return obstacle_; }
   // Whether running it may change a variable, a table or the like.
   bool writes() const { return writes_; }
+  // Whether that may be one that is not on the CPU.
+  bool writes_elsewhere() const { return writes_elsewhere_; }
   // Whether running a part of it twice would show.
   bool has_side_effects() const { return has_side_effects_; }
   // Names for messages, in the order of the graph's arguments.
@@ -65,6 +67,7 @@ class Program {
   std::unique_ptr<tensorflow::Graph> graph_;
   std::string obstacle_;
   bool writes_ = false;
+  bool writes_elsewhere_ = false;
   bool has_side_effects_ = false;
   std::vector<std::string> feeds_;
   int num_fetches_ = 0;

@@ -58,6 +58,12 @@ impl Program {
         // SAFETY: the program is live.
         unsafe { shim::sg_program_writes(self.0) != 0 }
     }
+
+    /// Whether that may be one that is not on the CPU.
+    pub fn writes_elsewhere(&self) -> bool {
+        // SAFETY: the program is live.
+        unsafe { shim::sg_program_writes_elsewhere(self.0) != 0 }
+    }
 }
 
 impl Drop for Program {

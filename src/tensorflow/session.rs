@@ -1,10 +1,11 @@
 //! One session of a group: TensorFlow's direct session over shared devices.
 
+use std::ptr::null;
 use std::sync::Arc;
 
 use tensorflow_sys as tf;
 
-use super::devices::Devices;
+use super::devices::{Devices, Seat};
 use super::graph::{Graph, SavedModel};
 use super::run_options::RunOptions;
 use super::session_options::SessionOptions;
@@ -50,19 +51,21 @@ pub struct Step<'a> {
 
 impl Session {
     /// A session that computes on `pool` and on an inter-op pool of its own, whose threads inherit
-    /// name and affinity mask of the calling thread.
-    pub fn new(
+    /// name and affinity mask of the calling thread. It has a seat where the devices have streams.
+    pub(crate) fn new(
         devices: Arc<Devices>,
         options: &SessionOptions,
+        seat: Option<Seat>,
         pool: IntraOpPool,
         inter_op_threads: i32,
     ) -> Result<Self> {
         let ptr = status::call(|status| {
-            // SAFETY: devices and options are live; the pool is given away.
+            // SAFETY: devices, options and seat are live; the pool is given away.
             unsafe {
                 shim::sg_session_new(
                     devices.as_ptr(),
                     options.as_ptr(),
+                    seat.as_ref().map_or(null(), std::ptr::from_ref),
                     pool.0,
                     inter_op_threads,
                     status,
@@ -73,14 +76,17 @@ impl Session {
     }
 
     /// A session to compile programs with, over the same devices.
-    pub fn compiler(
+    pub(crate) fn compiler(
         devices: Arc<Devices>,
         options: &SessionOptions,
+        seat: Option<Seat>,
         pool: IntraOpPool,
     ) -> Result<Self> {
         let ptr = status::call(|status| {
-            // SAFETY: devices and options are live; the pool is given away.
-            unsafe { shim::sg_compiler_new(devices.as_ptr(), options.as_ptr(), pool.0, status) }
+            let seat = seat.as_ref().map_or(null(), std::ptr::from_ref);
+            let (devices, options) = (devices.as_ptr(), options.as_ptr());
+            // SAFETY: devices, options and seat are live; the pool is given away.
+            unsafe { shim::sg_compiler_new(devices, options, seat, pool.0, status) }
         })?;
         Ok(Self { ptr, _devices: devices })
     }

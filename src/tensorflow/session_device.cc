@@ -17,10 +17,34 @@ IntraOpPool::IntraOpPool(tensorflow::Env* env, int num_threads, bool spin)
   workers_.workers = &pool_;
 }
 
+namespace {
+
+tensorflow::DeviceAttributes Renamed(tensorflow::DeviceAttributes attributes,
+                                     const std::string& name) {
+  attributes.set_name(name);
+  return attributes;
+}
+
+}  // namespace
+
 SessionDevice::SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool,
                              tensorflow::Allocator* host)
-    : Device(wrapped->env(), wrapped->attributes()),
+    : SessionDevice(wrapped, wrapped->attributes(), wrapped->resource_manager(), intra_op_pool,
+                    host) {}
+
+SessionDevice::SessionDevice(tensorflow::Device* wrapped, const std::string& name,
+                             tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
+                             tensorflow::Allocator* host)
+    : SessionDevice(wrapped, Renamed(wrapped->attributes(), name), resources, intra_op_pool, host) {
+}
+
+SessionDevice::SessionDevice(tensorflow::Device* wrapped,
+                             const tensorflow::DeviceAttributes& attributes,
+                             tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
+                             tensorflow::Allocator* host)
+    : Device(wrapped->env(), attributes),
       wrapped_(wrapped),
+      resources_(resources),
       plain_(wrapped->device_type() == tensorflow::DEVICE_CPU ? wrapped->GetAllocator({})
                                                               : nullptr),
       host_(host) {

@@ -5,6 +5,7 @@
 #define EIGEN_USE_THREADS
 
 #include <memory>
+#include <string>
 
 #include "tensorflow/core/framework/device.h"
 #include "unsupported/Eigen/CXX11/Tensor"
@@ -33,8 +34,12 @@ class SessionDevice final : public tensorflow::Device {
   // `host` is for plain memory of the host. Nothing is owned; all must outlive this device.
   SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool,
                 tensorflow::Allocator* host);
+  // Under another name, and with another resource manager than the wrapped device's.
+  SessionDevice(tensorflow::Device* wrapped, const std::string& name,
+                tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
+                tensorflow::Allocator* host);
 
-  tensorflow::ResourceMgr* resource_manager() override { return wrapped_->resource_manager(); }
+  tensorflow::ResourceMgr* resource_manager() override { return resources_; }
 
   const tensorflow::DeviceBase* UnderlyingDevice() const override {
     return wrapped_->UnderlyingDevice();
@@ -108,7 +113,12 @@ class SessionDevice final : public tensorflow::Device {
   }
 
  private:
+  SessionDevice(tensorflow::Device* wrapped, const tensorflow::DeviceAttributes& attributes,
+                tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
+                tensorflow::Allocator* host);
+
   tensorflow::Device* const wrapped_;
+  tensorflow::ResourceMgr* const resources_;
   // What the wrapped device calls plain memory of the host; NULL for an accelerator.
   tensorflow::Allocator* const plain_;
   tensorflow::Allocator* const host_;

@@ -63,6 +63,12 @@ impl SessionOptions {
         }
     }
 
+    /// How many GPUs a session would use; an error where there is none.
+    pub(crate) fn count_gpus(&self) -> Result<i32> {
+        // SAFETY: the options are live.
+        status::call(|status| unsafe { shim::sg_count_gpus(self.0, status) })
+    }
+
     /// For TensorFlow's C API. The options stay this one's.
     pub fn as_ptr(&self) -> *const tf::TF_SessionOptions {
         self.0

@@ -22,6 +22,7 @@
 #include "tensorflow/core/common_runtime/device_mgr.h"
 #include "tensorflow/core/common_runtime/direct_session.h"
 #include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/resource_mgr.h"
 
 using session_group::Caught;
 using session_group::Guard;
@@ -31,6 +32,8 @@ using tensorflow::Device;
 using tensorflow::Tensor;
 
 namespace {
+
+constexpr char kTask[] = "/job:localhost/replica:0/task:0";
 
 std::string String(sg_str s) { return std::string(s.data, s.size); }
 
@@ -142,10 +145,17 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
       pools.begin(), pools.end(), [](const auto& pool) { return !pool.global_name().empty(); });
 }
 
+int32_t sg_count_gpus(const TF_SessionOptions* options, TF_Status* status) {
+  int count = 0;
+  Guard(status, [&] { return session_group::VirtualGpus::Count(options->options, &count); });
+  return count;
+}
+
 sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory,
+                           const int32_t* gpu_ids, size_t ngpu_ids, int32_t streams,
                            TF_Status* status) {
   std::unique_ptr<sg_devices> devices;
-  Guard(status, [&] {
+  Guard(status, [&]() -> absl::Status {
     devices = std::make_unique<sg_devices>();
     devices->host = session_group::HostAllocator::Get();
     if (fast_memory) devices->host = session_group::FastAllocator::Get();
@@ -153,14 +163,28 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
     // for a group to set, which has pools of its own.
     tensorflow::SessionOptions own = options->options;
     own.config.set_intra_op_parallelism_threads(0);
-    return tensorflow::DeviceFactory::AddDevices(own, "/job:localhost/replica:0/task:0",
-                                                 &devices->devices);
+    if (ngpu_ids == 0) {
+      return tensorflow::DeviceFactory::AddDevices(own, kTask, &devices->devices);
+    }
+    absl::Status made =
+        session_group::VirtualGpus::Get(options->options, streams, &devices->virtual_gpus);
+    if (!made.ok()) return made;
+    for (size_t i = 0; i < ngpu_ids; ++i) {
+      devices->gpus.push_back({gpu_ids[i], std::make_unique<tensorflow::ResourceMgr>()});
+    }
+    (*own.config.mutable_device_count())["CPU"] = 1;
+    return tensorflow::DeviceFactory::AddCpuDevices(own, kTask, &devices->devices);
   });
   return TF_GetCode(status) == TF_OK ? devices.release() : nullptr;
 }
 
+int32_t sg_devices_virtual_device(const sg_devices* devices, const sg_seat* seat) {
+  return devices->virtual_gpus->Number(devices->gpus[seat->gpu].id, seat->stream);
+}
+
 void sg_devices_clear(sg_devices* devices) {
   for (const auto& device : devices->devices) device->ClearResourceMgr();
+  for (const sg_devices::Gpu& gpu : devices->gpus) gpu.resources->Clear();
 }
 
 void sg_devices_written(sg_devices* devices) { devices->writes.Add(); }
@@ -186,7 +210,7 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
 void sg_graph_share_constants(sg_graph* graph, sg_devices* devices, sg_str container,
                               TF_Status* status) {
   Guard(status, [&]() -> absl::Status {
-    if (devices->devices.size() != 1) return absl::OkStatus();
+    if (devices->devices.size() != 1 || !devices->gpus.empty()) return absl::OkStatus();
     return session_group::ShareConstants(&graph->def, String(container),
                                          devices->devices[0]->resource_manager(), devices->host);
   });
@@ -291,6 +315,7 @@ sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t
 namespace {
 
 std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionOptions options,
+                                       const sg_seat* seat,
                                        std::unique_ptr<sg_intra_op_pool> pool) {
   auto session = std::make_unique<sg_session>();
   session->env = std::make_unique<InheritedNames>(options.env);
@@ -307,6 +332,13 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
     wrappers.push_back(
         std::make_unique<session_group::SessionDevice>(device.get(), intra_op_pool, devices->host));
   }
+  if (seat != nullptr) {
+    const sg_devices::Gpu& gpu = devices->gpus[seat->gpu];
+    // As graphs name it, whichever GPU and stream it is.
+    wrappers.push_back(std::make_unique<session_group::SessionDevice>(
+        devices->virtual_gpus->device(gpu.id, seat->stream), absl::StrCat(kTask, "/device:GPU:0"),
+        gpu.resources.get(), intra_op_pool, devices->host));
+  }
   session->session = std::make_unique<tensorflow::DirectSession>(
       session->options, new tensorflow::StaticDeviceMgr(std::move(wrappers)),
       /*factory=*/nullptr);
@@ -316,27 +348,31 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
 }  // namespace
 
 sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
-                           sg_intra_op_pool* pool, int32_t inter_op_threads, TF_Status* status) {
+                           const sg_seat* seat, sg_intra_op_pool* pool, int32_t inter_op_threads,
+                           TF_Status* status) {
   std::unique_ptr<sg_intra_op_pool> owned_pool(pool);
   std::unique_ptr<sg_session> session;
   Guard(status, [&]() -> absl::Status {
     tensorflow::SessionOptions own = options->options;
     own.config.set_inter_op_parallelism_threads(inter_op_threads);
-    session = NewSession(devices, std::move(own), std::move(owned_pool));
+    session = NewSession(devices, std::move(own), seat, std::move(owned_pool));
     return absl::OkStatus();
   });
   return session.release();
 }
 
 sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* options,
-                            sg_intra_op_pool* pool, TF_Status* status) {
+                            const sg_seat* seat, sg_intra_op_pool* pool, TF_Status* status) {
   std::unique_ptr<sg_intra_op_pool> owned_pool(pool);
   std::unique_ptr<sg_session> session;
   Guard(status, [&]() -> absl::Status {
     tensorflow::SessionOptions own = options->options;
     own.config.set_inter_op_parallelism_threads(1);
-    own.config.mutable_experimental()->set_executor_type("SINGLE_THREADED_EXECUTOR");
-    session = NewSession(devices, std::move(own), std::move(owned_pool));
+    // With a GPU, graphs are looked at but not run by one thread, and this executor refuses some.
+    if (seat == nullptr) {
+      own.config.mutable_experimental()->set_executor_type("SINGLE_THREADED_EXECUTOR");
+    }
+    session = NewSession(devices, std::move(own), seat, std::move(owned_pool));
     return absl::OkStatus();
   });
   return session.release();
@@ -407,6 +443,10 @@ const char* sg_program_obstacle(const sg_program* program) {
 }
 
 int32_t sg_program_writes(const sg_program* program) { return program->program->writes() ? 1 : 0; }
+
+int32_t sg_program_writes_elsewhere(const sg_program* program) {
+  return program->program->writes_elsewhere() ? 1 : 0;
+}
 
 void sg_program_delete(sg_program* program) { delete program; }
 

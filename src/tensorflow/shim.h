@@ -53,9 +53,23 @@ void sg_log_info(sg_str line);
 
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config);
 
-// Sessions take memory from FastAllocator where fast_memory is 1, else from the C library.
+// How many GPUs a session with these options would use; an error where there is none.
+int32_t sg_count_gpus(const TF_SessionOptions* options, TF_Status* status);
+
+// Where a session of a multi-stream group computes.
+typedef struct sg_seat {
+  int32_t gpu;     // an index of the group's gpu_ids
+  int32_t stream;  // below the number of streams that was asked for
+} sg_seat;
+
+// Sessions take memory from FastAllocator where fast_memory is 1, else from the C library. With
+// gpu_ids, each below sg_count_gpus(), the devices are one CPU and so many streams on each of these
+// GPUs; without, all that TensorFlow finds.
 sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory,
+                           const int32_t* gpu_ids, size_t ngpu_ids, int32_t streams,
                            TF_Status* status);
+// The number of the virtual device that TensorFlow has there.
+int32_t sg_devices_virtual_device(const sg_devices* devices, const sg_seat* seat);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
 // functions of the session that made them, so all sessions must be closed, but not deleted yet.
 void sg_devices_clear(sg_devices* devices);
@@ -98,12 +112,14 @@ void sg_run_options_set_inter_op_pool(sg_run_options* options, int32_t pool);
 sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t threads,
                                        TF_Status* status);
 // Makes a session that computes on `pool`, which it owns from this call on, also on failure, and
-// on an inter-op pool of its own, whose threads start and inherit as above.
+// on an inter-op pool of its own, whose threads start and inherit as above. The seat is NULL where
+// the devices have no gpu_ids.
 sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
-                           sg_intra_op_pool* pool, int32_t inter_op_threads, TF_Status* status);
+                           const sg_seat* seat, sg_intra_op_pool* pool, int32_t inter_op_threads,
+                           TF_Status* status);
 // As sg_session_new, a session to compile programs with: functions that loop or branch stay calls.
 sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* options,
-                            sg_intra_op_pool* pool, TF_Status* status);
+                            const sg_seat* seat, sg_intra_op_pool* pool, TF_Status* status);
 // Cancels what still runs in the background, such as an iterator's prefetching. No run may be under
 // way.
 void sg_session_close(sg_session* session);
@@ -132,6 +148,8 @@ sg_program* sg_program_compile(sg_session* compiler, const sg_str* feeds, size_t
 const char* sg_program_obstacle(const sg_program* program);
 // 1 where running it may change a variable or a table.
 int32_t sg_program_writes(const sg_program* program);
+// 1 where that may be one that is not on the CPU.
+int32_t sg_program_writes_elsewhere(const sg_program* program);
 void sg_program_delete(sg_program* program);
 
 // Makes a program without obstacle ready for a session. Both must outlive the callable.
@@ -211,6 +229,8 @@ sg_group* sg_group_of_session(void* session);
 
 TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, int64_t timeout_ms);
 TF_Status* sg_call_run_session(sg_call* call, sg_session* session, const sg_run_options* options);
+// Drops what a run has given, before another.
+void sg_call_forget(sg_call* call);
 TF_Status* sg_visit_session(sg_visit* visit, sg_session* session, int32_t number);
 
 #ifdef __cplusplus

@@ -72,6 +72,14 @@ pub struct sg_config {
     pub fills_metadata: i32,
 }
 
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct sg_seat {
+    pub gpu: i32,
+    pub stream: i32,
+}
+
 /// The names in a request of C++.
 #[allow(non_camel_case_types)]
 #[repr(C)]
@@ -141,11 +149,16 @@ unsafe extern "C" {
 
     pub fn sg_session_options_config(options: *const tf::TF_SessionOptions, config: *mut sg_config);
 
+    pub fn sg_count_gpus(options: *const tf::TF_SessionOptions, status: *mut tf::TF_Status) -> i32;
     pub fn sg_devices_new(
         options: *const tf::TF_SessionOptions,
         fast_memory: i32,
+        gpu_ids: *const i32,
+        ngpu_ids: usize,
+        streams: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_devices;
+    pub fn sg_devices_virtual_device(devices: *const sg_devices, seat: *const sg_seat) -> i32;
     pub fn sg_devices_clear(devices: *mut sg_devices);
     pub fn sg_devices_written(devices: *mut sg_devices);
     pub fn sg_devices_untrack(devices: *mut sg_devices);
@@ -199,6 +212,7 @@ unsafe extern "C" {
     pub fn sg_session_new(
         devices: *mut sg_devices,
         options: *const tf::TF_SessionOptions,
+        seat: *const sg_seat,
         pool: *mut sg_intra_op_pool,
         inter_op_threads: i32,
         status: *mut tf::TF_Status,
@@ -206,6 +220,7 @@ unsafe extern "C" {
     pub fn sg_compiler_new(
         devices: *mut sg_devices,
         options: *const tf::TF_SessionOptions,
+        seat: *const sg_seat,
         pool: *mut sg_intra_op_pool,
         status: *mut tf::TF_Status,
     ) -> *mut sg_session;
@@ -254,6 +269,7 @@ unsafe extern "C" {
     ) -> *mut sg_program;
     pub fn sg_program_obstacle(program: *const sg_program) -> *const c_char;
     pub fn sg_program_writes(program: *const sg_program) -> i32;
+    pub fn sg_program_writes_elsewhere(program: *const sg_program) -> i32;
     pub fn sg_program_delete(program: *mut sg_program);
     pub fn sg_callable_new(
         session: *mut sg_session,
@@ -294,6 +310,7 @@ unsafe extern "C" {
         session: *mut sg_session,
         options: *const sg_run_options,
     ) -> *mut tf::TF_Status;
+    pub fn sg_call_forget(call: *mut sg_call);
     pub fn sg_visit_session(
         visit: *mut sg_visit,
         session: *mut sg_session,

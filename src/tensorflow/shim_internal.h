@@ -28,12 +28,22 @@
 #include "tensorflow/core/protobuf/meta_graph.pb.h"
 #include "tensorflow/core/public/session.h"
 #include "variable_reads.h"
+#include "virtual_gpus.h"
 
 // The wrapped devices. Their resource managers die with them.
 struct sg_devices {
+  // A GPU whose sessions have a stream each.
+  struct Gpu {
+    int id;
+    std::unique_ptr<tensorflow::ResourceMgr> resources;
+  };
+
   session_group::Writes writes;
   tensorflow::Allocator* host;
   std::vector<std::unique_ptr<tensorflow::Device>> devices;
+  // Of a multi-stream group, whose devices above are then the CPU alone.
+  const session_group::VirtualGpus* virtual_gpus = nullptr;
+  std::vector<Gpu> gpus;
 };
 
 struct sg_graph {

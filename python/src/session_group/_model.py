@@ -1,5 +1,6 @@
 """Models: a group of sessions that serves a SavedModel."""
 
+import ctypes
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -176,6 +177,8 @@ def load(
     queue: int | None = None,
     wait_when_full: bool = False,
     optimizations: Mapping[str, bool] | None = None,
+    multi_stream: bool = False,
+    gpu_ids: Sequence[int] = (),
     config: "tf.compat.v1.ConfigProto | None" = None,
 ) -> Model:
     """Loads a SavedModel into a group of sessions, ready to serve.
@@ -195,6 +198,9 @@ def load(
       queue: how many requests may wait for a session's worker threads.
       wait_when_full: with `queue`, whether one more waits or fails at once.
       optimizations: switches some on or off, as {"fused_lookups": False}.
+      multi_stream: gives each session a stream of its own on a GPU; `sessions` is then the number on
+        each GPU.
+      gpu_ids: which GPUs, by TensorFlow's numbers; all by default.
       config: of each session.
 
     Example:
@@ -238,6 +244,10 @@ def load(
             if name is not None:
                 set_name(options, c_string(name), status.handle)
                 status.check()
+        lib.SessionGroupOptions_SetMultiStream(options, multi_stream)
+        ids = (ctypes.c_int32 * len(gpu_ids))(*(c_int32("gpu_ids", i) for i in gpu_ids))
+        lib.SessionGroupOptions_SetGpuIds(options, ids, len(ids), status.handle)
+        status.check()
         for name, on in (optimizations or {}).items():
             lib.SessionGroupOptions_SetOptimization(
                 options, c_string(name), on, status.handle

@@ -1,7 +1,7 @@
 """What sessions have done."""
 
 import ctypes
-from ctypes import c_size_t, c_uint64
+from ctypes import c_int32, c_size_t, c_uint64
 from dataclasses import dataclass
 
 from ._group import Group
@@ -24,6 +24,10 @@ class _Stats(ctypes.Structure):
         ("latency_p99_ns", c_uint64),
         ("latency_p999_ns", c_uint64),
         ("latency_max_ns", c_uint64),
+        ("gpu", c_int32),
+        ("virtual_device", c_int32),
+        ("stream_group", c_int32),
+        ("leader", c_int32),
     ]
 
 
@@ -52,6 +56,14 @@ class SessionStats:
     latency_p99_ns: int
     latency_p999_ns: int
     latency_max_ns: int
+    gpu: int | None
+    """TensorFlow's number of the session's GPU; this and the next are for multi-stream groups."""
+    virtual_device: int | None
+    """TensorFlow's number of its virtual device."""
+    stream_group: int | None
+    """Which of the GPU's streams, from 0."""
+    leader: bool | None
+    """Whether the GPU's variables are restored on this session."""
 
 
 def session_stats(group: Group, session: int) -> SessionStats:
@@ -62,4 +74,8 @@ def session_stats(group: Group, session: int) -> SessionStats:
     status.check()
     values = {name: getattr(stats, name) for name, *_ in _Stats._fields_[1:]}
     values["answers"] = tuple(stats.answers)
+    on_gpu = stats.gpu >= 0
+    for name in ("gpu", "virtual_device", "stream_group"):
+        values[name] = values[name] if on_gpu else None
+    values["leader"] = stats.leader == 1 if on_gpu else None
     return SessionStats(session, **values)

@@ -1,0 +1,186 @@
+#include "virtual_gpus.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/synchronization/mutex.h"
+#include "tensorflow/core/common_runtime/device_factory.h"
+#include "tensorflow/core/framework/types.h"
+#include "tensorflow/core/protobuf/config.pb.h"
+
+namespace session_group {
+namespace {
+
+using tensorflow::SessionOptions;
+
+// More than any GPU has: memory grows until the GPU has no more, whichever of its virtual devices
+// asks for it. The variables are all in the first one's.
+constexpr float kAllMemoryMb = 1 << 20;
+
+bool EnvironmentIs(const char* name, const char* value) {
+  const char* is = std::getenv(name);
+  return is != nullptr && absl::AsciiStrToLower(is) == value;
+}
+
+// What would make TensorFlow end the process, or give one virtual device the memory of all.
+absl::Status Check(const tensorflow::GPUOptions& options) {
+  if (options.per_process_gpu_memory_fraction() > 0) {
+    return absl::InvalidArgumentError(
+        "multi_stream can't be combined with per_process_gpu_memory_fraction: leave it out, or "
+        "give "
+        "gpu_options.experimental.virtual_devices with a memory_limit_mb for each session");
+  }
+  if (options.experimental().use_cuda_malloc_async() ||
+      EnvironmentIs("TF_GPU_ALLOCATOR", "cuda_malloc_async")) {
+    return absl::InvalidArgumentError(
+        "multi_stream can't be combined with TensorFlow's allocator cuda_malloc_async, which "
+        "TensorFlow has for one virtual device of a GPU only: unset TF_GPU_ALLOCATOR");
+  }
+  if (options.experimental().virtual_devices().empty() &&
+      (EnvironmentIs("TF_FORCE_GPU_ALLOW_GROWTH", "false") ||
+       EnvironmentIs("TF_FORCE_GPU_ALLOW_GROWTH", "0"))) {
+    return absl::InvalidArgumentError(
+        "TF_FORCE_GPU_ALLOW_GROWTH forbids memory to grow, with which one stream would take all of "
+        "a GPU's: unset it, or give gpu_options.experimental.virtual_devices with a "
+        "memory_limit_mb "
+        "for each session");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool VirtualGpus::Layout::HasRoomFor(const Layout& other) const {
+  if (visible_device_list != other.visible_device_list) return false;
+  if (streams.size() != other.streams.size()) return false;
+  return std::equal(streams.begin(), streams.end(), other.streams.begin(), std::greater_equal<>());
+}
+
+std::string VirtualGpus::Layout::ToString() const {
+  const bool same =
+      std::all_of(streams.begin(), streams.end(), [this](int n) { return n == streams[0]; });
+  std::string text =
+      same ? absl::StrCat(streams[0], " virtual devices on each of ", streams.size(), " GPUs")
+           : absl::StrCat(absl::StrJoin(streams, ", "), " virtual devices on GPUs 0 to ",
+                          streams.size() - 1);
+  if (!visible_device_list.empty()) {
+    absl::StrAppend(&text, " (visible_device_list \"", visible_device_list, "\")");
+  }
+  return text;
+}
+
+absl::Status VirtualGpus::Count(const SessionOptions& options, int* gpus) {
+  tensorflow::DeviceFactory* factory =
+      tensorflow::DeviceFactory::GetFactory(tensorflow::DEVICE_GPU);
+  if (factory == nullptr) {
+    return absl::FailedPreconditionError(
+        "multi_stream needs GPUs, but this TensorFlow was built without GPU support: use its CUDA "
+        "build, or leave multi_stream out");
+  }
+  std::vector<std::string> devices;
+  absl::Status listed = factory->ListPhysicalDevices(&devices);
+  if (!listed.ok() || devices.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("multi_stream needs GPUs, but TensorFlow finds none: see CUDA_VISIBLE_DEVICES "
+                     "and the driver",
+                     listed.ok() ? "" : ": ", listed.message()));
+  }
+  const std::string& list = options.config.gpu_options().visible_device_list();
+  const size_t visible = list.empty()
+                             ? devices.size()
+                             : absl::StrSplit(list, ',').operator std::vector<std::string>().size();
+  const auto count = options.config.device_count().find("GPU");
+  *gpus = static_cast<int>(visible);
+  if (count != options.config.device_count().end()) *gpus = std::min(*gpus, count->second);
+  if (*gpus > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "multi_stream needs GPUs, but device_count of the ConfigProto allows none: leave \"GPU\" "
+      "out");
+}
+
+absl::Status VirtualGpus::Get(const SessionOptions& options, int streams,
+                              const VirtualGpus** gpus) {
+  static auto* const mu = new absl::Mutex;
+  static std::unique_ptr<VirtualGpus>* const made = new std::unique_ptr<VirtualGpus>;
+  const tensorflow::GPUOptions& gpu_options = options.config.gpu_options();
+  absl::Status fit = Check(gpu_options);
+  if (!fit.ok()) return fit;
+
+  // All GPUs that the process sees, since those of another group must fit into the same layout.
+  SessionOptions every = options;
+  every.config.mutable_device_count()->erase("GPU");
+  int count;
+  absl::Status counted = Count(every, &count);
+  if (!counted.ok()) return counted;
+  Layout layout{gpu_options.visible_device_list(), std::vector<int>(count, streams)};
+  const auto& given = gpu_options.experimental().virtual_devices();
+  if (!given.empty()) {
+    Layout asked{layout.visible_device_list, {}};
+    for (const auto& gpu : given) asked.streams.push_back(gpu.memory_limit_mb_size());
+    if (!asked.HasRoomFor(layout)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("virtual_devices of the ConfigProto are ", asked.ToString(),
+                       ", but the group needs ", layout.ToString(),
+                       ": give a memory_limit_mb for each session, or leave virtual_devices out"));
+    }
+    layout = std::move(asked);
+  }
+
+  absl::MutexLock lock(mu);
+  if (*made == nullptr) {
+    absl::Status status = Make(options, std::move(layout), made);
+    if (!status.ok()) return status;
+  } else if (!(*made)->layout_.HasRoomFor(layout)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the group needs ", layout.ToString(),
+        ", but the first multi-stream group of this process "
+        "has made ",
+        (*made)->layout_.ToString(),
+        ", which TensorFlow keeps until the process ends: "
+        "make the group with the most sessions first, all with the same visible_device_list"));
+  }
+  *gpus = made->get();
+  return absl::OkStatus();
+}
+
+absl::Status VirtualGpus::Make(const SessionOptions& options, Layout layout,
+                               std::unique_ptr<VirtualGpus>* gpus) {
+  SessionOptions own = options;
+  own.env = tensorflow::Env::Default();  // The caller's may be gone before the devices.
+  own.config.mutable_device_count()->erase("GPU");
+  tensorflow::GPUOptions* gpu_options = own.config.mutable_gpu_options();
+  if (gpu_options->experimental().virtual_devices().empty()) {
+    gpu_options->set_allow_growth(true);
+    for (const int streams : layout.streams) {
+      auto* gpu = gpu_options->mutable_experimental()->add_virtual_devices();
+      for (int i = 0; i < streams; ++i) gpu->add_memory_limit_mb(kAllMemoryMb);
+    }
+  }
+  std::unique_ptr<VirtualGpus> result(new VirtualGpus);
+  int count = 0;
+  for (const int streams : layout.streams) {
+    result->first_.push_back(count);
+    count += streams;
+  }
+  absl::Status created =
+      tensorflow::DeviceFactory::GetFactory(tensorflow::DEVICE_GPU)
+          ->CreateDevices(own, "/job:localhost/replica:0/task:0", &result->devices_);
+  if (!created.ok()) {
+    return absl::Status(created.code(), absl::StrCat("TensorFlow can't make ", layout.ToString(),
+                                                     ": ", created.message()));
+  }
+  if (static_cast<int>(result->devices_.size()) != count) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("TensorFlow has made ", result->devices_.size(), " of ", layout.ToString()));
+  }
+  result->layout_ = std::move(layout);
+  *gpus = std::move(result);
+  return absl::OkStatus();
+}
+
+}  // namespace session_group
