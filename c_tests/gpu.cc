@@ -461,6 +461,11 @@ static void MistakesAreStatuses() {
   CHECK_REFUSED(Refused("session_group://2?multi_stream=true"), InvalidArgument,
                 "TF_FORCE_GPU_ALLOW_GROWTH");
   unsetenv("TF_FORCE_GPU_ALLOW_GROWTH");
+  tf::SessionOptions clusters;
+  clusters.config.mutable_graph_options()->mutable_optimizer_options()->set_global_jit_level(
+      tf::OptimizerOptions::ON_1);
+  CHECK_REFUSED(Refused("session_group://2?multi_stream=true", clusters), InvalidArgument,
+                "global_jit_level");
   tf::SessionOptions none;
   (*none.config.mutable_device_count())["GPU"] = 0;
   CHECK_REFUSED(Refused("session_group://2?multi_stream=true", none), InvalidArgument,
@@ -475,6 +480,12 @@ static void MistakesAreStatuses() {
                 "");
   Assign(group.get(), "v", Vector({1}));
   CHECK(First(group.get(), "v/read") == 1);
+
+  tf::SessionOptions compiled;
+  compiled.target = "session_group://2?multi_stream=true";
+  tf::SavedModelBundle bundle;
+  CHECK_REFUSED(tf::LoadSavedModel(compiled, tf::RunOptions(), model("jit"), {"serve"}, &bundle),
+                Unimplemented, "jit_compile");
 }
 
 static void AsksForTheMpsDaemon() {

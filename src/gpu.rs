@@ -1,7 +1,7 @@
 //! Multi-stream: several sessions on a GPU, each on a stream of its own, with one copy of the GPU's
 //! variables.
 
-use std::sync::RwLock;
+use std::sync::{PoisonError, RwLock};
 
 use crate::error::{Error, Result};
 use crate::options::{MAX_SESSIONS, Options};
@@ -113,10 +113,7 @@ pub(crate) struct Streams {
     pub all: Box<[Stream]>,
     /// The first so many sessions, one for each GPU.
     pub leaders: usize,
-    /// Keeps who writes a GPU's variables apart from all others. What one stream frees it may use
-    /// again at once, while a kernel on another stream, which nobody waits for but its own session,
-    /// still reads it. A request is answered when its stream has done all of it.
-    pub writing: RwLock<()>,
+    writing: RwLock<()>,
 }
 
 impl Streams {
@@ -129,6 +126,21 @@ impl Streams {
             leader: seat.stream == 0,
         };
         Self { all: seats.map(stream).collect(), leaders: gpus.ids.len(), writing: RwLock::new(()) }
+    }
+
+    /// Runs what writes no variable of a GPU.
+    pub fn with_others<T>(&self, f: impl FnOnce() -> T) -> T {
+        let _reading = self.writing.read().unwrap_or_else(PoisonError::into_inner);
+        f()
+    }
+
+    /// Runs what may write a variable of a GPU, while nothing else runs. Kernels are not done when
+    /// they have been launched, and streams don't wait for each other: memory that one frees it may
+    /// use again at once, while a kernel on another one still reads it.
+    pub fn alone(&self, devices: &Devices, f: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _writing = self.writing.write().unwrap_or_else(PoisonError::into_inner);
+        devices.sync()?;
+        f().and_then(|()| devices.sync())
     }
 }
 

@@ -101,6 +101,7 @@ impl SessionGroup {
                 .restore(&model, run_options)
                 .map_err(doing("restoring its variables or initialising it failed"))?;
         }
+        members.devices.sync()?;
         drop(members);
         Ok(group)
     }

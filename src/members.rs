@@ -113,6 +113,7 @@ impl Members {
         let first = &self.all[0];
         let _changing = first.lock();
         first.catch_up(&graphs)?;
+        self.devices.check(&graph)?;
         let container = format!("session_group.constants.{}", graphs.len());
         let taken = if self.optimizations.has(Optimization::SharedConstants) {
             graph.share_constants(&self.devices, &container)

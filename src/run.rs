@@ -1,6 +1,6 @@
 //! Running requests: the way from a call to a session and back.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -187,10 +187,15 @@ impl Shared {
             return Err(no_graph());
         }
         self.stats[session].count(|| {
-            let _writing = self.streams.as_ref().map(|streams| write(&streams.writing));
-            let result = f(members.session(session)?, session);
-            members.devices.written();
-            result
+            let run = || {
+                let result = f(members.session(session)?, session);
+                members.devices.written();
+                result
+            };
+            match &self.streams {
+                None => run(),
+                Some(streams) => streams.alone(&members.devices, run),
+            }
         })
     }
 
@@ -332,19 +337,18 @@ impl Shared {
         timeout_ms: i64,
         call: &mut dyn Call,
     ) -> Result<()> {
-        if work.prepared.is_some_and(|prepared| !prepared.writes_on_gpu()) {
-            let _reading = streams.writing.read().unwrap_or_else(PoisonError::into_inner);
-            return self.run_by_names(members.session(session)?, work, timeout_ms, call);
-        }
-        let _writing = write(&streams.writing);
-        if !work.anywhere || streams.leaders == 1 {
-            return self.run_by_names(members.session(session)?, work, timeout_ms, call);
-        }
-        for leader in (1..streams.leaders).rev() {
-            self.run_by_names(members.session(leader)?, work, timeout_ms, call)?;
+        let mut run = |session| {
             call.forget();
+            self.run_by_names(members.session(session)?, work, timeout_ms, call)
+        };
+        if work.prepared.is_some_and(|prepared| !prepared.writes_on_gpu()) {
+            return streams.with_others(|| run(session));
         }
-        self.run_by_names(members.session(0)?, work, timeout_ms, call)
+        streams.alone(&members.devices, || match work.anywhere && streams.leaders > 1 {
+            // What the first leader answers stays.
+            true => (0..streams.leaders).rev().try_for_each(run),
+            false => run(session),
+        })
     }
 
     /// Leaves the request to TensorFlow's session.
@@ -401,10 +405,6 @@ impl Shared {
     pub fn enter(&self, lane: usize) -> Result<Entered<'_, Members>> {
         self.gate.enter(lane).ok_or_else(|| Error::precondition("the session group is closed"))
     }
-}
-
-fn write(lock: &RwLock<()>) -> RwLockWriteGuard<'_, ()> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_graph() -> Error {

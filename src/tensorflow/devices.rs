@@ -3,6 +3,7 @@
 // The shim calls it.
 use libmimalloc_sys as _;
 
+use super::graph::Graph;
 use super::session_options::SessionOptions;
 use super::shim;
 use super::status;
@@ -45,6 +46,18 @@ impl Devices {
     pub(crate) fn virtual_device(&self, seat: Seat) -> i32 {
         // SAFETY: the devices are live, and were made with this seat.
         unsafe { shim::sg_devices_virtual_device(self.0, &seat) }
+    }
+
+    /// Waits until all streams have done what they were given.
+    pub(crate) fn sync(&self) -> Result<()> {
+        // SAFETY: the devices are live.
+        status::call(|status| unsafe { shim::sg_devices_sync(self.0, status) })
+    }
+
+    /// Refuses a graph that sessions over these devices can't run.
+    pub(crate) fn check(&self, graph: &Graph) -> Result<()> {
+        // SAFETY: both are live.
+        status::call(|status| unsafe { shim::sg_graph_check(graph.as_ptr(), self.0, status) })
     }
 
     /// Frees what sessions share. These may refer to the sessions that made them, so it is done after

@@ -172,6 +172,7 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
     for (size_t i = 0; i < ngpu_ids; ++i) {
       devices->gpus.push_back({gpu_ids[i], std::make_unique<tensorflow::ResourceMgr>()});
     }
+    devices->streams = streams;
     (*own.config.mutable_device_count())["CPU"] = 1;
     return tensorflow::DeviceFactory::AddCpuDevices(own, kTask, &devices->devices);
   });
@@ -180,6 +181,25 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
 
 int32_t sg_devices_virtual_device(const sg_devices* devices, const sg_seat* seat) {
   return devices->virtual_gpus->Number(devices->gpus[seat->gpu].id, seat->stream);
+}
+
+void sg_devices_sync(const sg_devices* devices, TF_Status* status) {
+  Guard(status, [&] {
+    absl::Status synced;
+    for (const sg_devices::Gpu& gpu : devices->gpus) {
+      for (int32_t stream = 0; stream < devices->streams; ++stream) {
+        synced.Update(devices->virtual_gpus->device(gpu.id, stream)->Sync());
+      }
+    }
+    return synced;
+  });
+}
+
+void sg_graph_check(const sg_graph* graph, const sg_devices* devices, TF_Status* status) {
+  Guard(status, [&] {
+    return devices->gpus.empty() ? absl::OkStatus()
+                                 : session_group::VirtualGpus::CheckGraph(graph->def);
+  });
 }
 
 void sg_devices_clear(sg_devices* devices) {

@@ -70,6 +70,8 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
                            TF_Status* status);
 // The number of the virtual device that TensorFlow has there.
 int32_t sg_devices_virtual_device(const sg_devices* devices, const sg_seat* seat);
+// Waits until all streams have done what they were given.
+void sg_devices_sync(const sg_devices* devices, TF_Status* status);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
 // functions of the session that made them, so all sessions must be closed, but not deleted yet.
 void sg_devices_clear(sg_devices* devices);
@@ -83,6 +85,8 @@ void sg_devices_delete(sg_devices* devices);
 // Parses a GraphDef, gives each table of the main graph that has no shared_name one that all
 // sessions agree on, and refuses iterators that have one.
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status);
+// Refuses what sessions over these devices can't run.
+void sg_graph_check(const sg_graph* graph, const sg_devices* devices, TF_Status* status);
 // Moves the graph's large constants to variables of the devices, in a container of this name. Does
 // nothing where there are other devices than the CPU. On failure, the graph is of no use any more.
 void sg_graph_share_constants(sg_graph* graph, sg_devices* devices, sg_str container,

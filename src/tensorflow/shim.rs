@@ -159,6 +159,12 @@ unsafe extern "C" {
         status: *mut tf::TF_Status,
     ) -> *mut sg_devices;
     pub fn sg_devices_virtual_device(devices: *const sg_devices, seat: *const sg_seat) -> i32;
+    pub fn sg_devices_sync(devices: *const sg_devices, status: *mut tf::TF_Status);
+    pub fn sg_graph_check(
+        graph: *const sg_graph,
+        devices: *const sg_devices,
+        status: *mut tf::TF_Status,
+    );
     pub fn sg_devices_clear(devices: *mut sg_devices);
     pub fn sg_devices_written(devices: *mut sg_devices);
     pub fn sg_devices_untrack(devices: *mut sg_devices);

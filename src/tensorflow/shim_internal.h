@@ -43,6 +43,7 @@ struct sg_devices {
   std::vector<std::unique_ptr<tensorflow::Device>> devices;
   // Of a multi-stream group, whose devices above are then the CPU alone.
   const session_group::VirtualGpus* virtual_gpus = nullptr;
+  int32_t streams = 0;  // of each GPU
   std::vector<Gpu> gpus;
 };
 

@@ -5,11 +5,14 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
 #include "tensorflow/core/common_runtime/device_factory.h"
+#include "tensorflow/core/framework/attr_value.pb.h"
+#include "tensorflow/core/framework/graph.pb.h"
 #include "tensorflow/core/framework/types.h"
 #include "tensorflow/core/protobuf/config.pb.h"
 
@@ -53,7 +56,49 @@ absl::Status Check(const tensorflow::GPUOptions& options) {
   return absl::OkStatus();
 }
 
+// XLA finds a stream by the number in a device's name, which is 0 in every session of the group.
+absl::Status CheckXla(const tensorflow::ConfigProto& config) {
+  const char* flags = std::getenv("TF_XLA_FLAGS");
+  if (config.graph_options().optimizer_options().global_jit_level() > 0 ||
+      (flags != nullptr && absl::StrContains(flags, "tf_xla_auto_jit"))) {
+    return absl::InvalidArgumentError(
+        "multi_stream can't be combined with XLA's clustering: leave global_jit_level out of the "
+        "ConfigProto, and tf_xla_auto_jit out of TF_XLA_FLAGS");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RefuseCompiled(
+    const std::string& name,
+    const google::protobuf::Map<std::string, tensorflow::AttrValue>& attrs) {
+  const auto compiled = attrs.find("_XlaMustCompile");
+  if (compiled == attrs.end() || !compiled->second.b()) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrCat(name,
+                   " is to be compiled by XLA (jit_compile), which can't follow the sessions "
+                   "of a multi-stream group to their streams: export the model without it"));
+}
+
+template <typename Nodes>
+absl::Status RefuseCompiledNodes(const Nodes& nodes) {
+  for (const tensorflow::NodeDef& node : nodes) {
+    absl::Status refused = RefuseCompiled(absl::StrCat("node ", node.name()), node.attr());
+    if (!refused.ok()) return refused;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+absl::Status VirtualGpus::CheckGraph(const tensorflow::GraphDef& graph) {
+  absl::Status status = RefuseCompiledNodes(graph.node());
+  for (const tensorflow::FunctionDef& function : graph.library().function()) {
+    status.Update(
+        RefuseCompiled(absl::StrCat("function ", function.signature().name()), function.attr()));
+    status.Update(RefuseCompiledNodes(function.node_def()));
+  }
+  return status;
+}
 
 bool VirtualGpus::Layout::HasRoomFor(const Layout& other) const {
   if (visible_device_list != other.visible_device_list) return false;
@@ -109,6 +154,7 @@ absl::Status VirtualGpus::Get(const SessionOptions& options, int streams,
   static std::unique_ptr<VirtualGpus>* const made = new std::unique_ptr<VirtualGpus>;
   const tensorflow::GPUOptions& gpu_options = options.config.gpu_options();
   absl::Status fit = Check(gpu_options);
+  fit.Update(CheckXla(options.config));
   if (!fit.ok()) return fit;
 
   // All GPUs that the process sees, since those of another group must fit into the same layout.

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "tensorflow/core/framework/device.h"
+#include "tensorflow/core/framework/graph.pb.h"
 #include "tensorflow/core/public/session_options.h"
 
 namespace session_group {
@@ -24,6 +25,9 @@ class VirtualGpus {
   // up to what the GPU has, unless the options' virtual_devices say otherwise.
   static absl::Status Get(const tensorflow::SessionOptions& options, int streams,
                           const VirtualGpus** gpus);
+
+  // Refuses what can't run on them.
+  static absl::Status CheckGraph(const tensorflow::GraphDef& graph);
 
   // A GPU's first virtual device has stream 0. The numbers must be among those asked for.
   tensorflow::Device* device(int gpu, int stream) const {
