@@ -7,6 +7,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+GPU_ARGS ?=
 
 ifneq ($(words $(CURDIR)),1)
 $(error this folder's path has a space in it, which make and pkg-config can't handle: $(CURDIR))
@@ -24,7 +25,7 @@ export PKG_CONFIG
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models tensorflow system-packages build \
+.PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check tensorflow system-packages build \
   install deb dist package-test wheel python-test models header docs lint requirements clean
 
 help: ## Show this list
@@ -51,6 +52,9 @@ bench-memory: bench-models ## Compare memory and time to load of groups of 1 and
 bench-overhead: build models ## What a request costs beside its graph: nanoseconds, instructions
 	bench/overhead.sh
 	$(CARGO) bench --bench requests
+
+gpu-check: tensorflow $(VENV)/installed ## On a GPU, compare groups with many streams with one stream and processes (GPU_ARGS=--dry-run)
+	bench/gpu-check.sh $(GPU_ARGS)
 
 bench-models: tensorflow models/build/bench/done ## Export the models of the benchmark
 

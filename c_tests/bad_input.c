@@ -60,6 +60,18 @@ static void options_bad_cpuset(TF_Status* s) { SessionGroupOptions_SetCpuset(opt
 static void options_cpuset_utf8(TF_Status* s) {
   SessionGroupOptions_SetCpuset(options, kBadUtf8[0], s);
 }
+static void options_gpu_ids(const int32_t* ids, int32_t n, TF_Status* s) {
+  SessionGroupOptions_SetGpuIds(options, ids, n, s);
+}
+static void options_gpu_ids_of_null(TF_Status* s) {
+  SessionGroupOptions_SetGpuIds(NULL, (const int32_t[]){0}, 1, s);
+}
+static void options_null_gpu_ids(TF_Status* s) { options_gpu_ids(NULL, 1, s); }
+static void options_minus_one_gpu_ids(TF_Status* s) {
+  options_gpu_ids((const int32_t[]){0}, -1, s);
+}
+static void options_negative_gpu(TF_Status* s) { options_gpu_ids((const int32_t[]){-1}, 1, s); }
+static void options_gpu_twice(TF_Status* s) { options_gpu_ids((const int32_t[]){1, 1}, 2, s); }
 static void options_null_policy(TF_Status* s) { SessionGroupOptions_SetPolicy(options, NULL, s); }
 static void options_bad_policy(TF_Status* s) { SessionGroupOptions_SetPolicy(options, "best", s); }
 static void options_policy_of_null(TF_Status* s) {
@@ -124,7 +136,18 @@ static void set_no_queue(SessionGroupOptions* o, TF_Status* s) {
   SessionGroupOptions_SetSessionNum(o, 2);
   SessionGroupOptions_SetQueue(o, -5, false);
 }
+static void set_streams(SessionGroupOptions* o, TF_Status* s) {
+  (void)s;
+  SessionGroupOptions_SetSessionNum(o, 2);
+  SessionGroupOptions_SetMultiStream(o, true);
+}
+static void set_gpus_without_streams(SessionGroupOptions* o, TF_Status* s) {
+  SessionGroupOptions_SetSessionNum(o, 2);
+  SessionGroupOptions_SetGpuIds(o, (const int32_t[]){0}, 1, s);
+}
 static void new_without_number(TF_Status* s) { with(set_nothing, s); }
+static void new_without_gpus(TF_Status* s) { with(set_streams, s); }
+static void new_gpus_without_streams(TF_Status* s) { with(set_gpus_without_streams, s); }
 static void new_mismatch(TF_Status* s) { with(set_mismatch, s); }
 static void new_forbidden_cpu(TF_Status* s) { with(set_forbidden_cpu, s); }
 static void new_cpu_local(TF_Status* s) { with(set_cpu_local, s); }
@@ -382,6 +405,11 @@ static const struct {
     ROW(options_cpuset_of_null, TF_INVALID_ARGUMENT, "options is NULL"),
     ROW(options_bad_cpuset, TF_INVALID_ARGUMENT, "entry 1 (\"3-1\"): has the reversed range"),
     ROW(options_cpuset_utf8, TF_INVALID_ARGUMENT, "cpuset is not valid UTF-8"),
+    ROW(options_gpu_ids_of_null, TF_INVALID_ARGUMENT, "options is NULL"),
+    ROW(options_null_gpu_ids, TF_INVALID_ARGUMENT, "gpu_ids is NULL"),
+    ROW(options_minus_one_gpu_ids, TF_INVALID_ARGUMENT, "the number of gpu_ids is -1"),
+    ROW(options_negative_gpu, TF_INVALID_ARGUMENT, "gpu_ids has -1"),
+    ROW(options_gpu_twice, TF_INVALID_ARGUMENT, "gpu_ids has 1 twice"),
     ROW(options_null_policy, TF_INVALID_ARGUMENT, "name is NULL"),
     ROW(options_bad_policy, TF_INVALID_ARGUMENT, "it is one of round_robin"),
     ROW(options_policy_of_null, TF_INVALID_ARGUMENT, "options is NULL"),
@@ -396,6 +424,8 @@ static const struct {
     ROW(new_null_session_options, TF_INVALID_ARGUMENT, "session_options is NULL"),
     ROW(new_without_number, TF_INVALID_ARGUMENT, "session_num is not set"),
     ROW(new_mismatch, TF_INVALID_ARGUMENT, "has 2 entries, but the group has 3 sessions"),
+    ROW(new_without_gpus, TF_FAILED_PRECONDITION, "without GPU support"),
+    ROW(new_gpus_without_streams, TF_INVALID_ARGUMENT, "without multi_stream"),
     ROW(new_forbidden_cpu, TF_INVALID_ARGUMENT, "may not use CPU 65535"),
     ROW(new_cpu_local, TF_INVALID_ARGUMENT, "cpu_local needs CPUs"),
     ROW(new_cpuset_and_affinity, TF_INVALID_ARGUMENT, "set one of them"),
@@ -510,6 +540,8 @@ static void without_a_status(void) {
   SessionGroupOptions_SetWorkerThreads(NULL, 2);
   SessionGroupOptions_SetQueue(NULL, 2, true);
   SessionGroupOptions_SetThreadPoolAffinity(NULL, true);
+  SessionGroupOptions_SetMultiStream(NULL, true);
+  SessionGroupOptions_SetGpuIds(options, NULL, 0, NULL);
   SessionGroup_GetStats(group, 0, NULL, NULL);
   CHECK(SessionGroup_LatencyQuantile(group, 0, 0.5, NULL) == 0);
   SessionGroup_MetricsText(group, NULL, NULL);

@@ -57,6 +57,8 @@ static void ErrorsCarryTheirMessages() {
   CHECK(status.message().find("\"x\" is not a CPU number") != std::string::npos);
   CHECK(!options.set_policy("best").ok());
   CHECK(options.set_execution("worker").ok());
+  CHECK(!options.set_gpu_ids({0, 0}).ok() && options.set_gpu_ids({}).ok());
+  options.set_multi_stream(false);
   options.set_session_num(0);
   auto group = sg::Group::New(sg::NewSessionOptions(), options);
   CHECK(!group.ok());

@@ -45,6 +45,7 @@
  *   SESSION_GROUP_CPUSET: CPUs for each session, as for SessionGroupOptions_SetCpuset(), which wins.
  *   SET_SESSION_THREAD_POOL_AFFINITY: 1 gives each session cores of its own, as for
  *     SessionGroupOptions_SetThreadPoolAffinity(), which wins. A cpuset wins over it.
+ *   ENABLE_MPS, CONTEXTS_COUNT_PER_GPU: for SessionGroupOptions_SetMultiStream().
  *
  * Threads are named sg<group>.s<session>-inter, -intra and -work, for the inter-op pool, the
  * intra-op pool and the workers of a session, as `ps -L` and /proc/<pid>/task show them.
@@ -282,23 +283,26 @@ void SessionGroupOptions_SetQueue(SessionGroupOptions *options,
                                   int32_t capacity,
                                   bool wait_when_full);
 
-// Gives each session a compute stream of its own on a GPU, beside a CPU. All sessions on a GPU share
-// one copy of its variables; each sees one GPU, as "GPU:0". SessionGroupOptions_SetSessionNum() is then
-// the number of sessions on each GPU, from 1, and the group has that many times the number of GPUs; they
-// take turns on the GPUs: with two, sessions 0, 2, 4 are on the first. The first session on each GPU is its leader. A model
-// is restored and initialised on each leader, by LoadSessionGroupFromSavedModel(); a request that may
-// write variables of a GPU runs on all leaders, one after the other, and no other request meanwhile, unless
-// it names its session.
+// Gives each session a compute stream of its own on a GPU, beside a CPU; default: false. All sessions
+// on a GPU share one copy of its variables. Each sees one GPU, as "GPU:0".
 //
-// TensorFlow fixes when it first makes them how many streams its GPUs have, until the process ends:
-// groups that come later use the same ones. ENABLE_MPS=1 in the environment makes it an error that
-// CUDA's MPS control daemon can't be reached; without a number of sessions, CONTEXTS_COUNT_PER_GPU
-// (4, unless it is set) is that number.
+// SessionGroupOptions_SetSessionNum() is then the number of sessions on each GPU, from 1. The group has
+// that many times the number of GPUs, which take turns: with two, sessions 0, 2 and 4 are on the first
+// one. The first session on each GPU is its leader.
 //
-// Errors, when a group is made: TF_FAILED_PRECONDITION where TensorFlow has no GPU support or finds no GPU,
-// where the process' GPUs were laid out for fewer streams, or under ENABLE_MPS without a daemon;
-// TF_INVALID_ARGUMENT where the ConfigProto's gpu_options contradict it; and what TensorFlow says where it
-// can't make as many virtual devices. Default: false.
+// LoadSessionGroupFromSavedModel() restores and initialises on each leader. A request that may write
+// variables of a GPU runs on all leaders, one after the other, or on the session that it names. No
+// other request of the group runs meanwhile.
+//
+// TensorFlow fixes how many streams its GPUs have when it first makes them: groups that come later in
+// the process use the same ones. With ENABLE_MPS=1 in the environment, it is an error that CUDA's MPS
+// control daemon can't be reached, and CONTEXTS_COUNT_PER_GPU (4, unless it is set) is the number of
+// sessions where nothing else says it.
+//
+// Errors, when a group is made: TF_FAILED_PRECONDITION where TensorFlow has no GPU support or finds no
+// GPU, where the process' GPUs were laid out for fewer streams, or where there is no MPS daemon;
+// TF_INVALID_ARGUMENT where the ConfigProto's gpu_options contradict it, or the environment does; and
+// what TensorFlow says where it can't make as many virtual devices.
 void SessionGroupOptions_SetMultiStream(SessionGroupOptions *options,
                                         bool multi_stream);
 
@@ -569,8 +573,9 @@ uint64_t SessionGroup_LatencyQuantile(const SessionGroup *group,
 // Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
 // format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
 // _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
-// number in this process) and "session"; of multi-stream groups also session_group_stream_info, which
-// is 1, with the labels "gpu", "virtual_device", "stream_group" and "leader". Not zero-terminated. Also after SessionGroup_Close().
+// number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
+// 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Not zero-terminated.
+// Also after SessionGroup_Close().
 void SessionGroup_MetricsText(const SessionGroup *group,
                               TF_Buffer *text,
                               TF_Status *status);

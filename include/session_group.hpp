@@ -110,6 +110,14 @@ class Options {
   void set_queue(int32_t capacity, bool wait_when_full) {
     SessionGroupOptions_SetQueue(get(), capacity, wait_when_full);
   }
+  void set_multi_stream(bool multi_stream) {
+    SessionGroupOptions_SetMultiStream(get(), multi_stream);
+  }
+  Status set_gpu_ids(const std::vector<int32_t>& ids) {
+    return internal::Call([&](TF_Status* status) {
+      SessionGroupOptions_SetGpuIds(get(), ids.data(), static_cast<int32_t>(ids.size()), status);
+    });
+  }
   Status set_cpuset(const std::string& cpuset) {
     return internal::Call(
         [&](TF_Status* status) { SessionGroupOptions_SetCpuset(get(), cpuset.c_str(), status); });

@@ -140,7 +140,10 @@ impl Streams {
     pub fn alone(&self, devices: &Devices, f: impl FnOnce() -> Result<()>) -> Result<()> {
         let _writing = self.writing.write().unwrap_or_else(PoisonError::into_inner);
         devices.sync()?;
-        f().and_then(|()| devices.sync())
+        let done = f();
+        // Also what has failed may have launched something.
+        let synced = devices.sync();
+        done.and(synced)
     }
 }
 

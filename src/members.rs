@@ -59,6 +59,8 @@ impl Drop for Members {
             member.session.close();
         }
         self.compiler.session.close();
+        // What failed may have left kernels behind, on memory that others will get.
+        let _ = self.devices.sync();
         self.devices.clear();
     }
 }

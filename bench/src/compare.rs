@@ -13,6 +13,7 @@ use session_group::affinity;
 
 use crate::answers;
 use crate::contender::Contender;
+use crate::gpu;
 use crate::load::Measured;
 use crate::noise::{Sample, TOLERATED};
 use crate::process::Running;
@@ -45,8 +46,11 @@ fn compare_one(settings: &Settings, model: Model, batch: u32) -> Result<Comparis
     let mut lanes: Vec<Lane> = Vec::new();
     for &contender in &contenders {
         bar.set_message(format!("loading {}", name(&contender)));
+        let before = gpu::memory().ok().filter(|_| contender.is_on_gpu());
         let running = start(contender, model, batch, settings, &reference);
-        lanes.push(Lane { contender, running, closed: Vec::new(), open: Vec::new() });
+        // Others that are loaded sleep meanwhile.
+        let gpu_bytes = before.zip(gpu::memory().ok()).map(|(b, after)| after.saturating_sub(b));
+        lanes.push(Lane { contender, running, gpu_bytes, closed: Vec::new(), open: Vec::new() });
         bar.inc(1);
     }
 
@@ -97,6 +101,7 @@ fn start(
 struct Lane {
     contender: Contender,
     running: Result<Running>,
+    gpu_bytes: Option<u64>,
     closed: Vec<Closed>,
     open: Vec<Open>,
 }
@@ -147,6 +152,7 @@ impl Lane {
                 load_seconds: running.ready.load_seconds,
                 ready_seconds: running.ready.ready_seconds,
                 resident_bytes: running.resident()?,
+                gpu_bytes: self.gpu_bytes,
                 deviation: answers::deviation(reference, &running.ready.answers),
                 version: running.ready.version.clone(),
                 closed: self.closed,

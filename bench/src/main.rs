@@ -11,6 +11,7 @@ mod clock;
 mod compare;
 mod contender;
 mod feeds;
+mod gpu;
 mod load;
 mod machine;
 mod memory;
@@ -56,6 +57,8 @@ enum Command {
         #[command(flatten)]
         setup: Setup,
     },
+    /// Compare on a GPU: one session, groups with one stream and with many, processes
+    Gpu(Settings),
     /// Compare memory and time to load: one stock session, a group of one and a group of many
     Memory(memory::Settings),
     /// Serve as told on standard input; the benchmark starts itself so
@@ -79,12 +82,15 @@ fn main() -> Result<()> {
             one(model, contender, batch, seconds, &setup)
         }
         Some(Command::Memory(settings)) => memory::compare(&settings),
-        None => {
-            let failed = report::write(compare::compare(&cli.settings)?, &cli.settings)?;
-            ensure!(failed == 0, "{failed} contenders failed: see the report");
-            Ok(())
-        }
+        Some(Command::Gpu(settings)) => compared(&settings.on_gpu()),
+        None => compared(&cli.settings),
     }
+}
+
+fn compared(settings: &Settings) -> Result<()> {
+    let failed = report::write(compare::compare(settings)?, settings)?;
+    ensure!(failed == 0, "{failed} contenders failed: see the report");
+    Ok(())
 }
 
 fn one(model: Model, contender: Contender, batch: u32, seconds: f64, setup: &Setup) -> Result<()> {

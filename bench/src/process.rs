@@ -13,6 +13,7 @@ use session_group::cpuset::CpuSet;
 
 use crate::clock;
 use crate::contender::{Contender, Family};
+use crate::gpu;
 use crate::load::{Measured, Turn};
 use crate::server::{Ready, Said};
 use crate::settings::{Model, Setup, name};
@@ -29,10 +30,12 @@ impl Running {
     pub fn start(contender: Contender, model: Model, batch: u32, setup: &Setup) -> Result<Self> {
         let sessions = setup.sessions()?;
         let start = |sessions, cpu| Child::start(contender, model, batch, sessions, cpu, setup);
-        let mut children = if contender == Contender::Processes {
+        let mut children = if contender.is_processes() {
             let cpus = affinity::allowed()?;
             let cpus = cpus.cpus().iter().copied().cycle().take(sessions);
-            cpus.map(|cpu| start(1, Some(cpu))).collect::<Result<Vec<_>>>()?
+            // With a GPU to feed, there is more to do than what the client's thread does.
+            let pin = |cpu| (!contender.is_on_gpu()).then_some(cpu);
+            cpus.map(|cpu| start(1, pin(cpu))).collect::<Result<Vec<_>>>()?
         } else {
             vec![start(sessions, None)?]
         };
@@ -116,11 +119,18 @@ impl Child {
             .arg(&setup.models_dir)
             .arg("--venv")
             .arg(&setup.venv)
+            .args(
+                setup
+                    .device_library
+                    .iter()
+                    .flat_map(|library| ["--device-library".as_ref(), library.as_os_str()]),
+            )
             .env("TF_CPP_MIN_LOG_LEVEL", "2")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Libraries greet there; errors come on standard output.
             .stderr(Stdio::null());
+        gpu::prepare(contender, &mut command);
         if let Some(cpu) = cpu {
             let cpus = CpuSet::one(cpu);
             // SAFETY: between fork and exec, this sets and reads the affinity mask. It allocates,

@@ -19,7 +19,7 @@ use crate::contender::{Client, Contender, Job, Loaded};
 use crate::load::{Measured, Turn, closed, open};
 use crate::model::Model;
 use crate::settings::{self, Setup};
-use crate::{answers, clock, feeds, process};
+use crate::{answers, clock, feeds, gpu, process};
 
 /// What a child says first.
 #[derive(Serialize, Deserialize)]
@@ -70,6 +70,9 @@ fn try_serve(
     let venv = setup.venv.clone().leak();
     let job = Job { model, requests, batch, sessions, clients: sessions, cpus, venv };
 
+    if let Some(library) = &setup.device_library {
+        gpu::load(library)?;
+    }
     let resident_at_start = process::resident(std::process::id())?;
     let start = Instant::now();
     let Loaded { clients, version } = contender.load(job)?;

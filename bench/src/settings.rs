@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use session_group::affinity;
 
 use crate::contender::Contender;
+use crate::gpu;
 
 /// A model of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,6 +61,9 @@ pub struct Setup {
     /// Virtual environment with ONNX Runtime and OpenVINO
     #[arg(long, default_value = "bench/.venv")]
     pub venv: PathBuf,
+    /// Library to load first, with devices for TensorFlow
+    #[arg(long)]
+    pub device_library: Option<PathBuf>,
 }
 
 impl Setup {
@@ -118,7 +122,17 @@ impl Settings {
     }
 
     pub fn contenders(&self) -> Vec<Contender> {
-        or(&self.contenders, Contender::value_variants())
+        let all = Contender::value_variants().iter().copied().filter(|one| !one.is_on_gpu());
+        or(&self.contenders, &all.collect::<Vec<_>>())
+    }
+
+    /// With what is usual on a GPU where nothing else is said.
+    pub fn on_gpu(&self) -> Self {
+        let mut settings = self.clone();
+        settings.contenders = or(&self.contenders, &gpu::contenders());
+        settings.models = or(&self.models, &[Model::Dlrm, Model::Ranker, Model::MlpFrozen]);
+        settings.setup.sessions = self.setup.sessions.or(Some(4));
+        settings
     }
 
     pub fn rounds(&self) -> u32 {

@@ -300,6 +300,7 @@ REGISTER_KERNEL_BUILDER(Name("TestGpuRead").Device("GPU"), Read);
 REGISTER_KERNEL_BUILDER(Name("TestGpuWrite").Device("GPU").HostMemory("variable"), Write);
 
 // What the models of the tests compute on a GPU; TensorFlow's CPU build has no kernels for it.
+// Of these, one is repeated over the other.
 template <typename Function>
 class Binary final : public OpKernel {
  public:
@@ -308,19 +309,27 @@ class Binary final : public OpKernel {
   void Compute(OpKernelContext* context) override {
     const Tensor& a = context->input(0);
     const Tensor& b = context->input(1);
-    OP_REQUIRES(context, b.NumElements() > 0 && a.NumElements() % b.NumElements() == 0,
-                absl::InvalidArgumentError("the second input is repeated over the first"));
+    const Tensor& large = a.dims() >= b.dims() ? a : b;
+    const int64_t small = std::min(a.NumElements(), b.NumElements());
+    OP_REQUIRES(context, small > 0 && large.NumElements() % small == 0,
+                absl::UnimplementedError("two inputs of other shapes"));
     Tensor* output;
-    OP_REQUIRES_OK(context, context->allocate_output(0, a.shape(), &output));
+    OP_REQUIRES_OK(context, context->allocate_output(0, large.shape(), &output));
     const auto x = a.flat<float>(), y = b.flat<float>();
     auto z = output->flat<float>();
-    for (int64_t i = 0; i < x.size(); ++i) z(i) = Function()(x(i), y(i % y.size()));
+    for (int64_t i = 0; i < z.size(); ++i) z(i) = Function()(x(i % x.size()), y(i % y.size()));
   }
 };
 
 class MatMul final : public OpKernel {
  public:
-  using OpKernel::OpKernel;
+  explicit MatMul(OpKernelConstruction* context) : OpKernel(context) {
+    for (const char* transposed : {"transpose_a", "transpose_b"}) {
+      bool is;
+      OP_REQUIRES_OK(context, context->GetAttr(transposed, &is));
+      OP_REQUIRES(context, !is, absl::UnimplementedError(transposed));
+    }
+  }
 
   void Compute(OpKernelContext* context) override {
     const Tensor& a = context->input(0);

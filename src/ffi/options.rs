@@ -236,23 +236,26 @@ pub unsafe extern "C" fn SessionGroupOptions_SetQueue(
     });
 }
 
-/// Gives each session a compute stream of its own on a GPU, beside a CPU. All sessions on a GPU share
-/// one copy of its variables; each sees one GPU, as "GPU:0". SessionGroupOptions_SetSessionNum() is then
-/// the number of sessions on each GPU, from 1, and the group has that many times the number of GPUs; they
-/// take turns on the GPUs: with two, sessions 0, 2, 4 are on the first. The first session on each GPU is its leader. A model
-/// is restored and initialised on each leader, by LoadSessionGroupFromSavedModel(); a request that may
-/// write variables of a GPU runs on all leaders, one after the other, and no other request meanwhile, unless
-/// it names its session.
+/// Gives each session a compute stream of its own on a GPU, beside a CPU; default: false. All sessions
+/// on a GPU share one copy of its variables. Each sees one GPU, as "GPU:0".
 ///
-/// TensorFlow fixes when it first makes them how many streams its GPUs have, until the process ends:
-/// groups that come later use the same ones. ENABLE_MPS=1 in the environment makes it an error that
-/// CUDA's MPS control daemon can't be reached; without a number of sessions, CONTEXTS_COUNT_PER_GPU
-/// (4, unless it is set) is that number.
+/// SessionGroupOptions_SetSessionNum() is then the number of sessions on each GPU, from 1. The group has
+/// that many times the number of GPUs, which take turns: with two, sessions 0, 2 and 4 are on the first
+/// one. The first session on each GPU is its leader.
 ///
-/// Errors, when a group is made: TF_FAILED_PRECONDITION where TensorFlow has no GPU support or finds no GPU,
-/// where the process' GPUs were laid out for fewer streams, or under ENABLE_MPS without a daemon;
-/// TF_INVALID_ARGUMENT where the ConfigProto's gpu_options contradict it; and what TensorFlow says where it
-/// can't make as many virtual devices. Default: false.
+/// LoadSessionGroupFromSavedModel() restores and initialises on each leader. A request that may write
+/// variables of a GPU runs on all leaders, one after the other, or on the session that it names. No
+/// other request of the group runs meanwhile.
+///
+/// TensorFlow fixes how many streams its GPUs have when it first makes them: groups that come later in
+/// the process use the same ones. With ENABLE_MPS=1 in the environment, it is an error that CUDA's MPS
+/// control daemon can't be reached, and CONTEXTS_COUNT_PER_GPU (4, unless it is set) is the number of
+/// sessions where nothing else says it.
+///
+/// Errors, when a group is made: TF_FAILED_PRECONDITION where TensorFlow has no GPU support or finds no
+/// GPU, where the process' GPUs were laid out for fewer streams, or where there is no MPS daemon;
+/// TF_INVALID_ARGUMENT where the ConfigProto's gpu_options contradict it, or the environment does; and
+/// what TensorFlow says where it can't make as many virtual devices.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroupOptions_SetMultiStream(
     options: *mut Options,

@@ -148,8 +148,9 @@ fn session(group: &SessionGroup, session_id: i32) -> Result<Snapshot> {
 /// Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
 /// format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
 /// _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
-/// number in this process) and "session"; of multi-stream groups also session_group_stream_info, which
-/// is 1, with the labels "gpu", "virtual_device", "stream_group" and "leader". Not zero-terminated. Also after SessionGroup_Close().
+/// number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
+/// 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Not zero-terminated.
+/// Also after SessionGroup_Close().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_MetricsText(
     group: *const SessionGroup,

@@ -41,8 +41,9 @@ absl::Status Check(const tensorflow::GPUOptions& options) {
   if (options.experimental().use_cuda_malloc_async() ||
       EnvironmentIs("TF_GPU_ALLOCATOR", "cuda_malloc_async")) {
     return absl::InvalidArgumentError(
-        "multi_stream can't be combined with TensorFlow's allocator cuda_malloc_async, which "
-        "TensorFlow has for one virtual device of a GPU only: unset TF_GPU_ALLOCATOR");
+        "multi_stream can't be combined with TensorFlow's allocator cuda_malloc_async, whose "
+        "memory "
+        "is bound to the order of one stream: unset TF_GPU_ALLOCATOR");
   }
   if (options.experimental().virtual_devices().empty() &&
       (EnvironmentIs("TF_FORCE_GPU_ALLOW_GROWTH", "false") ||

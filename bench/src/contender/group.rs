@@ -3,13 +3,16 @@
 use anyhow::{Context, Result};
 use session_group::execution::Execution;
 use session_group::policy::Policy;
-use session_group::tensorflow::Tensor;
+use session_group::tensorflow::{SessionOptions, Tensor};
 use session_group::{Options, SessionGroup};
 
 use super::{Client, Contender, Job, Loaded, stock};
 
 pub fn load(contender: Contender, job: Job) -> Result<Loaded> {
-    let group: &'static SessionGroup = Box::leak(Box::new(open(&options(contender, job)?, job)?));
+    let session_options =
+        if contender.is_on_gpu() { stock::growing_memory()? } else { stock::one_thread()? };
+    let group = open(&session_options, &options(contender, job)?, job)?;
+    let group: &'static SessionGroup = Box::leak(Box::new(group));
     let requests = stock::tensors(job.requests)?;
     let client = |_| -> Result<Box<dyn Client>> {
         let run = runner(contender, group, job)?;
@@ -21,14 +24,13 @@ pub fn load(contender: Contender, job: Job) -> Result<Loaded> {
     })
 }
 
-fn open(options: &Options, job: Job) -> Result<SessionGroup> {
-    let session_options = stock::one_thread()?;
+fn open(session_options: &SessionOptions, options: &Options, job: Job) -> Result<SessionGroup> {
     let path = job.model.tensorflow();
     if job.model.is_saved_model() {
         let dir = path.to_str().context("the model's path is not UTF-8")?;
-        Ok(SessionGroup::load(&session_options, None, dir, &["serve"], options, None)?)
+        Ok(SessionGroup::load(session_options, None, dir, &["serve"], options, None)?)
     } else {
-        let group = SessionGroup::new(&session_options, options)?;
+        let group = SessionGroup::new(session_options, options)?;
         group.create(&std::fs::read(path)?)?;
         Ok(group)
     }
@@ -37,6 +39,11 @@ fn open(options: &Options, job: Job) -> Result<SessionGroup> {
 fn options(contender: Contender, job: Job) -> Result<Options> {
     let mut options = Options::new();
     options.set_session_num(job.sessions as i32);
+    if let Some(streams) = contender.streams() {
+        options.set_session_num(streams).set_policy(Policy::LeastLoaded);
+        options.set_multi_stream(true).set_gpu_ids(&[0])?;
+        return Ok(options);
+    }
     match contender {
         Contender::GroupWorker => {
             options.set_execution(Execution::Worker).set_policy(Policy::LeastLoaded);
@@ -44,6 +51,9 @@ fn options(contender: Contender, job: Job) -> Result<Options> {
         }
         Contender::GroupPool => {
             options.set_execution(Execution::Pool).set_policy(Policy::LeastLoaded);
+        }
+        Contender::GpuOneStream => {
+            options.set_policy(Policy::LeastLoaded);
         }
         _ => {
             options.set_execution(Execution::Caller).set_policy(Policy::Thread);

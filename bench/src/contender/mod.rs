@@ -49,6 +49,22 @@ pub enum Contender {
     OpenvinoThroughput,
     /// OpenVINO with the hint LATENCY
     OpenvinoLatency,
+    /// On a GPU: one stock session
+    GpuStock,
+    /// A group whose sessions share the GPU's one stream
+    GpuOneStream,
+    /// A group of one session
+    GpuStreams1,
+    /// A group of two sessions with a stream each
+    GpuStreams2,
+    /// The same of four
+    GpuStreams4,
+    /// The same of eight
+    GpuStreams8,
+    /// N processes with a stock session each
+    GpuProcesses,
+    /// The same under CUDA's Multi-Process Service
+    GpuProcessesMps,
 }
 
 /// Whose code a contender runs.
@@ -79,6 +95,14 @@ impl Contender {
             Self::OnnxShared => format!("ONNX Runtime, {n} sessions, shared"),
             Self::OpenvinoThroughput => format!("OpenVINO, {n} streams"),
             Self::OpenvinoLatency => "OpenVINO, latency".into(),
+            Self::GpuStock => "TensorFlow, 1 session".into(),
+            Self::GpuOneStream => format!("group of {n}, one stream"),
+            Self::GpuStreams1 => "group of 1, its own stream".into(),
+            Self::GpuStreams2 => "group of 2, 2 streams".into(),
+            Self::GpuStreams4 => "group of 4, 4 streams".into(),
+            Self::GpuStreams8 => "group of 8, 8 streams".into(),
+            Self::GpuProcesses => format!("TensorFlow, {n} processes"),
+            Self::GpuProcessesMps => format!("TensorFlow, {n} processes, MPS"),
         }
     }
 
@@ -88,10 +112,19 @@ impl Contender {
             | Self::StockInline
             | Self::Independent
             | Self::IndependentInline
-            | Self::Processes => Family::Stock,
-            Self::GroupCaller | Self::GroupCallable | Self::GroupWorker | Self::GroupPool => {
-                Family::Group
-            }
+            | Self::Processes
+            | Self::GpuStock
+            | Self::GpuProcesses
+            | Self::GpuProcessesMps => Family::Stock,
+            Self::GroupCaller
+            | Self::GroupCallable
+            | Self::GroupWorker
+            | Self::GroupPool
+            | Self::GpuOneStream
+            | Self::GpuStreams1
+            | Self::GpuStreams2
+            | Self::GpuStreams4
+            | Self::GpuStreams8 => Family::Group,
             Self::Onnx | Self::OnnxInline | Self::OnnxIndependent | Self::OnnxShared => {
                 Family::Onnx
             }
@@ -117,8 +150,39 @@ impl Contender {
             | Self::GroupPool
             | Self::Onnx
             | Self::OpenvinoThroughput
-            | Self::OpenvinoLatency => false,
+            | Self::OpenvinoLatency
+            | Self::GpuStock
+            | Self::GpuOneStream
+            | Self::GpuStreams1
+            | Self::GpuStreams2
+            | Self::GpuStreams4
+            | Self::GpuStreams8
+            | Self::GpuProcesses
+            | Self::GpuProcessesMps => false,
         }
+    }
+
+    /// Whether it is for [`gpu`](crate::gpu).
+    pub fn is_on_gpu(self) -> bool {
+        let others =
+            [Self::GpuStock, Self::GpuOneStream, Self::GpuProcesses, Self::GpuProcessesMps];
+        self.streams().is_some() || others.contains(&self)
+    }
+
+    /// How many streams of a GPU a group has, each for a session.
+    pub fn streams(self) -> Option<i32> {
+        match self {
+            Self::GpuStreams1 => Some(1),
+            Self::GpuStreams2 => Some(2),
+            Self::GpuStreams4 => Some(4),
+            Self::GpuStreams8 => Some(8),
+            _ => None,
+        }
+    }
+
+    /// Whether it is N processes.
+    pub fn is_processes(self) -> bool {
+        matches!(self, Self::Processes | Self::GpuProcesses | Self::GpuProcessesMps)
     }
 
     /// Loads a model and makes a client for each thread that will send requests.

@@ -9,7 +9,11 @@ use crate::feeds::Feed;
 
 pub fn load(contender: Contender, job: Job) -> Result<Loaded> {
     let inline = contender.runs_on_clients();
-    let options = if inline { one_thread()? } else { SessionOptions::new() };
+    let options = match contender {
+        _ if inline => one_thread()?,
+        _ if contender.is_on_gpu() => growing_memory()?,
+        _ => SessionOptions::new(),
+    };
     let sessions = match contender {
         Contender::Independent | Contender::IndependentInline => job.sessions,
         _ => 1,
@@ -80,6 +84,13 @@ pub fn tensors(requests: &[Vec<Feed>]) -> Result<&'static [Vec<&'static Tensor>]
 pub fn one_thread() -> Result<SessionOptions> {
     let mut options = SessionOptions::new();
     options.set_config(&[0x10, 1, 0x28, 1])?;
+    Ok(options)
+}
+
+/// A ConfigProto with `gpu_options.allow_growth`, so that all contenders fit on a GPU.
+pub fn growing_memory() -> Result<SessionOptions> {
+    let mut options = SessionOptions::new();
+    options.set_config(&[0x32, 2, 0x20, 1])?;
     Ok(options)
 }
 

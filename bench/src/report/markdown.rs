@@ -59,7 +59,7 @@ fn summary(report: &Report) -> String {
         text += &format!("| {}", entry.contender.title(report.sessions));
         for comparison in &report.comparisons {
             let own = comparison.entries.iter().find(|own| own.contender == entry.contender);
-            let ratio = own.and_then(|own| comparison.ratio(own, Contender::Processes));
+            let ratio = own.and_then(|own| comparison.ratio(own, comparison.processes()));
             ratios.extend(ratio);
             text += &format!(" | {}", number(ratio, 2));
         }
@@ -80,7 +80,27 @@ fn table(comparison: &Comparison, sessions: usize) -> String {
     for entry in &comparison.entries {
         text += &row(comparison, entry, sessions);
     }
-    text + "\n"
+    text + &gpu_memory(comparison, sessions) + "\n"
+}
+
+/// What the contenders have taken of a GPU's memory, and what one more stream takes.
+fn gpu_memory(comparison: &Comparison, sessions: usize) -> String {
+    let took = |entry: &Entry| {
+        let megabytes = comparison.gpu_megabytes(entry.contender)?;
+        Some(format!("{} {megabytes:.0}", entry.contender.title(sessions)))
+    };
+    let took: Vec<String> = comparison.entries.iter().filter_map(took).collect();
+    if took.is_empty() {
+        return String::new();
+    }
+    let (one, eight) = (Contender::GpuStreams1, Contender::GpuStreams8);
+    let added = comparison.gpu_megabytes(one).zip(comparison.gpu_megabytes(eight));
+    let added = added.map(|(one, eight)| (eight - one) / 7.0);
+    format!(
+        "\nThe GPU's memory, MB: {}. Of each further stream: {}.\n",
+        took.join("; "),
+        number(added, 0)
+    )
 }
 
 fn row(comparison: &Comparison, entry: &Entry, sessions: usize) -> String {
@@ -99,7 +119,7 @@ fn row(comparison: &Comparison, entry: &Entry, sessions: usize) -> String {
         "| {title} | {:.0} | {least:.0} to {most:.0} | {} | {} | {:.0} | {:.0} | {resident:.0} | \
          {ready_seconds:.2} |\n",
         median(&qps),
-        number(comparison.ratio(entry, Contender::Processes), 2),
+        number(comparison.ratio(entry, comparison.processes()), 2),
         number(best_onnx.and_then(|onnx| comparison.ratio(entry, onnx)), 2),
         of(|turn| turn.p50_us),
         of(|turn| turn.p99_us),
@@ -150,6 +170,21 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::report::tests::report;
+
+    #[test]
+    fn a_gpus_memory_is_told() {
+        let mut report = report();
+        for (i, contender) in [Contender::GpuStreams1, Contender::GpuStreams8].iter().enumerate() {
+            let entry = &mut report.comparisons[0].entries[i];
+            entry.contender = *contender;
+            if let Outcome::Measured { gpu_bytes, .. } = &mut entry.outcome {
+                *gpu_bytes = Some(1_000_000_000 + 700_000_000 * i as u64);
+            }
+        }
+        let line = "MB: group of 1, its own stream 1000; group of 8, 8 streams 1700. Of each further \
+                    stream: 100.";
+        assert!(tables(&report).contains(line), "{}", tables(&report));
+    }
 
     #[test]
     fn ratios_medians_and_failures_are_in_the_tables() {

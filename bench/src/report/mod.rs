@@ -53,6 +53,8 @@ pub enum Outcome {
         /// Loading and the first answers.
         ready_seconds: f64,
         resident_bytes: u64,
+        /// Of a GPU's memory, where there is one.
+        gpu_bytes: Option<u64>,
         /// The largest difference from a stock session's answers, as a part of what is tolerated.
         deviation: f32,
         /// The name and version of what served.
@@ -115,6 +117,21 @@ impl Comparison {
         entry.map(Entry::qps).unwrap_or_default()
     }
 
+    /// The N processes that the others are compared with.
+    fn processes(&self) -> Contender {
+        let on_gpu = self.entries.iter().any(|entry| entry.contender.is_on_gpu());
+        if on_gpu { Contender::GpuProcesses } else { Contender::Processes }
+    }
+
+    /// What a GPU's memory a contender has taken, in MB.
+    fn gpu_megabytes(&self, contender: Contender) -> Option<f64> {
+        let entry = self.entries.iter().find(|entry| entry.contender == contender)?;
+        match &entry.outcome {
+            Outcome::Measured { gpu_bytes, .. } => gpu_bytes.map(|bytes| bytes as f64 / 1e6),
+            Outcome::Failed(_) => None,
+        }
+    }
+
     /// The ONNX Runtime configuration with the most requests a second.
     fn best_onnx(&self) -> Option<Contender> {
         let onnx = self.entries.iter().filter(|entry| entry.contender.family() == Family::Onnx);
@@ -151,6 +168,7 @@ mod tests {
                 load_seconds: 0.5,
                 ready_seconds: 0.75,
                 resident_bytes: 600_000_000,
+                gpu_bytes: None,
                 deviation: 0.25,
                 version: "TensorFlow 2".into(),
                 closed: qps.map(|qps| Closed { qps, repeats: 1, outside_load: 0.01 }).into(),

@@ -4,7 +4,7 @@ use svg::Document;
 use svg::node::element::{Group, Line, Rectangle, Text};
 
 use super::{Comparison, Entry, Outcome, Report};
-use crate::contender::{Contender, Family};
+use crate::contender::Family;
 use crate::stats::{median, range};
 
 const MARGIN: f64 = 24.0;
@@ -116,7 +116,7 @@ fn panel(comparison: &Comparison, x: f64, y: f64) -> Group {
     let mut group = Group::new().add(text(&batch, x, y + 18.0, 11.0, FAINT));
     let most = comparison.entries.iter().flat_map(Entry::qps).fold(f64::MIN_POSITIVE, f64::max);
     let scale = BAR / most;
-    let processes = comparison.qps_of(Contender::Processes);
+    let processes = comparison.qps_of(comparison.processes());
     if !processes.is_empty() {
         let at = x + median(&processes) * scale;
         let top = y + TITLE - 4.0;
