@@ -35,15 +35,13 @@ absl::Status Check(const tensorflow::GPUOptions& options) {
   if (options.per_process_gpu_memory_fraction() > 0) {
     return absl::InvalidArgumentError(
         "multi_stream can't be combined with per_process_gpu_memory_fraction: leave it out, or "
-        "give "
-        "gpu_options.experimental.virtual_devices with a memory_limit_mb for each session");
+        "give gpu_options.experimental.virtual_devices with a memory_limit_mb for each session");
   }
   if (options.experimental().use_cuda_malloc_async() ||
       EnvironmentIs("TF_GPU_ALLOCATOR", "cuda_malloc_async")) {
     return absl::InvalidArgumentError(
         "multi_stream can't be combined with TensorFlow's allocator cuda_malloc_async, whose "
-        "memory "
-        "is bound to the order of one stream: unset TF_GPU_ALLOCATOR");
+        "memory is bound to the order of one stream: unset TF_GPU_ALLOCATOR");
   }
   if (options.experimental().virtual_devices().empty() &&
       (EnvironmentIs("TF_FORCE_GPU_ALLOW_GROWTH", "false") ||
@@ -51,8 +49,7 @@ absl::Status Check(const tensorflow::GPUOptions& options) {
     return absl::InvalidArgumentError(
         "TF_FORCE_GPU_ALLOW_GROWTH forbids memory to grow, with which one stream would take all of "
         "a GPU's: unset it, or give gpu_options.experimental.virtual_devices with a "
-        "memory_limit_mb "
-        "for each session");
+        "memory_limit_mb for each session");
   }
   return absl::OkStatus();
 }
