@@ -8,6 +8,7 @@ PYTHON ?= python3
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 GPU_ARGS ?=
+MINUTES ?= 5
 
 ifneq ($(words $(CURDIR)),1)
 $(error this folder's path has a space in it, which make and pkg-config can't handle: $(CURDIR))
@@ -25,7 +26,7 @@ export PKG_CONFIG
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check tensorflow system-packages build \
+.PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check soak tensorflow system-packages build \
   install deb dist package-test wheel python-test models header docs lint requirements clean
 
 help: ## Show this list
@@ -55,6 +56,9 @@ bench-overhead: build models ## What a request costs beside its graph: nanosecon
 
 gpu-check: tensorflow $(VENV)/installed ## On a GPU, compare groups with many streams with one stream and processes (GPU_ARGS=--dry-run)
 	bench/gpu-check.sh $(GPU_ARGS)
+
+soak: tensorflow models ## A long time of everything at once (MINUTES=60; 5 by default)
+	MINUTES=$(MINUTES) $(CARGO) test --release --test soak -- --ignored --nocapture
 
 bench-models: tensorflow models/build/bench/done ## Export the models of the benchmark
 

@@ -31,7 +31,9 @@
  * Threads
  *   - All functions on a SessionGroup but SessionGroup_Delete() may be called by any number of threads
  *     at a time. SessionGroupOptions are for one thread at a time.
- *   - A process that has made a group must not fork() and use it in the child: threads stay behind.
+ *   - Threads stay behind when a process forks: in the child, groups that were made before fail with
+ *     TF_FAILED_PRECONDITION, and deleting one frees nothing. TensorFlow itself does not support forking
+ *     once it has started threads: start children with exec.
  *
  * What the sessions of a group share: resource variables, reference variables (VariableV2), lookup
  * tables and all else that TensorFlow keeps in a device's resource manager under a name. A table of
@@ -364,6 +366,8 @@ TF_DeviceList *SessionGroup_ListDevices(SessionGroup *group, TF_Status *status);
 // Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running
 // finish first. Then frees sessions, threads, variables and tables. Closing twice is allowed. Must
 // not be called from within a policy function of the group.
+//
+// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made.
 void SessionGroup_Close(SessionGroup *group, TF_Status *status);
 
 // Closes the group, if that has not been done, and deletes it; NULL is allowed. No other call on the

@@ -10,6 +10,7 @@ use crate::callable::Callable;
 use crate::cpuset::CpuSet;
 use crate::describe;
 use crate::error::{Code, Error, Result};
+use crate::fork::Process;
 use crate::gate::Gate;
 use crate::gpu::Streams;
 use crate::members::Members;
@@ -54,6 +55,7 @@ impl SessionGroup {
             plan.sessions.iter().map(|session| SessionStats::new(session.worker_threads > 0));
         let shared = Shared {
             number,
+            process: Process::current(),
             dispatcher: Dispatcher::new(&plan.policy, plan.sessions.len(), &cpus),
             stats: stats.collect(),
             gate: Gate::new(members, plan.sessions.len() + 1),
@@ -272,15 +274,20 @@ impl SessionGroup {
     }
 
     /// Turns new requests away, waits for those that are running, and frees sessions, threads and
-    /// variables. Closing again does nothing.
-    pub fn close(&self) {
+    /// variables. Closing again does nothing. In a child that was forked since, fails.
+    pub fn close(&self) -> Result<()> {
+        self.shared.check_process()?;
         drop(self.shared.gate.close());
+        Ok(())
     }
 }
 
 impl Drop for SessionGroup {
     fn drop(&mut self) {
-        self.close();
+        if self.close().is_err() {
+            // Closing would wait for threads that are not there: their memory goes with the process.
+            std::mem::forget(self.shared.clone());
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod describe;
 pub mod error;
 pub mod execution;
 mod ffi;
+mod fork;
 mod gate;
 pub mod gpu;
 pub mod group;

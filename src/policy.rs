@@ -182,7 +182,9 @@ impl Callers {
 
     fn number(&self) -> usize {
         thread_local!(static NUMBERS: RefCell<VecDeque<(u64, usize)>> = RefCell::default());
-        NUMBERS.with_borrow_mut(|numbers| {
+        // A thread that ends may still call from a destructor, when this is gone: it has no number.
+        let number = NUMBERS.try_with(|numbers| {
+            let mut numbers = numbers.borrow_mut();
             if let Some((_, number)) = numbers.iter().find(|(id, _)| *id == self.dispatcher) {
                 return *number;
             }
@@ -190,7 +192,8 @@ impl Callers {
             numbers.truncate(REMEMBERED - 1);
             numbers.push_front((self.dispatcher, number));
             number
-        })
+        });
+        number.unwrap_or(0)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::callable::Callable;
 use crate::describe;
 use crate::error::{Error, Result};
 use crate::execution::Execution;
+use crate::fork::Process;
 use crate::gate::{Entered, Gate};
 use crate::gpu::Streams;
 use crate::members::{Members, Prepared};
@@ -26,6 +27,8 @@ use crate::workers::{self, Refusal};
 /// What a group and its callables share.
 pub(crate) struct Shared {
     pub number: u64,
+    /// Where its threads are.
+    pub process: Process,
     pub plan: Plan,
     pub dispatcher: Dispatcher,
     /// One lane for each session, and one for what concerns all of them.
@@ -403,7 +406,19 @@ impl Shared {
 
     /// Keeps the sessions alive until the result is dropped.
     pub fn enter(&self, lane: usize) -> Result<Entered<'_, Members>> {
+        self.check_process()?;
         self.gate.enter(lane).ok_or_else(|| Error::precondition("the session group is closed"))
+    }
+
+    /// Fails in a child that was forked since the group was made.
+    pub fn check_process(&self) -> Result<()> {
+        if self.process.is_this() {
+            return Ok(());
+        }
+        Err(Error::precondition(
+            "this process was forked after the session group was made, whose threads stayed behind: \
+             make groups after forking, or start the child with exec",
+        ))
     }
 }
 

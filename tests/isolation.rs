@@ -97,7 +97,7 @@ fn every_thread_of_a_session_carries_its_name_and_its_mask() {
     assert_eq!(counted(), expected(&rows));
     serve(&group);
     assert_eq!(counted(), expected(&rows), "serving changes no thread");
-    group.close();
+    group.close().unwrap();
     assert_eq!(counted(), expected(&[]), "closing ends all threads");
 }
 

@@ -51,8 +51,8 @@ fn closing_lets_running_requests_finish_and_turns_later_ones_away() {
             while answered.load(Relaxed) < 16 {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            scope.spawn(|| group.close());
-            group.close();
+            scope.spawn(|| group.close().unwrap());
+            group.close().unwrap();
         });
         assert_eq!(refused.into_inner(), 8, "each client is refused once, none hangs or crashes");
         assert_eq!(group.session_num(), 2);
@@ -61,7 +61,7 @@ fn closing_lets_running_requests_finish_and_turns_later_ones_away() {
             group.create(&common::graph_def("slow")).unwrap_err().code,
             Code::FailedPrecondition
         );
-        group.close();
+        group.close().unwrap();
     }
 }
 
@@ -77,7 +77,7 @@ fn two_hundred_lives_leave_memory_threads_and_files_as_they_were() {
             group.run(&common::feeds(&request), &["StatefulPartitionedCall:0"], &[]).unwrap();
         }
         if !i.is_multiple_of(3) {
-            group.close();
+            group.close().unwrap();
         }
     };
     // What TensorFlow sets up once, and what the allocator keeps, settles in the first lives.
@@ -96,7 +96,7 @@ fn closing_frees_the_variables_at_once() {
     let _turn = turn();
     let group = load("wide_deep_large", &options(2));
     let loaded = resident();
-    group.close();
+    group.close().unwrap();
     let closed = resident();
     println!("closing freed {} MB", (loaded - closed) >> 20);
     assert!(loaded - closed > 300 << 20);
@@ -114,4 +114,40 @@ fn a_group_that_never_had_a_graph_closes() {
 
 fn count(what: &str) -> usize {
     fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
+}
+
+/// A child has none of the group's threads.
+#[test]
+fn a_group_fails_in_a_forked_child_and_goes_on_in_its_parent() {
+    let _turn = turn();
+    for execution in [Execution::Caller, Execution::Worker] {
+        let mut group_options = options(2);
+        group_options.set_execution(execution);
+        let group = create("slow", &group_options);
+        let callable = group.make_callable(&["slow/n", "slow/x"], &["slow/y"], &[]).unwrap();
+        slow(&group, 10).unwrap();
+        // SAFETY: the child calls the library, which is what is tested, and ends without unwinding.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: no precondition. A child that hangs is ended.
+            unsafe { libc::alarm(20) };
+            let forked = |result: session_group::Result<()>| matches!(result, Err(error) if error.code == Code::FailedPrecondition && error.message.contains("forked"));
+            let x = Tensor::from_slice(&[], &[1f32]).unwrap();
+            let fine = forked(slow(&group, 10).map(drop))
+                && forked(callable.run(&[&x, &x]).map(drop))
+                && forked(group.list_devices().map(|_| ()))
+                && forked(group.close())
+                && group.describe().contains("\"closed\":false");
+            drop(callable);
+            drop(group);
+            // SAFETY: ends the child here, without what the test program has to do at its end.
+            unsafe { libc::_exit(if fine { 0 } else { 1 }) };
+        }
+        let mut status = 0;
+        // SAFETY: the child is ours, and the pointer valid.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "{execution}: the child has failed, or was stuck");
+        slow(&group, 10).unwrap();
+        group.close().unwrap();
+    }
 }

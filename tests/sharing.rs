@@ -92,7 +92,7 @@ fn an_iterator_is_its_sessions_own_and_ends_with_it() {
             assert_eq!(next[0].to_vec::<i64>().unwrap(), [expected]);
         }
         if round % 2 == 0 {
-            group.close();
+            group.close().unwrap();
         }
     }
 }

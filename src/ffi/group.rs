@@ -125,14 +125,13 @@ pub unsafe extern "C" fn SessionGroup_ListDevices(
 /// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running
 /// finish first. Then frees sessions, threads, variables and tables. Closing twice is allowed. Must
 /// not be called from within a policy function of the group.
+///
+/// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Close(group: *mut SessionGroup, status: *mut tf::TF_Status) {
     // SAFETY: the caller keeps the rules of the ABI, here and below.
     unsafe {
-        guard(status, (), || {
-            reference(group, "group")?.close();
-            Ok(())
-        });
+        guard(status, (), || reference(group, "group")?.close());
     }
 }
 

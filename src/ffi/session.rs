@@ -283,9 +283,9 @@ unsafe extern "C" fn untrack(group: *mut sg_group) -> *mut tf::TF_Status {
     reported(|| unsafe { self::group(group) }.untrack())
 }
 
-unsafe extern "C" fn close(group: *mut sg_group) {
+unsafe extern "C" fn close(group: *mut sg_group) -> *mut tf::TF_Status {
     // SAFETY: C++ keeps the rules.
-    guard_infallible((), || unsafe { self::group(group) }.close());
+    reported(|| unsafe { self::group(group) }.close())
 }
 
 unsafe extern "C" fn remove(group: *mut sg_group) {

@@ -439,11 +439,8 @@ absl::Status GroupSession::LocalDeviceManager(const tensorflow::DeviceMgr** devi
 }
 
 absl::Status GroupSession::Close() {
-  if (number_ >= 0) {
-    closed_.store(true, std::memory_order_relaxed);
-  } else {
-    rust_->close(group_);
-  }
+  if (number_ < 0) return Take(rust_->close(group_));
+  closed_.store(true, std::memory_order_relaxed);
   return absl::OkStatus();
 }
 

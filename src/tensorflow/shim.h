@@ -216,7 +216,7 @@ typedef struct sg_group_functions {
   TF_Status* (*with_session)(sg_group* group, int32_t session, sg_visit* visit);
   // From now on variables may be written by who has looked behind the group.
   TF_Status* (*untrack)(sg_group* group);
-  void (*close)(sg_group* group);
+  TF_Status* (*close)(sg_group* group);
   // Closes it, too.
   void (*remove)(sg_group* group);
 } sg_group_functions;

@@ -138,7 +138,7 @@ pub struct sg_group_functions {
         visit: *mut sg_visit,
     ) -> *mut tf::TF_Status,
     pub untrack: unsafe extern "C" fn(group: *mut sg_group) -> *mut tf::TF_Status,
-    pub close: unsafe extern "C" fn(group: *mut sg_group),
+    pub close: unsafe extern "C" fn(group: *mut sg_group) -> *mut tf::TF_Status,
     pub remove: unsafe extern "C" fn(group: *mut sg_group),
 }
 

@@ -1,0 +1,291 @@
+//! A long time of everything at once: 64 clients send right and wrong requests, small and huge ones,
+//! with and without timeouts, to groups of all kinds that are replaced and closed meanwhile. Every
+//! request gets one answer, the right one or a status that it may get; what the groups have counted
+//! is what the clients have seen; and nothing is left of a group: memory, threads, descriptors.
+//!
+//!     make soak MINUTES=60
+
+mod common;
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use common::{Case, Numbers, cases, feeds, resident, same, wide_deep_request};
+use session_group::callable::Callable;
+use session_group::execution::Execution;
+use session_group::optimization::Optimization;
+use session_group::policy::{Choose, Load, Policy};
+use session_group::tensorflow::Tensor;
+use session_group::tensorflow::run_options::RunOptions;
+use session_group::{Code, Error, Request, Result, SessionGroup};
+
+const CLIENTS: u64 = 64;
+const SLOTS: usize = 4;
+/// How many groups a phase has, the same in each. After it, all are closed, and what is left is looked at.
+const GROUPS: usize = 60;
+/// How many requests a client sends to a group before it looks whether there is another one.
+const REQUESTS: usize = 8;
+/// How much memory may have grown by, once everything has happened for the first time.
+const GROWTH: f64 = 0.01;
+
+/// A group with what clients know of it.
+struct Served {
+    case: usize,
+    group: SessionGroup,
+    callable: Callable,
+    /// Whether it may be full.
+    has_small_queue: bool,
+    /// Requests that it has answered, for whatever it was but that it is closed.
+    answered: AtomicU64,
+}
+
+/// What clients have seen.
+#[derive(Default)]
+struct Seen {
+    right: AtomicU64,
+    refused: AtomicU64,
+    late: AtomicU64,
+    full: AtomicU64,
+    closed: AtomicU64,
+}
+
+/// The right answers.
+struct Models {
+    cases: Vec<Case>,
+    answers: Vec<Vec<Vec<Tensor>>>,
+}
+
+#[test]
+#[ignore = "takes as long as it is told to: make soak"]
+fn soak() {
+    let minutes: f64 = std::env::var("MINUTES").map_or(5.0, |text| text.parse().expect("a number"));
+    let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let mut cases = cases();
+    cases[0].requests.push(wide_deep_request(&mut Numbers(2), 3_000));
+    let answers = cases.iter().map(Case::stock_answers).collect();
+    let models = Models { cases, answers };
+
+    println!("minute  requests  right  refused  late  full  closed     MB  threads  descriptors");
+    let begun = Instant::now();
+    let mut left: Vec<Left> = Vec::new();
+    for phase in 0.. {
+        let seen = load(&models, phase);
+        left.push(Left::now());
+        let last = &left[left.len() - 1];
+        let [right, refused, late, full, closed] =
+            [&seen.right, &seen.refused, &seen.late, &seen.full, &seen.closed]
+                .map(|n| n.load(Relaxed));
+        println!(
+            "{:6.1} {:9} {right:6} {refused:8} {late:5} {full:5} {closed:7} {:6.1} {:7} {:4}",
+            begun.elapsed().as_secs_f64() / 60.0,
+            right + refused + late + full + closed,
+            last.resident as f64 / 1e6,
+            last.threads,
+            last.descriptors,
+        );
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    assert!(left.len() >= 6, "too short to tell what grows: give more minutes");
+    // Not everything has happened in the first phases, and memory that is free comes and goes.
+    let third = left.len() / 3;
+    let (middle, last) = (&left[third..2 * third], &left[2 * third..]);
+    for left in &left[third..] {
+        let first = &middle[0];
+        assert_eq!((left.threads, left.descriptors), (first.threads, first.descriptors));
+    }
+    let growth = resident_of(last) / resident_of(middle) - 1.0;
+    println!("From the second to the last third, memory has changed by {:.2} %.", growth * 100.0);
+    assert!(growth <= GROWTH, "memory has grown by {:.2} %", growth * 100.0);
+}
+
+/// The median.
+fn resident_of(left: &[Left]) -> f64 {
+    let mut resident: Vec<u64> = left.iter().map(|left| left.resident).collect();
+    resident.sort_unstable();
+    resident[resident.len() / 2] as f64
+}
+
+/// Lets clients send requests while groups come and go; gives what they saw.
+fn load(models: &Models, phase: u64) -> Seen {
+    let mut numbers = Numbers(100);
+    let slots: Vec<_> =
+        (0..SLOTS).map(|_| RwLock::new(Arc::new(serve(models, &mut numbers)))).collect();
+    let (seen, over) = (Seen::default(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (slots, seen, over) = (&slots, &seen, &over);
+            scope.spawn(move || {
+                let mut numbers = Numbers(phase * CLIENTS + client);
+                while !over.load(Relaxed) {
+                    let slot = numbers.next() as usize % SLOTS;
+                    let served = slots[slot].read().unwrap().clone();
+                    for _ in 0..REQUESTS {
+                        request(models, &served, seen, &mut numbers);
+                    }
+                }
+            });
+        }
+        for _ in SLOTS..GROUPS {
+            std::thread::sleep(Duration::from_millis(50 + numbers.next() % 200));
+            let new = Arc::new(serve(models, &mut numbers));
+            let slot = &slots[numbers.next() as usize % SLOTS];
+            let old = std::mem::replace(&mut *slot.write().unwrap(), new);
+            // Some are closed under their clients, some when the last of these lets go.
+            if numbers.next() % 2 == 0 {
+                old.group.close().unwrap();
+                check_counts(&old);
+            }
+        }
+        over.store(true, Relaxed);
+    });
+    for slot in slots {
+        let served = slot.into_inner().unwrap();
+        served.group.close().unwrap();
+        check_counts(&served);
+    }
+    seen
+}
+
+/// Of a group that is closed, so that nobody counts any more. Clients count a moment after it does.
+fn check_counts(served: &Served) {
+    let runs = (0..served.group.session_num())
+        .map(|session| served.group.stats(session).unwrap())
+        .inspect(|stats| assert_eq!((stats.in_flight, stats.queued), (0, 0)))
+        .map(|stats| stats.runs())
+        .sum::<u64>();
+    let patience = Instant::now() + Duration::from_secs(10);
+    while served.answered.load(Relaxed) != runs && Instant::now() < patience {
+        std::thread::yield_now();
+    }
+    assert_eq!(served.answered.load(Relaxed), runs, "requests were lost, or answered twice");
+}
+
+/// A group of some kind.
+fn serve(models: &Models, numbers: &mut Numbers) -> Served {
+    let case = numbers.next() as usize % models.cases.len();
+    let sessions = 1 + numbers.next() as i32 % 3;
+    let mut options = common::options(sessions);
+    let execution = [Execution::Auto, Execution::Caller, Execution::Worker, Execution::Pool]
+        [numbers.next() as usize % 4];
+    options.set_execution(execution);
+    match numbers.next() % 4 {
+        0 => options.set_policy(Policy::Thread),
+        1 => options.set_policy(Policy::LeastLoaded),
+        2 => options.set_policy(Policy::Custom(Arc::new(Busiest))),
+        _ => &mut options,
+    };
+    if numbers.next() % 4 == 0 {
+        let cpu = session_group::topology::allowed().unwrap().cpus()[0];
+        options.set_cpuset(&vec![cpu.to_string(); sessions as usize].join(";")).unwrap();
+    }
+    let has_small_queue = numbers.next() % 3 == 0;
+    if has_small_queue {
+        options.set_queue(2, numbers.next() % 2 == 0).set_worker_threads(1);
+    }
+    for optimization in Optimization::all() {
+        options.set_optimization(optimization, numbers.next() % 4 != 0);
+    }
+    let group = models.cases[case].group(&options);
+    let feeds: Vec<&str> = models.cases[case].requests[0].iter().map(|(name, _)| *name).collect();
+    let callable = group.make_callable(&feeds, models.cases[case].outputs, &[]).unwrap();
+    Served { case, group, callable, has_small_queue, answered: AtomicU64::new(0) }
+}
+
+/// A policy that is as bad as can be, but answers.
+struct Busiest;
+
+impl Choose for Busiest {
+    fn choose(&self, load: &Load<'_>) -> i32 {
+        let most = load.in_flight.iter().enumerate().max_by_key(|(_, n)| **n);
+        most.map_or(0, |(session, _)| session as i32)
+    }
+}
+
+/// Sends one request and looks at its answer.
+fn request(models: &Models, served: &Served, seen: &Seen, numbers: &mut Numbers) {
+    let case = &models.cases[served.case];
+    let i = numbers.next() as usize % case.requests.len();
+    let inputs = feeds(&case.requests[i]);
+    let ask = |inputs: &[(&str, &Tensor)], outputs: &[&str], options, session| {
+        let request = Request { inputs, outputs, options, session, ..Request::default() };
+        served.group.run_request(&request, None)
+    };
+    let timeout_ms = [0, 0, 1, 5, 60_000][numbers.next() as usize % 5];
+    let mut options = RunOptions::parse(&[]).unwrap();
+    options.set_timeout_ms(timeout_ms);
+    let session = Some(numbers.next() as usize).filter(|n| n % 2 == 0);
+    let mut is_wrong = true;
+    let result = match numbers.next() % 20 {
+        0 => ask(&[("nobody:0", inputs[0].1)], case.outputs, None, session),
+        1 => ask(&inputs, &["nothing:0"], None, session),
+        2 => {
+            let other = Tensor::from_slice(&[1], &[1u8]).unwrap();
+            ask(&[&[(inputs[0].0, &other)], &inputs[1..]].concat(), case.outputs, None, session)
+        }
+        3 => ask(&[], case.outputs, None, session),
+        4..10 => {
+            is_wrong = false;
+            let tensors: Vec<&Tensor> = inputs.iter().map(|(_, tensor)| *tensor).collect();
+            served.callable.run(&tensors)
+        }
+        _ => {
+            is_wrong = false;
+            let options = Some(&options).filter(|_| timeout_ms > 0);
+            ask(&inputs, case.outputs, options, session)
+        }
+    };
+    let count = |counter: &AtomicU64| counter.fetch_add(1, Relaxed);
+    if !is_closed(&result) {
+        count(&served.answered);
+    }
+    match result {
+        Ok(got) => {
+            assert!(!is_wrong, "{}: a wrong request was answered", case.name);
+            assert!(same(&got, &models.answers[served.case][i]), "{}: a wrong answer", case.name);
+            count(&seen.right)
+        }
+        Err(Error { code: Code::FailedPrecondition, message }) if message.contains("is closed") => {
+            count(&seen.closed)
+        }
+        Err(Error { code: Code::DeadlineExceeded, .. })
+            if timeout_ms > 0 && timeout_ms < 60_000 =>
+        {
+            count(&seen.late)
+        }
+        Err(Error { code: Code::ResourceExhausted, .. }) if served.has_small_queue => {
+            count(&seen.full)
+        }
+        Err(Error { code: Code::InvalidArgument | Code::NotFound, .. }) if is_wrong => {
+            count(&seen.refused)
+        }
+        Err(error) => panic!("{}, timeout {timeout_ms} ms, wrong {is_wrong}: {error}", case.name),
+    };
+}
+
+fn is_closed(result: &Result<Vec<Tensor>>) -> bool {
+    matches!(result, Err(error) if error.code == Code::FailedPrecondition && error.message.contains("is closed"))
+}
+
+/// What a process without groups has.
+struct Left {
+    resident: u64,
+    threads: usize,
+    descriptors: usize,
+}
+
+impl Left {
+    fn now() -> Self {
+        // SAFETY: no precondition. What is free but kept by the allocator is no leak.
+        unsafe { libc::malloc_trim(0) };
+        let entries = |dir: &str| fs::read_dir(dir).unwrap().count();
+        Self {
+            resident: resident(),
+            threads: entries("/proc/self/task"),
+            descriptors: entries("/proc/self/fd"),
+        }
+    }
+}
