@@ -24,7 +24,7 @@
 //! one of them: as a program that [`optimization`] tells of, found in `cache` or held by a
 //! [`callable`]. `gate` keeps its sessions alive while requests run on them,
 //! [`policy`] chooses a session, [`execution`] says on which threads its graph runs, `workers` are
-//! such threads, and [`affinity`] starts threads where they belong. [`gpu`] gives sessions streams of
+//! such threads, `fork` tells a child from the process that has them, and [`affinity`] starts threads where they belong. [`gpu`] gives sessions streams of
 //! a GPU. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
 
 pub mod affinity;
