@@ -135,7 +135,7 @@ fn load(models: &Models, phase: u64) -> Seen {
             let slot = &slots[numbers.next() as usize % SLOTS];
             let old = std::mem::replace(&mut *slot.write().unwrap(), new);
             // Some are closed under their clients, some when the last of these lets go.
-            if numbers.next() % 2 == 0 {
+            if numbers.next().is_multiple_of(2) {
                 old.group.close().unwrap();
                 check_counts(&old);
             }
@@ -178,16 +178,16 @@ fn serve(models: &Models, numbers: &mut Numbers) -> Served {
         2 => options.set_policy(Policy::Custom(Arc::new(Busiest))),
         _ => &mut options,
     };
-    if numbers.next() % 4 == 0 {
+    if numbers.next().is_multiple_of(4) {
         let cpu = session_group::topology::allowed().unwrap().cpus()[0];
         options.set_cpuset(&vec![cpu.to_string(); sessions as usize].join(";")).unwrap();
     }
-    let has_small_queue = numbers.next() % 3 == 0;
+    let has_small_queue = numbers.next().is_multiple_of(3);
     if has_small_queue {
-        options.set_queue(2, numbers.next() % 2 == 0).set_worker_threads(1);
+        options.set_queue(2, numbers.next().is_multiple_of(2)).set_worker_threads(1);
     }
     for optimization in Optimization::all() {
-        options.set_optimization(optimization, numbers.next() % 4 != 0);
+        options.set_optimization(optimization, !numbers.next().is_multiple_of(4));
     }
     let group = models.cases[case].group(&options);
     let feeds: Vec<&str> = models.cases[case].requests[0].iter().map(|(name, _)| *name).collect();
