@@ -67,7 +67,9 @@ fn soak() {
     let answers = cases.iter().map(Case::stock_answers).collect();
     let models = Models { cases, answers };
 
-    println!("minute  requests  right  refused  late  full  closed     MB  threads  descriptors");
+    println!(
+        "minute  requests  right  refused  late  full  closed     MB  in use  threads  descriptors"
+    );
     let begun = Instant::now();
     let mut left: Vec<Left> = Vec::new();
     for phase in 0.. {
@@ -78,10 +80,11 @@ fn soak() {
             [&seen.right, &seen.refused, &seen.late, &seen.full, &seen.closed]
                 .map(|n| n.load(Relaxed));
         println!(
-            "{:6.1} {:9} {right:6} {refused:8} {late:5} {full:5} {closed:7} {:6.1} {:7} {:4}",
+            "{:6.1} {:9} {right:6} {refused:8} {late:5} {full:5} {closed:7} {:6.1} {:7.2} {:8} {:12}",
             begun.elapsed().as_secs_f64() / 60.0,
             right + refused + late + full + closed,
             last.resident as f64 / 1e6,
+            last.in_use as f64 / 1e6,
             last.threads,
             last.descriptors,
         );
@@ -273,6 +276,9 @@ fn is_closed(result: &Result<Vec<Tensor>>) -> bool {
 /// What a process without groups has.
 struct Left {
     resident: u64,
+    /// What the C library has given out: grows where something is leaked, and not where memory that
+    /// is free lies in pieces.
+    in_use: usize,
     threads: usize,
     descriptors: usize,
 }
@@ -280,10 +286,14 @@ struct Left {
 impl Left {
     fn now() -> Self {
         // SAFETY: no precondition. What is free but kept by the allocator is no leak.
-        unsafe { libc::malloc_trim(0) };
+        let allocated = unsafe {
+            libc::malloc_trim(0);
+            libc::mallinfo2()
+        };
         let entries = |dir: &str| fs::read_dir(dir).unwrap().count();
         Self {
             resident: resident(),
+            in_use: allocated.uordblks + allocated.hblkhd,
             threads: entries("/proc/self/task"),
             descriptors: entries("/proc/self/fd"),
         }
