@@ -27,8 +27,8 @@ const SLOTS: usize = 4;
 const GROUPS: usize = 60;
 /// How many requests a client sends to a group before it looks whether there is another one.
 const REQUESTS: usize = 8;
-/// How much memory may have grown by, once everything has happened for the first time.
-const GROWTH: f64 = 0.01;
+/// How many per cent memory may have grown by, once everything has happened for the first time.
+const GROWTH: f64 = 1.0;
 
 /// A group with what clients know of it.
 struct Served {
@@ -37,6 +37,9 @@ struct Served {
     callable: Callable,
     /// Whether it may be full.
     has_small_queue: bool,
+    /// Whether requests run as programs, so that they may be late: stock TensorFlow leaks some 700
+    /// bytes for each run that its own timeout ends.
+    may_be_late: bool,
     /// Requests that it has answered, for whatever it was but that it is closed.
     answered: AtomicU64,
 }
@@ -100,16 +103,20 @@ fn soak() {
         let first = &middle[0];
         assert_eq!((left.threads, left.descriptors), (first.threads, first.descriptors));
     }
-    let growth = resident_of(last) / resident_of(middle) - 1.0;
-    println!("From the second to the last third, memory has changed by {:.2} %.", growth * 100.0);
-    assert!(growth <= GROWTH, "memory has grown by {:.2} %", growth * 100.0);
+    let growth = |of: fn(&Left) -> f64| (median(last, of) / median(middle, of) - 1.0) * 100.0;
+    let (in_use, resident) =
+        (growth(|left| left.in_use as f64), growth(|left| left.resident as f64));
+    println!(
+        "From the second to the last third, what is in use has grown by {in_use:.2} %, and what is \
+         resident, free pieces included, by {resident:.2} %."
+    );
+    assert!(in_use <= GROWTH, "memory has grown by {in_use:.2} %");
 }
 
-/// The median.
-fn resident_of(left: &[Left]) -> f64 {
-    let mut resident: Vec<u64> = left.iter().map(|left| left.resident).collect();
-    resident.sort_unstable();
-    resident[resident.len() / 2] as f64
+fn median(left: &[Left], of: fn(&Left) -> f64) -> f64 {
+    let mut values: Vec<f64> = left.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Lets clients send requests while groups come and go; gives what they saw.
@@ -189,13 +196,17 @@ fn serve(models: &Models, numbers: &mut Numbers) -> Served {
     if has_small_queue {
         options.set_queue(2, numbers.next().is_multiple_of(2)).set_worker_threads(1);
     }
+    let mut runs_programs = !matches!(execution, Execution::Pool);
     for optimization in Optimization::all() {
-        options.set_optimization(optimization, !numbers.next().is_multiple_of(4));
+        let enabled = !numbers.next().is_multiple_of(4);
+        runs_programs &= enabled || optimization != Optimization::SerialExecutor;
+        options.set_optimization(optimization, enabled);
     }
+    let may_be_late = runs_programs && ["wide_deep", "lookups"].contains(&models.cases[case].name);
     let group = models.cases[case].group(&options);
     let feeds: Vec<&str> = models.cases[case].requests[0].iter().map(|(name, _)| *name).collect();
     let callable = group.make_callable(&feeds, models.cases[case].outputs, &[]).unwrap();
-    Served { case, group, callable, has_small_queue, answered: AtomicU64::new(0) }
+    Served { case, group, callable, has_small_queue, may_be_late, answered: AtomicU64::new(0) }
 }
 
 /// A policy that is as bad as can be, but answers.
@@ -217,7 +228,10 @@ fn request(models: &Models, served: &Served, seen: &Seen, numbers: &mut Numbers)
         let request = Request { inputs, outputs, options, session, ..Request::default() };
         served.group.run_request(&request, None)
     };
-    let timeout_ms = [0, 0, 1, 5, 60_000][numbers.next() as usize % 5];
+    let timeout_ms = match [0, 0, 1, 5, 60_000][numbers.next() as usize % 5] {
+        ms if served.may_be_late => ms,
+        _ => 0,
+    };
     let mut options = RunOptions::parse(&[]).unwrap();
     options.set_timeout_ms(timeout_ms);
     let session = Some(numbers.next() as usize).filter(|n| n % 2 == 0);
