@@ -9,7 +9,6 @@
 
 #include <atomic>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -17,37 +16,12 @@
 #include <thread>
 #include <vector>
 
-#include "session_group_tensorflow.hpp"
 #include "tensorflow/cc/saved_model/loader.h"
 #include "tensorflow/cc/saved_model/reader.h"
-#include "tensorflow/core/framework/node_def_builder.h"
 #include "tensorflow/core/framework/node_def_util.h"
 
-#undef CHECK
-#undef CHECK_OK
-#include "test.h"
-
-namespace tf = tensorflow;
-using Tensors = std::vector<tf::Tensor>;
-
-#define CHECK_STATUS(expression)                                                                  \
-  do {                                                                                            \
-    const absl::Status checked = (expression);                                                    \
-    if (!checked.ok()) {                                                                          \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, std::string(checked.message()).c_str()); \
-      exit(1);                                                                                    \
-    }                                                                                             \
-  } while (0)
-
-#define CHECK_REFUSED(expression, kind, part)                                             \
-  do {                                                                                    \
-    const absl::Status refused = (expression);                                            \
-    if (!absl::Is##kind(refused) || refused.message().find(part) == std::string::npos) {  \
-      fprintf(stderr, "%s:%d: not %s with \"%s\": %s\n", __FILE__, __LINE__, #kind, part, \
-              refused.ToString().c_str());                                                \
-      exit(1);                                                                            \
-    }                                                                                     \
-  } while (0)
+// Last, since it takes TensorFlow's CHECK away.
+#include "test_session.h"
 
 extern char** environ;
 
@@ -111,14 +85,6 @@ static tf::Tensor Large(int64_t n) {
   return x;
 }
 
-static std::unique_ptr<tf::Session> NewSession(const std::string& target) {
-  tf::SessionOptions options;
-  options.target = target;
-  tf::Session* session = nullptr;
-  CHECK_STATUS(tf::NewSession(options, &session));
-  return std::unique_ptr<tf::Session>(session);
-}
-
 static std::unique_ptr<tf::Session> Created(const std::string& target) {
   std::unique_ptr<tf::Session> session = NewSession(target);
   CHECK_STATUS(session->Create(Graph()));
@@ -164,18 +130,6 @@ static Where WhereIs(tf::Session* session) {
   CHECK_STATUS(session->Run({}, {"where:0", "where:1", "where:2", "where:3", "where:4"}, {}, &got));
   return {got[0].scalar<tf::tstring>()(), got[1].scalar<tf::tstring>()(),
           got[2].scalar<int64_t>()(), got[3].scalar<int64_t>()(), got[4].scalar<int64_t>()()};
-}
-
-static SessionGroupStats Stats(tf::Session* session, int32_t id) {
-  TF_Status* status = TF_NewStatus();
-  SessionGroup* group = SessionGroup_FromCppSession(session, status);
-  CHECK_OK(status);
-  SessionGroupStats stats;
-  stats.struct_size = sizeof(stats);
-  SessionGroup_GetStats(group, id, &stats, status);
-  CHECK_OK(status);
-  TF_DeleteStatus(status);
-  return stats;
 }
 
 static int32_t SessionNum(tf::Session* session) {

@@ -10,52 +10,19 @@
 #include <utility>
 #include <vector>
 
-#include "session_group_tensorflow.hpp"
 #include "tensorflow/cc/saved_model/loader.h"
 #include "tensorflow/core/common_runtime/device_mgr.h"
 #include "tensorflow/core/framework/resource_var.h"
 #include "tensorflow/core/platform/env.h"
 #include "tensorflow/core/platform/threadpool_options.h"
 
-// TensorFlow's, which end the program with another message.
-#undef CHECK
-#undef CHECK_OK
-#include "test.h"
-
-namespace tf = tensorflow;
-using Tensors = std::vector<tf::Tensor>;
-
-#define CHECK_STATUS(expression)                                                                  \
-  do {                                                                                            \
-    const absl::Status checked = (expression);                                                    \
-    if (!checked.ok()) {                                                                          \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, std::string(checked.message()).c_str()); \
-      exit(1);                                                                                    \
-    }                                                                                             \
-  } while (0)
-
-#define CHECK_REFUSED(expression, kind, part)                                             \
-  do {                                                                                    \
-    const absl::Status refused = (expression);                                            \
-    if (!absl::Is##kind(refused) || refused.message().find(part) == std::string::npos) {  \
-      fprintf(stderr, "%s:%d: not %s with \"%s\": %s\n", __FILE__, __LINE__, #kind, part, \
-              refused.ToString().c_str());                                                \
-      exit(1);                                                                            \
-    }                                                                                     \
-  } while (0)
+// Last, since it takes TensorFlow's CHECK away.
+#include "test_session.h"
 
 static tf::GraphDef Graph(const char* name) {
   tf::GraphDef graph;
   CHECK_STATUS(tf::ReadBinaryProto(tf::Env::Default(), model(name), &graph));
   return graph;
-}
-
-static std::unique_ptr<tf::Session> NewSession(const std::string& target) {
-  tf::SessionOptions options;
-  options.target = target;
-  tf::Session* session = nullptr;
-  CHECK_STATUS(tf::NewSession(options, &session));
-  return std::unique_ptr<tf::Session>(session);
 }
 
 // With the graph of a test model.
@@ -87,17 +54,7 @@ struct Pool : tf::thread::ThreadPoolInterface {
 };
 
 // How many requests a session of the group has answered.
-static uint64_t Runs(tf::Session* session, int32_t id) {
-  TF_Status* status = TF_NewStatus();
-  SessionGroup* group = SessionGroup_FromCppSession(session, status);
-  CHECK_OK(status);
-  SessionGroupStats stats;
-  stats.struct_size = sizeof(stats);
-  SessionGroup_GetStats(group, id, &stats, status);
-  CHECK_OK(status);
-  TF_DeleteStatus(status);
-  return stats.runs;
-}
+static uint64_t Runs(tf::Session* session, int32_t id) { return Stats(session, id).runs; }
 
 static void ServesASavedModelByTarget() {
   tf::SessionOptions stock, grouped;

@@ -484,7 +484,8 @@ void SessionGroup_WarmUp(SessionGroup *group,
 //
 // Keys are policy, execution, cpuset, affinity (true or false), worker_threads, queue (its
 // capacity), wait_when_full (true or false), multi_stream (true or false), gpu_ids (as "0,1"), as the
-// setters of SessionGroupOptions, and the names of optimisations (true or false). Sessions with other targets are what they were.
+// setters of SessionGroupOptions, and the names of optimisations (true or false). Sessions with other
+// targets are what they were.
 //
 // The shared library does this by itself when it is loaded. A program calls it that links
 // libsession_group.a, or that uses nothing else of the library, lest the linker leaves it out. Doing it

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::error::{Error, Result};
 use crate::options::{MAX_SESSIONS, Options};
-use crate::plan::{Environment, Plan};
+use crate::plan::{Environment, Plan, is_on};
 use crate::tensorflow::devices::{Devices, Seat};
 
 /// Asks for CUDA's Multi-Process Service where it is `1`.
@@ -87,12 +87,8 @@ impl Gpus {
 
 impl Mps {
     fn read(environment: &Environment) -> Result<Option<Self>> {
-        match environment.mps.as_deref().map(str::trim) {
-            None | Some("0" | "false") => return Ok(None),
-            Some("1" | "true") => {}
-            Some(other) => {
-                return Err(Error::invalid(format!("{MPS_VARIABLE} is {other:?}: set 1 or 0")));
-            }
+        if !is_on(MPS_VARIABLE, environment.mps.as_deref())? {
+            return Ok(None);
         }
         let number = |text: &String| {
             text.trim().parse().ok().filter(|n| (1..=MAX_SESSIONS as i32).contains(n)).ok_or_else(

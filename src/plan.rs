@@ -77,6 +77,15 @@ impl Environment {
     }
 }
 
+/// What a variable says that is `1` or `0`, as it is where it is not set.
+pub(crate) fn is_on(name: &str, value: Option<&str>) -> Result<bool> {
+    match value.map(str::trim) {
+        None | Some("0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(other) => Err(Error::invalid(format!("{name} is {other:?}: set 1 or 0"))),
+    }
+}
+
 /// What a group will be.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -264,15 +273,12 @@ impl Source {
         }
         let variable = match options.affinity {
             Some(_) => None,
-            None => environment.affinity.as_deref().map(str::trim),
+            None => environment.affinity.as_deref(),
         };
-        match variable {
-            None | Some("0" | "false") => Ok(Self::None),
-            Some("1" | "true") => Ok(Self::AffinityVariable),
-            Some(other) => {
-                Err(Error::invalid(format!("{AFFINITY_VARIABLE} is {other:?}: set 1 or 0")))
-            }
-        }
+        Ok(match is_on(AFFINITY_VARIABLE, variable)? {
+            true => Self::AffinityVariable,
+            false => Self::None,
+        })
     }
 
     /// How many sessions it is for, where it says so.

@@ -3,12 +3,11 @@
 
 mod common;
 
-use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use common::{create, load, options, resident};
+use common::{create, load, options, proc_entries, resident};
 use session_group::execution::Execution;
 use session_group::tensorflow::Tensor;
 use session_group::{Code, SessionGroup};
@@ -82,11 +81,11 @@ fn two_hundred_lives_leave_memory_threads_and_files_as_they_were() {
     };
     // What TensorFlow sets up once, and what the allocator keeps, settles in the first lives.
     (0..40).for_each(live);
-    let (memory, threads, files) = (resident(), count("task"), count("fd"));
+    let (memory, threads, files) = (resident(), proc_entries("task"), proc_entries("fd"));
     (0..200).for_each(live);
     let grown = resident().saturating_sub(memory);
     println!("200 lives: resident memory grew by {} kB", grown / 1024);
-    assert_eq!((count("task"), count("fd")), (threads, files));
+    assert_eq!((proc_entries("task"), proc_entries("fd")), (threads, files));
     // The model has 1.4 MB of variables: a leak of one set in ten lives would be 28 MB.
     assert!(grown < 16 << 20, "{grown} bytes");
 }
@@ -110,10 +109,6 @@ fn a_group_that_never_had_a_graph_closes() {
     let error = slow(&group, 1).err().unwrap();
     assert_eq!(error.code, Code::FailedPrecondition);
     assert!(error.message.contains("SessionGroup_Create"), "{error}");
-}
-
-fn count(what: &str) -> usize {
-    fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
 }
 
 /// A child has none of the group's threads.

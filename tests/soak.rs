@@ -7,19 +7,18 @@
 
 mod common;
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use common::{Case, Numbers, cases, feeds, resident, same, wide_deep_request};
+use common::{Case, Numbers, cases, feeds, proc_entries, resident, same, wide_deep_request};
 use session_group::callable::Callable;
 use session_group::execution::Execution;
 use session_group::optimization::Optimization;
 use session_group::policy::{Choose, Load, Policy};
 use session_group::tensorflow::Tensor;
 use session_group::tensorflow::run_options::RunOptions;
-use session_group::{Code, Error, Request, Result, SessionGroup};
+use session_group::{Code, Error, Request, SessionGroup};
 
 const CLIENTS: u64 = 64;
 const SLOTS: usize = 4;
@@ -256,7 +255,9 @@ fn request(models: &Models, served: &Served, seen: &Seen, numbers: &mut Numbers)
         }
     };
     let count = |counter: &AtomicU64| counter.fetch_add(1, Relaxed);
-    if !is_closed(&result) {
+    let is_closed = matches!(&result, Err(error)
+        if error.code == Code::FailedPrecondition && error.message.contains("is closed"));
+    if !is_closed {
         count(&served.answered);
     }
     match result {
@@ -265,9 +266,7 @@ fn request(models: &Models, served: &Served, seen: &Seen, numbers: &mut Numbers)
             assert!(same(&got, &models.answers[served.case][i]), "{}: a wrong answer", case.name);
             count(&seen.right)
         }
-        Err(Error { code: Code::FailedPrecondition, message }) if message.contains("is closed") => {
-            count(&seen.closed)
-        }
+        Err(_) if is_closed => count(&seen.closed),
         Err(Error { code: Code::DeadlineExceeded, .. })
             if timeout_ms > 0 && timeout_ms < 60_000 =>
         {
@@ -281,10 +280,6 @@ fn request(models: &Models, served: &Served, seen: &Seen, numbers: &mut Numbers)
         }
         Err(error) => panic!("{}, timeout {timeout_ms} ms, wrong {is_wrong}: {error}", case.name),
     };
-}
-
-fn is_closed(result: &Result<Vec<Tensor>>) -> bool {
-    matches!(result, Err(error) if error.code == Code::FailedPrecondition && error.message.contains("is closed"))
 }
 
 /// What a process without groups has.
@@ -304,12 +299,11 @@ impl Left {
             libc::malloc_trim(0);
             libc::mallinfo2()
         };
-        let entries = |dir: &str| fs::read_dir(dir).unwrap().count();
         Self {
             resident: resident(),
             in_use: allocated.uordblks + allocated.hblkhd,
-            threads: entries("/proc/self/task"),
-            descriptors: entries("/proc/self/fd"),
+            threads: proc_entries("task"),
+            descriptors: proc_entries("fd"),
         }
     }
 }

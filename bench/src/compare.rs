@@ -46,10 +46,11 @@ fn compare_one(settings: &Settings, model: Model, batch: u32) -> Result<Comparis
     let mut lanes: Vec<Lane> = Vec::new();
     for &contender in &contenders {
         bar.set_message(format!("loading {}", name(&contender)));
-        let before = gpu::memory().ok().filter(|_| contender.is_on_gpu());
+        let memory = || contender.is_on_gpu().then(gpu::memory)?.ok();
+        let before = memory();
         let running = start(contender, model, batch, settings, &reference);
         // Others that are loaded sleep meanwhile.
-        let gpu_bytes = before.zip(gpu::memory().ok()).map(|(b, after)| after.saturating_sub(b));
+        let gpu_bytes = before.zip(memory()).map(|(b, after)| after.saturating_sub(b));
         lanes.push(Lane { contender, running, gpu_bytes, closed: Vec::new(), open: Vec::new() });
         bar.inc(1);
     }

@@ -110,10 +110,11 @@ class Library {
     }
   }
 
-  void VisitItself(const tensorflow::NodeDef& node) {
+  // Looks at what the node does besides.
+  void VisitItself(const tensorflow::NodeDef& node, Effects* effects) {
     const tensorflow::OpDef* op = nullptr;
     if (functions_.Find(node.op()) == nullptr && functions_.LookUpOpDef(node.op(), &op).ok()) {
-      Add(node, *op, effects_);
+      Add(node, *op, effects);
     }
   }
 
@@ -123,7 +124,7 @@ class Library {
     if (function == nullptr || !seen_.insert(name).second) return;
     for (const tensorflow::NodeDef& node : function->node_def()) {
       VisitCalled(node);
-      VisitItself(node);
+      VisitItself(node, effects_);
     }
   }
 
@@ -197,10 +198,9 @@ absl::Status Program::Compile(tensorflow::Session* compiler,
     const bool on_cpu = capture.devices()[i] == devices->HostCPU();
     Effects here, called;
     Library library(graph->flib_def(), &called);
-    Library itself(graph->flib_def(), &here);
     for (const Node* node : graph->op_nodes()) {
       library.VisitCalled(node->def());
-      itself.VisitItself(node->def());
+      library.VisitItself(node->def(), &here);
       if (result->obstacle_.empty()) {
         const std::string obstacle = Obstacle(*node);
         if (!obstacle.empty()) result->obstacle_ = absl::StrCat(obstacle, " (", node->name(), ")");

@@ -27,22 +27,10 @@ tensorflow::DeviceAttributes Renamed(tensorflow::DeviceAttributes attributes,
 
 }  // namespace
 
-SessionDevice::SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool,
-                             tensorflow::Allocator* host)
-    : SessionDevice(wrapped, wrapped->attributes(), wrapped->resource_manager(), intra_op_pool,
-                    host) {}
-
 SessionDevice::SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                              tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
                              tensorflow::Allocator* host)
-    : SessionDevice(wrapped, Renamed(wrapped->attributes(), name), resources, intra_op_pool, host) {
-}
-
-SessionDevice::SessionDevice(tensorflow::Device* wrapped,
-                             const tensorflow::DeviceAttributes& attributes,
-                             tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                             tensorflow::Allocator* host)
-    : Device(wrapped->env(), attributes),
+    : Device(wrapped->env(), Renamed(wrapped->attributes(), name)),
       wrapped_(wrapped),
       resources_(resources),
       plain_(wrapped->device_type() == tensorflow::DEVICE_CPU ? wrapped->GetAllocator({})

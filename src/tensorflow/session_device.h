@@ -26,15 +26,13 @@ class IntraOpPool {
   Eigen::ThreadPoolDevice eigen_;
 };
 
-// Stands in for a device under the same name. What belongs to the hardware or is shared by the
+// Stands in for a device. What belongs to the hardware or is shared by the
 // group (allocators, streams, the resource manager with its variables and tables) is the wrapped
 // device's; what a session must have to itself (kernels, intra-op threads) is this object's.
 class SessionDevice final : public tensorflow::Device {
  public:
-  // `host` is for plain memory of the host. Nothing is owned; all must outlive this device.
-  SessionDevice(tensorflow::Device* wrapped, IntraOpPool* intra_op_pool,
-                tensorflow::Allocator* host);
-  // Under another name, and with another resource manager than the wrapped device's.
+  // `host` is for plain memory of the host. Name and resource manager need not be the wrapped
+  // device's own. Nothing is owned; all must outlive this device.
   SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                 tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
                 tensorflow::Allocator* host);
@@ -113,10 +111,6 @@ class SessionDevice final : public tensorflow::Device {
   }
 
  private:
-  SessionDevice(tensorflow::Device* wrapped, const tensorflow::DeviceAttributes& attributes,
-                tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                tensorflow::Allocator* host);
-
   tensorflow::Device* const wrapped_;
   tensorflow::ResourceMgr* const resources_;
   // What the wrapped device calls plain memory of the host; NULL for an accelerator.

@@ -349,8 +349,8 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
 
   std::vector<std::unique_ptr<Device>> wrappers;
   for (const auto& device : devices->devices) {
-    wrappers.push_back(
-        std::make_unique<session_group::SessionDevice>(device.get(), intra_op_pool, devices->host));
+    wrappers.push_back(std::make_unique<session_group::SessionDevice>(
+        device.get(), device->name(), device->resource_manager(), intra_op_pool, devices->host));
   }
   if (seat != nullptr) {
     const sg_devices::Gpu& gpu = devices->gpus[seat->gpu];

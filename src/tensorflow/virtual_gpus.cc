@@ -8,7 +8,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
 #include "tensorflow/core/common_runtime/device_factory.h"
 #include "tensorflow/core/framework/attr_value.pb.h"
@@ -117,7 +116,7 @@ std::string VirtualGpus::Layout::ToString() const {
   return text;
 }
 
-absl::Status VirtualGpus::Count(const SessionOptions& options, int* gpus) {
+absl::Status VirtualGpus::CountVisible(const SessionOptions& options, int* gpus) {
   tensorflow::DeviceFactory* factory =
       tensorflow::DeviceFactory::GetFactory(tensorflow::DEVICE_GPU);
   if (factory == nullptr) {
@@ -134,11 +133,15 @@ absl::Status VirtualGpus::Count(const SessionOptions& options, int* gpus) {
                      listed.ok() ? "" : ": ", listed.message()));
   }
   const std::string& list = options.config.gpu_options().visible_device_list();
-  const size_t visible = list.empty()
-                             ? devices.size()
-                             : absl::StrSplit(list, ',').operator std::vector<std::string>().size();
+  *gpus = static_cast<int>(list.empty() ? devices.size()
+                                        : std::count(list.begin(), list.end(), ',') + 1);
+  return absl::OkStatus();
+}
+
+absl::Status VirtualGpus::Count(const SessionOptions& options, int* gpus) {
+  absl::Status counted = CountVisible(options, gpus);
+  if (!counted.ok()) return counted;
   const auto count = options.config.device_count().find("GPU");
-  *gpus = static_cast<int>(visible);
   if (count != options.config.device_count().end()) *gpus = std::min(*gpus, count->second);
   if (*gpus > 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -156,10 +159,8 @@ absl::Status VirtualGpus::Get(const SessionOptions& options, int streams,
   if (!fit.ok()) return fit;
 
   // All GPUs that the process sees, since those of another group must fit into the same layout.
-  SessionOptions every = options;
-  every.config.mutable_device_count()->erase("GPU");
   int count;
-  absl::Status counted = Count(every, &count);
+  absl::Status counted = CountVisible(options, &count);
   if (!counted.ok()) return counted;
   Layout layout{gpu_options.visible_device_list(), std::vector<int>(count, streams)};
   const auto& given = gpu_options.experimental().virtual_devices();

@@ -47,6 +47,8 @@ class VirtualGpus {
   };
 
   VirtualGpus() = default;
+  // As Count(), whatever the options' device_count.
+  static absl::Status CountVisible(const tensorflow::SessionOptions& options, int* gpus);
   static absl::Status Make(const tensorflow::SessionOptions& options, Layout layout,
                            std::unique_ptr<VirtualGpus>* gpus);
 

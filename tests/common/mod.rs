@@ -245,3 +245,8 @@ pub fn proc_bytes(file: &str, key: &str) -> u64 {
 pub fn resident() -> u64 {
     proc_bytes("smaps_rollup", "Rss:")
 }
+
+/// How many entries a folder of /proc/self has: `task` for threads, `fd` for descriptors.
+pub fn proc_entries(folder: &str) -> usize {
+    std::fs::read_dir(format!("/proc/self/{folder}")).unwrap().count()
+}
