@@ -585,6 +585,18 @@ def slow(path):
     write_graph_def(graph, path)
 
 
+def waits(path):
+    """A plain GraphDef with a queue for one element: `put` enqueues x: float [] once there is room, got:
+    float [] is dequeued once there is an element, `end` closes the queue and cancels what waits."""
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder(tf.float32, [], name="x")
+        queue = tf1.FIFOQueue(1, tf.float32, [[]], shared_name="queue")
+        tf.group(queue.enqueue(x), name="put")
+        tf.identity(queue.dequeue(), name="got")
+        tf.group(queue.close(cancel_pending_enqueues=True), name="end")
+    write_graph_def(graph, path)
+
+
 def write_graph_def(graph, path):
     pathlib.Path(path).write_bytes(graph.as_graph_def().SerializeToString())
 
@@ -609,6 +621,7 @@ GRAPH_DEFS = [
     iterator,
     iterator_shared,
     slow,
+    waits,
     writes,
     if_write,
     replaced,

@@ -1,7 +1,8 @@
 //! A long time of everything at once: 64 clients send right and wrong requests, small and huge ones,
-//! with and without timeouts, to groups of all kinds that are replaced and closed meanwhile. Every
-//! request gets one answer, the right one or a status that it may get; what the groups have counted
-//! is what the clients have seen; and nothing is left of a group: memory, threads, descriptors.
+//! with and without timeouts, to groups of all kinds that are replaced and closed meanwhile; others
+//! wait for a queue and are cancelled. Every request gets one answer, the right one or a status that it
+//! may get; what the groups have counted is what the clients have seen; and nothing is left of a
+//! group: memory, threads, descriptors.
 //!
 //!     make soak MINUTES=60
 
@@ -50,6 +51,7 @@ struct Seen {
     refused: AtomicU64,
     late: AtomicU64,
     full: AtomicU64,
+    cancelled: AtomicU64,
     closed: AtomicU64,
 }
 
@@ -70,7 +72,7 @@ fn soak() {
     let models = Models { cases, answers };
 
     println!(
-        "minute  requests  right  refused  late  full  closed     MB  in use  threads  descriptors"
+        "minute  requests  right  refused  late  full  cancelled  closed     MB  in use  threads  descriptors"
     );
     let begun = Instant::now();
     let mut left: Vec<Left> = Vec::new();
@@ -78,13 +80,13 @@ fn soak() {
         let seen = load(&models, phase);
         left.push(Left::now());
         let last = &left[left.len() - 1];
-        let [right, refused, late, full, closed] =
-            [&seen.right, &seen.refused, &seen.late, &seen.full, &seen.closed]
-                .map(|n| n.load(Relaxed));
+        let Seen { right, refused, late, full, cancelled, closed } = &seen;
+        let counts = [right, refused, late, full, cancelled, closed].map(|n| n.load(Relaxed));
+        let [right, refused, late, full, cancelled, closed] = counts;
         println!(
-            "{:6.1} {:9} {right:6} {refused:8} {late:5} {full:5} {closed:7} {:6.1} {:7.2} {:8} {:12}",
+            "{:6.1} {:9} {right:6} {refused:8} {late:5} {full:5} {cancelled:10} {closed:7} {:6.1} {:7.2} {:8} {:12}",
             begun.elapsed().as_secs_f64() / 60.0,
-            right + refused + late + full + closed,
+            counts.iter().sum::<u64>(),
             last.resident as f64 / 1e6,
             last.in_use as f64 / 1e6,
             last.threads,
@@ -138,7 +140,10 @@ fn load(models: &Models, phase: u64) -> Seen {
                 }
             });
         }
-        for _ in SLOTS..GROUPS {
+        for i in SLOTS..GROUPS {
+            if i.is_multiple_of(8) {
+                cancel(&seen, &mut numbers);
+            }
             std::thread::sleep(Duration::from_millis(50 + numbers.next() % 200));
             let new = Arc::new(serve(models, &mut numbers));
             let slot = &slots[numbers.next() as usize % SLOTS];
@@ -159,18 +164,58 @@ fn load(models: &Models, phase: u64) -> Seen {
     seen
 }
 
+/// Requests that wait for room in a queue, until it is closed: each is answered once, by having had room
+/// or by being cancelled.
+fn cancel(seen: &Seen, numbers: &mut Numbers) {
+    const WAITING: u64 = 6;
+    let mut options = common::options(1 + numbers.next() as i32 % 3);
+    options.set_execution([Execution::Caller, Execution::Pool][numbers.next() as usize % 2]);
+    let group = common::create("waits", &options);
+    let answered = AtomicU64::new(0);
+    let ask = |inputs: &[(&str, &Tensor)], outputs: &[&str], targets: &[&str]| {
+        answered.fetch_add(1, Relaxed);
+        group.run(inputs, outputs, targets)
+    };
+    let x = Tensor::from_slice(&[], &[1f32]).unwrap();
+    let had_room = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..WAITING {
+            scope.spawn(|| match ask(&[("x", &x)], &[], &["put"]) {
+                Ok(_) => {
+                    had_room.fetch_add(1, Relaxed);
+                    seen.right.fetch_add(1, Relaxed)
+                }
+                Err(Error { code: Code::Cancelled, .. }) => seen.cancelled.fetch_add(1, Relaxed),
+                Err(error) => panic!("waiting for room: {error}"),
+            });
+        }
+        // The first that has room makes way for another one.
+        ask(&[], &["got"], &[]).unwrap();
+        std::thread::sleep(Duration::from_millis(numbers.next() % 20));
+        ask(&[], &[], &["end"]).unwrap();
+        seen.right.fetch_add(2, Relaxed);
+    });
+    assert!((1..=2).contains(&had_room.into_inner()), "a queue of one has had room for more");
+    group.close().unwrap();
+    check_runs(&group, &answered);
+}
+
 /// Of a group that is closed, so that nobody counts any more. Clients count a moment after it does.
 fn check_counts(served: &Served) {
-    let runs = (0..served.group.session_num())
-        .map(|session| served.group.stats(session).unwrap())
+    check_runs(&served.group, &served.answered);
+}
+
+fn check_runs(group: &SessionGroup, answered: &AtomicU64) {
+    let runs = (0..group.session_num())
+        .map(|session| group.stats(session).unwrap())
         .inspect(|stats| assert_eq!((stats.in_flight, stats.queued), (0, 0)))
         .map(|stats| stats.runs())
         .sum::<u64>();
     let patience = Instant::now() + Duration::from_secs(10);
-    while served.answered.load(Relaxed) != runs && Instant::now() < patience {
+    while answered.load(Relaxed) != runs && Instant::now() < patience {
         std::thread::yield_now();
     }
-    assert_eq!(served.answered.load(Relaxed), runs, "requests were lost, or answered twice");
+    assert_eq!(answered.load(Relaxed), runs, "requests were lost, or answered twice");
 }
 
 /// A group of some kind.
@@ -190,6 +235,9 @@ fn serve(models: &Models, numbers: &mut Numbers) -> Served {
     if numbers.next().is_multiple_of(4) {
         let cpu = session_group::topology::allowed().unwrap().cpus()[0];
         options.set_cpuset(&vec![cpu.to_string(); sessions as usize].join(";")).unwrap();
+        if numbers.next().is_multiple_of(2) {
+            options.set_policy(Policy::CpuLocal);
+        }
     }
     let has_small_queue = numbers.next().is_multiple_of(3);
     if has_small_queue {
