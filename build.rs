@@ -61,6 +61,11 @@ fn compile_shim(tensorflow: &pkg_config::Library) {
         // As the stock wheel was compiled: NDEBUG changes the layout of TensorFlow's classes.
         .define("NDEBUG", None)
         .flag("-fvisibility=hidden");
+    // Those of sanitizers, fuzzing and coverage, for the shim alone.
+    println!("cargo:rerun-if-env-changed=SESSION_GROUP_CXXFLAGS");
+    for flag in std::env::var("SESSION_GROUP_CXXFLAGS").unwrap_or_default().split_whitespace() {
+        build.flag(flag);
+    }
     for path in &tensorflow.include_paths {
         build.flag("-isystem").flag(path.to_str().expect("an include path is not UTF-8"));
     }

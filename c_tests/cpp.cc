@@ -1,7 +1,8 @@
 // session_group.hpp: owners, results, a policy as a lambda.
 #include <atomic>
-#include <exception>
 #include <memory>
+#include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "session_group.hpp"
@@ -86,11 +87,12 @@ static void ALambdaIsAPolicy() {
 static void APolicyThatThrowsFailsItsRequest() {
   sg::Options options;
   options.set_session_num(2);
-  options.set_policy_fn([](const SessionGroupLoad&) -> int32_t { throw std::exception(); });
+  options.set_policy_fn([](const SessionGroupLoad&) -> int32_t { throw std::runtime_error("on purpose"); });
   sg::Group group = Load(options);
   sg::Tensor text = Words();
   auto outputs = group.Run({{"serving_default_text", text.get()}}, {"PartitionedCall:1"});
-  CHECK(outputs.status().code() == TF_INVALID_ARGUMENT);
+  CHECK(outputs.status().code() == TF_INTERNAL);
+  CHECK(outputs.status().message().find("on purpose") != std::string::npos);
 }
 
 static void CreatesFromAGraphDef() {

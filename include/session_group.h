@@ -141,8 +141,10 @@ typedef struct {
 } SessionGroupLoad;
 
 // A policy of the program's own: returns the number of the session that is to run the request,
-// from 0. Any other number fails the request with TF_INVALID_ARGUMENT. It is called by the threads
-// that run requests, by many at a time; it must not throw, and must not call the group.
+// from 0. Any other number fails the request with TF_INVALID_ARGUMENT, an exception of C++ with
+// TF_INTERNAL and what(). It is called by the threads that run requests, by many at a time. It must not
+// close or delete the group; requests of its own to the group must name a session, with
+// SessionGroup_RunOn(), or fail with TF_FAILED_PRECONDITION.
 typedef int32_t (*SessionGroupPolicyFn)(void *context, const SessionGroupLoad *load);
 
 // What a session has done since it was made. Counters only grow, and wrap after 2^64.

@@ -127,22 +127,14 @@ class Options {
         [&](TF_Status* status) { SessionGroupOptions_SetPolicy(get(), name.c_str(), status); });
   }
   // `choose` is copied. It is called as choose(const SessionGroupLoad&), by many threads at a time,
-  // returns the number of a session. Where it throws, the request fails with TF_INVALID_ARGUMENT.
+  // returns the number of a session. Where it throws, the request fails with TF_INTERNAL and what().
   template <typename F>
   void set_policy_fn(F choose) {
     static_assert(std::is_invocable_r_v<int32_t, F&, const SessionGroupLoad&>);
     SessionGroupOptions_SetPolicyFn(
         get(),
         [](void* context, const SessionGroupLoad* load) -> int32_t {
-#ifdef __cpp_exceptions
-          try {
-            return (*static_cast<F*>(context))(*load);
-          } catch (...) {
-            return -1;  // fails the request; nothing may be thrown through the library
-          }
-#else
           return (*static_cast<F*>(context))(*load);
-#endif
         },
         new F(std::move(choose)), [](void* context) { delete static_cast<F*>(context); });
   }

@@ -91,10 +91,56 @@ pub fn on_thread<T: Send>(
                 f()
             })
             .map_err(|error| failed("start a thread", &error))?;
-        handle.join().unwrap_or_else(|_| {
-            Err(Error::new(Code::Internal, "a thread that starts sessions panicked"))
+        handle.join().unwrap_or_else(|panic| {
+            Err(Error::panicked("a thread that starts sessions", panic.as_ref()))
         })
     })
+}
+
+/// Fails where the system would not let this many more threads start. TensorFlow ends the process where
+/// it is refused one, so as many are started, and ended, before it is asked for any.
+pub(crate) fn check_room_for(threads: usize) -> Result<()> {
+    let (end, ended) = crossbeam_channel::bounded::<()>(0);
+    let mut started = Vec::with_capacity(threads);
+    let refused = (0..threads).find_map(|_| {
+        let ended = ended.clone();
+        let wait = move || {
+            let _ = ended.recv();
+        };
+        let builder = thread::Builder::new().stack_size(default_stack_size());
+        builder.spawn(wait).map(|thread| started.push(thread)).err()
+    });
+    let room = started.len();
+    drop(end);
+    for thread in started {
+        // They do nothing that panics.
+        let _ = thread.join();
+    }
+    match refused {
+        None => Ok(()),
+        Some(error) => Err(Error::new(
+            Code::ResourceExhausted,
+            format!(
+                "the group needs {threads} threads, but the system has let only {room} start ({error}): \
+                 make fewer sessions, set smaller pools in the ConfigProto, or raise the limits (ulimit \
+                 -u and -v, pids.max of the cgroup, memory)"
+            ),
+        )),
+    }
+}
+
+/// That of threads which TensorFlow starts.
+fn default_stack_size() -> usize {
+    let mut size = 0;
+    // SAFETY: the attributes are used between their making and their end.
+    unsafe {
+        let mut attributes = std::mem::zeroed();
+        if libc::pthread_attr_init(&raw mut attributes) == 0 {
+            libc::pthread_attr_getstacksize(&raw const attributes, &raw mut size);
+            libc::pthread_attr_destroy(&raw mut attributes);
+        }
+    }
+    size
 }
 
 /// What an operating system error becomes.
@@ -134,5 +180,6 @@ mod tests {
     fn a_panic_on_the_thread_is_an_error() {
         let error = on_thread::<()>("test", None, || panic!("on purpose")).unwrap_err();
         assert_eq!(error.code, Code::Internal);
+        assert!(error.message.contains("on purpose"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! What went wrong, in TensorFlow's own codes.
 
+use std::any::Any;
 use std::fmt;
 
 /// A `TF_Code`, without `TF_OK`.
@@ -46,6 +47,16 @@ impl Error {
     /// The caller passed something that can't be right, whatever the state of the group.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(Code::InvalidArgument, message)
+    }
+
+    /// A panic, which a caller of C can't be given. A bug, whose message says where to look.
+    pub(crate) fn panicked(what: &str, payload: &(dyn Any + Send)) -> Self {
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or_default();
+        Self::new(Code::Internal, format!("{what} panicked: {message}"))
     }
 
     /// The call is not possible in the state that the group is in.

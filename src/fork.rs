@@ -29,6 +29,11 @@ impl Process {
     }
 }
 
+/// Whether this process was forked from one that had groups.
+pub(crate) fn is_child() -> bool {
+    FORKS.load(Relaxed) > 0
+}
+
 extern "C" fn forked() {
     FORKS.fetch_add(1, Relaxed);
 }

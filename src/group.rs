@@ -204,7 +204,7 @@ impl SessionGroup {
             threads.into_iter().try_fold(first, |result, thread| match thread {
                 Ok(thread) => thread
                     .join()
-                    .unwrap_or_else(|_| Err(Error::new(Code::Internal, "warming up panicked")))
+                    .unwrap_or_else(|panic| Err(Error::panicked("warming up", panic.as_ref())))
                     .and(Ok(result)),
                 Err(error) => Err(affinity::failed("start a thread to warm up", &error)),
             })?
@@ -274,19 +274,21 @@ impl SessionGroup {
     }
 
     /// Turns new requests away, waits for those that are running, and frees sessions, threads and
-    /// variables. Closing again does nothing. In a child that was forked since, fails.
+    /// variables. Closing again does nothing. Fails in a child that was forked since, and where
+    /// TensorFlow reports an error of what it had still to do, which does not keep it from closing.
     pub fn close(&self) -> Result<()> {
         self.shared.check_process()?;
-        drop(self.shared.gate.close());
-        Ok(())
+        self.shared.gate.close().map_or(Ok(()), Members::close)
     }
 }
 
 impl Drop for SessionGroup {
     fn drop(&mut self) {
-        if self.close().is_err() {
+        if self.shared.check_process().is_err() {
             // Closing would wait for threads that are not there: their memory goes with the process.
             std::mem::forget(self.shared.clone());
+        } else {
+            let _ = self.close();
         }
     }
 }

@@ -36,6 +36,8 @@ pub mod error;
 pub mod execution;
 mod ffi;
 mod fork;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gate;
 pub mod gpu;
 pub mod group;
@@ -51,7 +53,7 @@ pub mod registry;
 mod run;
 pub mod stats;
 mod sync;
-mod target;
+pub mod target;
 pub mod tensorflow;
 mod ticket;
 pub mod topology;

@@ -31,6 +31,8 @@ pub(crate) struct Members {
     graph_count: AtomicUsize,
     pub devices: Arc<Devices>,
     optimizations: Optimizations,
+    /// After [`end`](Self::end).
+    is_ended: bool,
 }
 
 /// A session with its worker threads, which end before it.
@@ -51,23 +53,17 @@ pub(crate) struct Prepared {
 }
 
 impl Drop for Members {
-    /// As TensorFlow itself does: what sessions share goes while their kernels, functions and threads,
-    /// to which it may refer, are still there, but closed.
     fn drop(&mut self) {
-        for member in &mut self.all {
-            member.workers = None;
-            member.session.close();
+        if !self.is_ended {
+            let _ = self.end();
         }
-        self.compiler.session.close();
-        // What failed may have left kernels behind, on memory that others will get.
-        let _ = self.devices.sync();
-        self.devices.clear();
     }
 }
 
 impl Members {
     /// Starts all threads, the sessions' under names that begin with `name`.
     pub fn new(name: &str, plan: &Plan, session_options: &SessionOptions) -> Result<Self> {
+        affinity::check_room_for(plan.threads())?;
         let fast_memory = plan.optimizations.has(Optimization::FastMemory);
         let devices = Arc::new(match &plan.gpus {
             None => Devices::new(session_options, fast_memory)?,
@@ -99,7 +95,28 @@ impl Members {
             graph_count: AtomicUsize::new(0),
             devices,
             optimizations: plan.optimizations,
+            is_ended: false,
         })
+    }
+
+    /// Frees everything; gives the first error that TensorFlow has.
+    pub fn close(mut self) -> Result<()> {
+        self.end()
+    }
+
+    /// As TensorFlow itself does: what sessions share goes while their kernels, functions and threads,
+    /// to which it may refer, are still there, but closed.
+    fn end(&mut self) -> Result<()> {
+        self.is_ended = true;
+        let mut result = Ok(());
+        for member in &mut self.all {
+            member.workers = None;
+            result = result.and(member.session.close());
+        }
+        result = result.and(self.compiler.session.close());
+        // What failed may have left kernels behind, on memory that others will get.
+        result = result.and(self.devices.sync());
+        result.and(self.devices.clear())
     }
 
     /// Whether there is a graph.
@@ -126,7 +143,8 @@ impl Members {
         match taken {
             Ok(graph) => graphs.push(graph),
             Err(error) => {
-                self.devices.clear_container(&container);
+                // The graph's error says more than one of clearing up after it.
+                let _ = self.devices.clear_container(&container);
                 return Err(error);
             }
         }

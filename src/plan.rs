@@ -196,6 +196,21 @@ pub(crate) fn plan(
     })
 }
 
+impl Plan {
+    /// How many threads the group will start, and TensorFlow with it: a pool of the process, one for each
+    /// CPU, and few others.
+    pub fn threads(&self) -> usize {
+        const OTHERS: usize = 8;
+        self.sessions.iter().map(SessionPlan::threads).sum::<usize>() + self.allowed.len() + OTHERS
+    }
+}
+
+impl SessionPlan {
+    fn threads(&self) -> usize {
+        (self.intra_op_threads + self.inter_op_threads) as usize + self.worker_threads
+    }
+}
+
 /// How many sessions, on all GPUs together where there are some.
 fn session_num(options: &Options, source: &Source, gpus: Option<&Gpus>) -> Result<usize> {
     let on = gpus.map_or(1, |gpus| gpus.ids.len());
@@ -229,10 +244,7 @@ fn session_num(options: &Options, source: &Source, gpus: Option<&Gpus>) -> Resul
 }
 
 fn check_total(sessions: &[SessionPlan]) -> Result<()> {
-    let of = |session: &SessionPlan| {
-        (session.intra_op_threads + session.inter_op_threads) as usize + session.worker_threads
-    };
-    let total: usize = sessions.iter().map(of).sum();
+    let total: usize = sessions.iter().map(SessionPlan::threads).sum();
     if total > MAX_THREADS {
         return Err(Error::invalid(format!(
             "{} sessions would have {total} threads, more than {MAX_THREADS}: make fewer sessions, \

@@ -30,8 +30,9 @@ pub enum Policy {
 /// A policy of the user's own.
 pub trait Choose: Send + Sync {
     /// The number of the session to run on, from 0. Called by the thread that runs the request, by
-    /// many threads at a time. A number that is out of range fails the request.
-    fn choose(&self, load: &Load<'_>) -> i32;
+    /// many threads at a time. An error, or a number that is out of range, fails the request. What it
+    /// runs on the group itself must name a session.
+    fn choose(&self, load: &Load<'_>) -> Result<i32>;
 }
 
 /// What the sessions of a group are doing now. All slices have one number for each session.
@@ -136,7 +137,10 @@ impl Dispatcher {
                     Some(several) => several[self.callers.number() % several.len()],
                 }
             }
-            Rule::Custom(choose) => custom(choose.as_ref(), n, counts)?,
+            Rule::Custom(choose) => {
+                let _asking = Asking::begin(self.callers.dispatcher)?;
+                custom(choose.as_ref(), n, counts)?
+            }
         })
     }
 }
@@ -225,10 +229,42 @@ fn random() -> u32 {
     })
 }
 
+/// A policy of the user's own that this thread asks now. If it were asked by itself, and so on, the
+/// stack would overflow.
+struct Asking;
+
+thread_local!(static ASKED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) });
+
+impl Asking {
+    fn begin(dispatcher: u64) -> Result<Self> {
+        // A thread that ends may still call from a destructor, when this is gone; it can't be told.
+        ASKED
+            .try_with(|asked| {
+                let mut asked = asked.borrow_mut();
+                if asked.contains(&dispatcher) {
+                    return Err(Error::precondition(
+                        "the policy function has sent a request to its own group, whose session it \
+                         would have to choose: name a session, with SessionGroup_RunOn()",
+                    ));
+                }
+                asked.push(dispatcher);
+                Ok(())
+            })
+            .unwrap_or(Ok(()))
+            .map(|()| Self)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let _ = ASKED.try_with(|asked| asked.borrow_mut().pop());
+    }
+}
+
 fn custom(choose: &dyn Choose, n: usize, counts: &impl Counts) -> Result<usize> {
     let in_flight: Vec<i64> = (0..n).map(|i| counts.in_flight(i) as i64).collect();
     let queued: Vec<i64> = (0..n).map(|i| counts.queued(i) as i64).collect();
-    let chosen = choose.choose(&Load { in_flight: &in_flight, queued: &queued });
+    let chosen = choose.choose(&Load { in_flight: &in_flight, queued: &queued })?;
     usize::try_from(chosen).ok().filter(|&i| i < n).ok_or_else(|| {
         Error::invalid(format!(
             "the custom policy chose session {chosen}, but the group has {n}: it must return 0 to {}",
@@ -347,9 +383,9 @@ mod tests {
     struct Returns(i32);
 
     impl Choose for Returns {
-        fn choose(&self, load: &Load<'_>) -> i32 {
+        fn choose(&self, load: &Load<'_>) -> Result<i32> {
             assert_eq!((load.in_flight, load.queued), (&[4, 6][..], &[2, 3][..]));
-            self.0
+            Ok(self.0)
         }
     }
 

@@ -21,7 +21,7 @@ const KEYS: &str = "policy, execution, cpuset, affinity, worker_threads, queue, 
                     multi_stream, gpu_ids";
 
 /// The options that a target asks for.
-pub(crate) fn parse(target: &str) -> Result<Options> {
+pub fn parse(target: &str) -> Result<Options> {
     parse_rest(target).map_err(|message| {
         Error::invalid(format!(
             "session target {target:?}: {message}. It is session_group:N or \

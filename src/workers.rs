@@ -79,7 +79,9 @@ impl Workers {
         }
         match request.into_result() {
             Some(Ok(result)) => result.map_err(Refusal::Other),
-            Some(Err(_)) => Err(internal("a request panicked on a worker thread")),
+            Some(Err(panic)) => {
+                Err(Refusal::Other(Error::panicked("a worker thread", panic.as_ref())))
+            }
             None => Err(internal("a worker thread finished without a result")),
         }
     }
@@ -237,7 +239,12 @@ mod tests {
     #[test]
     fn a_panic_is_an_answer_and_the_worker_goes_on() {
         let workers = workers(1, 1, true);
-        assert_eq!(code(workers.run::<()>(None, || panic!("on purpose"))), Code::Internal);
+        let Refusal::Other(error) = workers.run::<()>(None, || panic!("on purpose")).unwrap_err()
+        else {
+            panic!("the queue had room");
+        };
+        assert_eq!(error.code, Code::Internal);
+        assert!(error.message.contains("on purpose"), "{error}");
         assert_eq!(workers.run(None, || Ok(7)).unwrap(), 7);
     }
 }

@@ -22,15 +22,15 @@ struct Own {
 }
 
 impl Choose for Own {
-    fn choose(&self, load: &Load<'_>) -> i32 {
+    fn choose(&self, load: &Load<'_>) -> session_group::Result<i32> {
         assert_eq!(load.in_flight.len(), load.queued.len());
         assert!(load.in_flight.iter().all(|n| (0..=64).contains(n)));
         let call = self.calls.fetch_add(1, Relaxed);
         if self.nonsense && call.is_multiple_of(3) {
-            return load.queued.len() as i32;
+            return Ok(load.queued.len() as i32);
         }
         let shortest = (0..load.queued.len()).min_by_key(|&i| (load.queued[i], load.in_flight[i]));
-        shortest.unwrap() as i32
+        Ok(shortest.unwrap() as i32)
     }
 }
 

@@ -260,9 +260,9 @@ fn serve(models: &Models, numbers: &mut Numbers) -> Served {
 struct Busiest;
 
 impl Choose for Busiest {
-    fn choose(&self, load: &Load<'_>) -> i32 {
+    fn choose(&self, load: &Load<'_>) -> session_group::Result<i32> {
         let most = load.in_flight.iter().enumerate().max_by_key(|(_, n)| **n);
-        most.map_or(0, |(session, _)| session as i32)
+        Ok(most.map_or(0, |(session, _)| session as i32))
     }
 }
 

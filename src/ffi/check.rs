@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::tensorflow::{Tensor, status};
 
 /// Calls `body`, reports its outcome in `status` and gives its value, on failure `failed`. A panic
@@ -36,14 +36,8 @@ pub(super) unsafe fn guard<T>(
 
 /// Calls `body`; a panic becomes an error.
 pub(super) fn caught<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        Err(Error::new(Code::Internal, format!("libsession_group panicked: {what}")))
-    })
+    catch_unwind(AssertUnwindSafe(body))
+        .unwrap_or_else(|panic| Err(Error::panicked("libsession_group", panic.as_ref())))
 }
 
 /// As [`guard()`] for functions that can't fail: a panic gives `failed`.
@@ -178,6 +172,7 @@ pub(super) fn null(name: impl Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Code;
     use crate::tensorflow::status::call;
 
     #[test]

@@ -7,6 +7,7 @@
 //! something live of its type, made by the matching function; strings are zero-terminated; arrays
 //! are as long as said; a status, a buffer to fill and options are used by one thread at a time.
 //! What is documented as deleted is not used again.
+#![cfg_attr(fuzzing, allow(missing_docs))] // Which C has from the lines above several.
 
 mod check;
 
@@ -23,3 +24,15 @@ mod session;
 mod callable;
 
 mod stats;
+
+/// All functions and types, as Rust sees them.
+#[cfg(fuzzing)]
+pub mod all {
+    pub use super::callable::*;
+    pub use super::group::*;
+    pub use super::load::*;
+    pub use super::options::*;
+    pub use super::run::*;
+    pub use super::session::*;
+    pub use super::stats::*;
+}

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use tensorflow_sys as tf;
 
-use super::check::{array, guard, guard_infallible, mutable, string};
+use super::check::{array, guard, guard_infallible, mutable, null, string};
 use crate::Options;
+use crate::error::Result;
 use crate::policy::{Choose, Load, Policy};
+use crate::tensorflow::policy_function::{self, PolicyFunction};
 
 /// What the sessions of a group are doing when a policy of the program's own is asked. Valid during
 /// that call only.
@@ -25,8 +27,10 @@ pub struct SessionGroupLoad {
 }
 
 /// A policy of the program's own: returns the number of the session that is to run the request,
-/// from 0. Any other number fails the request with TF_INVALID_ARGUMENT. It is called by the threads
-/// that run requests, by many at a time; it must not throw, and must not call the group.
+/// from 0. Any other number fails the request with TF_INVALID_ARGUMENT, an exception of C++ with
+/// TF_INTERNAL and what(). It is called by the threads that run requests, by many at a time. It must not
+/// close or delete the group; requests of its own to the group must name a session, with
+/// SessionGroup_RunOn(), or fail with TF_FAILED_PRECONDITION.
 pub type SessionGroupPolicyFn =
     Option<unsafe extern "C" fn(context: *mut c_void, load: *const SessionGroupLoad) -> i32>;
 
@@ -314,7 +318,7 @@ unsafe impl Send for CustomPolicy {}
 unsafe impl Sync for CustomPolicy {}
 
 impl Choose for CustomPolicy {
-    fn choose(&self, load: &Load<'_>) -> i32 {
+    fn choose(&self, load: &Load<'_>) -> Result<i32> {
         let c_load = SessionGroupLoad {
             struct_size: size_of::<SessionGroupLoad>(),
             session_num: load.in_flight.len() as i32,
@@ -322,7 +326,13 @@ impl Choose for CustomPolicy {
             queued: load.queued.as_ptr(),
         };
         // SAFETY: whoever set the policy vouches for the function; the load outlives the call.
-        self.choose.map_or(-1, |choose| unsafe { choose(self.context, &c_load) })
+        unsafe {
+            // A pointer to a struct of the ABI is passed as any pointer is.
+            let choose =
+                std::mem::transmute::<SessionGroupPolicyFn, Option<PolicyFunction>>(self.choose);
+            let choose = choose.ok_or_else(|| null("the policy function"))?;
+            policy_function::choose(choose, self.context, (&raw const c_load).cast())
+        }
     }
 }
 

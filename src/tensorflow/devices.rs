@@ -62,15 +62,17 @@ impl Devices {
 
     /// Frees what sessions share. These may refer to the sessions that made them, so it is done after
     /// closing and before dropping these.
-    pub(crate) fn clear(&self) {
+    pub(crate) fn clear(&self) -> Result<()> {
         // SAFETY: the devices are live.
-        unsafe { shim::sg_devices_clear(self.0) }
+        status::call(|status| unsafe { shim::sg_devices_clear(self.0, status) })
     }
 
     /// Frees the variables of a container.
-    pub(crate) fn clear_container(&self, container: &str) {
-        // SAFETY: the devices are live.
-        unsafe { shim::sg_devices_clear_container(self.0, container.into()) }
+    pub(crate) fn clear_container(&self, container: &str) -> Result<()> {
+        status::call(|status| {
+            // SAFETY: the devices are live.
+            unsafe { shim::sg_devices_clear_container(self.0, container.into(), status) }
+        })
     }
 
     /// Tells sessions that a variable may have changed.

@@ -321,7 +321,15 @@ absl::Status GroupSession::MakeOnSessions(const CallableOptions& options, Callab
     absl::Status made = OnSession(false, i, [&](tensorflow::Session* session, int32_t) {
       return session->MakeCallable(options, &callable->handles[i]);
     });
-    if (!made.ok()) return made;
+    if (made.ok()) continue;
+    // Those that were made are of no use any more.
+    for (int32_t j = 0; j < i; ++j) {
+      if (number_ >= 0) continue;
+      OnSession(false, j, [&](tensorflow::Session* session, int32_t) {
+        return session->ReleaseCallable(callable->handles[j]);
+      }).IgnoreError();
+    }
+    return made;
   }
   return absl::OkStatus();
 }

@@ -5,13 +5,15 @@
 //! [`graph`], [`run_options`], [`devices`], [`session`] and [`program`] stand over the C++ shim,
 //! declared in `shim`: sessions that share variables and optimised graphs, which TensorFlow's C API
 //! can't make. `group_session` is a group
-//! as a session of TensorFlow's C++ API. `log` writes to TensorFlow's log.
+//! as a session of TensorFlow's C++ API, `policy_function` calls what a program brings. `log` writes to
+//! TensorFlow's log.
 
 pub mod buffer;
 pub mod devices;
 pub mod graph;
 pub(crate) mod group_session;
 pub(crate) mod log;
+pub(crate) mod policy_function;
 pub mod program;
 pub mod run_options;
 pub mod session;

@@ -155,9 +155,9 @@ impl Session {
     }
 
     /// Cancels what still runs in the background. No run may be under way, nor begin after it.
-    pub fn close(&self) {
+    pub fn close(&self) -> Result<()> {
         // SAFETY: the session is live.
-        unsafe { shim::sg_session_close(self.ptr) }
+        status::call(|status| unsafe { shim::sg_session_close(self.ptr, status) })
     }
 
     /// What devices the session sees. The caller must free the list with `TF_DeleteDeviceList`.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -42,6 +43,22 @@ std::vector<std::string> Strings(const sg_str* strings, size_t n) {
   result.reserve(n);
   for (size_t i = 0; i < n; ++i) result.emplace_back(strings[i].data, strings[i].size);
   return result;
+}
+
+// protobuf counts bytes in an int.
+absl::Status Parse(const void* data, size_t size, const char* what,
+                   tensorflow::protobuf::MessageLite* message) {
+  if (size > static_cast<size_t>(std::numeric_limits<int>::max())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " has ", size,
+                     " bytes, but a protocol buffer has less than 2 GiB: keep weights in "
+                     "variables, or load them from a SavedModel"));
+  }
+  if (!tensorflow::ParseProtoUnlimited(message, data, size)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        what, " is not a serialised ", message->GetTypeName().substr(11), " (", size, " bytes)"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buffer* buffer) {
@@ -113,15 +130,46 @@ absl::Status RefuseSharedIterators(
   return absl::OkStatus();
 }
 
+// TensorFlow's optimisers end the process where an attribute is missing that an operation must
+// have.
+absl::Status CheckAttributes(
+    const tensorflow::protobuf::RepeatedPtrField<tensorflow::NodeDef>& nodes) {
+  for (const tensorflow::NodeDef& node : nodes) {
+    const tensorflow::OpDef* op = nullptr;
+    // TensorFlow says itself what it does not know.
+    if (!tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok()) continue;
+    for (const tensorflow::OpDef::AttrDef& attr : op->attr()) {
+      if (!attr.has_default_value() && !node.attr().contains(attr.name())) {
+        return absl::InvalidArgumentError(absl::StrCat("node ", node.name(), " (", node.op(),
+                                                       ") has no attribute ", attr.name()));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNodes(const tensorflow::protobuf::RepeatedPtrField<tensorflow::NodeDef>& nodes) {
+  absl::Status status = CheckAttributes(nodes);
+  return status.ok() ? RefuseSharedIterators(nodes) : status;
+}
+
 }  // namespace
 
 absl::Status session_group::Prepare(tensorflow::GraphDef* graph) {
-  absl::Status status = RefuseSharedIterators(graph->node());
+  absl::Status status = CheckNodes(graph->node());
   for (const tensorflow::FunctionDef& function : graph->library().function()) {
-    status.Update(RefuseSharedIterators(function.node_def()));
+    status.Update(CheckNodes(function.node_def()));
   }
   if (status.ok()) ShareTables(graph);
   return status;
+}
+
+TF_Status* sg_choose(int32_t (*choose)(void* context, const void* load), void* context,
+                     const void* load, int32_t* session) {
+  return session_group::NewStatus(Caught([&] {
+    *session = choose(context, load);
+    return absl::OkStatus();
+  }));
 }
 
 void sg_log_info(sg_str line) {
@@ -202,9 +250,12 @@ void sg_graph_check(const sg_graph* graph, const sg_devices* devices, TF_Status*
   });
 }
 
-void sg_devices_clear(sg_devices* devices) {
-  for (const auto& device : devices->devices) device->ClearResourceMgr();
-  for (const sg_devices::Gpu& gpu : devices->gpus) gpu.resources->Clear();
+void sg_devices_clear(sg_devices* devices, TF_Status* status) {
+  Guard(status, [&] {
+    for (const auto& device : devices->devices) device->ClearResourceMgr();
+    for (const sg_devices::Gpu& gpu : devices->gpus) gpu.resources->Clear();
+    return absl::OkStatus();
+  });
 }
 
 void sg_devices_written(sg_devices* devices) { devices->writes.Add(); }
@@ -217,10 +268,8 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
   std::unique_ptr<sg_graph> graph;
   Guard(status, [&]() -> absl::Status {
     graph = std::make_unique<sg_graph>();
-    if (!tensorflow::ParseProtoUnlimited(&graph->def, graph_def, size)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("graph_def is not a serialised GraphDef (", size, " bytes)"));
-    }
+    absl::Status parsed = Parse(graph_def, size, "graph_def", &graph->def);
+    if (!parsed.ok()) return parsed;
     if (graph->def.node_size() == 0) return absl::InvalidArgumentError("graph_def has no nodes");
     return Prepare(&graph->def);
   });
@@ -236,10 +285,14 @@ void sg_graph_share_constants(sg_graph* graph, sg_devices* devices, sg_str conta
   });
 }
 
-void sg_devices_clear_container(sg_devices* devices, sg_str container) {
-  for (const auto& device : devices->devices) {
-    device->resource_manager()->Cleanup(String(container)).IgnoreError();
-  }
+void sg_devices_clear_container(sg_devices* devices, sg_str container, TF_Status* status) {
+  Guard(status, [&] {
+    absl::Status cleared;
+    for (const auto& device : devices->devices) {
+      cleared.Update(device->resource_manager()->Cleanup(String(container)));
+    }
+    return cleared;
+  });
 }
 
 void sg_graph_delete(sg_graph* graph) { delete graph; }
@@ -276,11 +329,7 @@ sg_run_options* sg_run_options_parse(const void* data, size_t size, TF_Status* s
   std::unique_ptr<sg_run_options> options;
   Guard(status, [&]() -> absl::Status {
     options = std::make_unique<sg_run_options>();
-    if (!tensorflow::ParseProtoUnlimited(&options->proto, data, size)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("run_options is not a serialised RunOptions (", size, " bytes)"));
-    }
-    return absl::OkStatus();
+    return Parse(data, size, "run_options", &options->proto);
   });
   return TF_GetCode(status) == TF_OK ? options.release() : nullptr;
 }
@@ -398,7 +447,9 @@ sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* option
   return session.release();
 }
 
-void sg_session_close(sg_session* session) { session->session->Close().IgnoreError(); }
+void sg_session_close(sg_session* session, TF_Status* status) {
+  Guard(status, [&] { return session->session->Close(); });
+}
 
 void sg_session_delete(sg_session* session) { delete session; }
 

@@ -3,6 +3,7 @@
 //
 // Internal: src/tensorflow/shim.rs declares the same functions. Nothing here is exported. No
 // function throws; one that can fail takes a TF_Status last and writes its result only on success.
+// Those without a status call nothing that can throw: destructors, and accessors of what is there.
 #ifndef SESSION_GROUP_SHIM_H_
 #define SESSION_GROUP_SHIM_H_
 
@@ -48,6 +49,11 @@ typedef struct sg_config {
   int32_t fills_metadata;  // 1 where each run fills its RunMetadata, whatever its RunOptions
 } sg_config;
 
+// Calls a policy function of the program's own. Returns NULL on success; where it throws, a status
+// with what(), to be deleted.
+TF_Status* sg_choose(int32_t (*choose)(void* context, const void* load), void* context,
+                     const void* load, int32_t* session);
+
 // Writes a line to TensorFlow's log, at the level INFO.
 void sg_log_info(sg_str line);
 
@@ -74,7 +80,7 @@ int32_t sg_devices_virtual_device(const sg_devices* devices, const sg_seat* seat
 void sg_devices_sync(const sg_devices* devices, TF_Status* status);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
 // functions of the session that made them, so all sessions must be closed, but not deleted yet.
-void sg_devices_clear(sg_devices* devices);
+void sg_devices_clear(sg_devices* devices, TF_Status* status);
 // Tells sessions that a variable may have changed.
 void sg_devices_written(sg_devices* devices);
 // Tells them that variables may change from now on without being told.
@@ -92,7 +98,7 @@ void sg_graph_check(const sg_graph* graph, const sg_devices* devices, TF_Status*
 void sg_graph_share_constants(sg_graph* graph, sg_devices* devices, sg_str container,
                               TF_Status* status);
 // Frees the variables of a container.
-void sg_devices_clear_container(sg_devices* devices, sg_str container);
+void sg_devices_clear_container(sg_devices* devices, sg_str container, TF_Status* status);
 void sg_graph_delete(sg_graph* graph);
 
 // Reads the MetaGraphDef with exactly these tags. Where meta_graph_def is not NULL, fills it.
@@ -126,7 +132,7 @@ sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* option
                             const sg_seat* seat, sg_intra_op_pool* pool, TF_Status* status);
 // Cancels what still runs in the background, such as an iterator's prefetching. No run may be under
 // way.
-void sg_session_close(sg_session* session);
+void sg_session_close(sg_session* session, TF_Status* status);
 // Waits for the session's threads and frees it. No run may be under way.
 void sg_session_delete(sg_session* session);
 

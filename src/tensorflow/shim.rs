@@ -145,6 +145,12 @@ pub struct sg_group_functions {
 // sg_str borrows through raw pointers and a lifetime marker only, which C can't misread.
 #[allow(improper_ctypes)]
 unsafe extern "C" {
+    pub fn sg_choose(
+        choose: unsafe extern "C" fn(context: *mut c_void, load: *const c_void) -> i32,
+        context: *mut c_void,
+        load: *const c_void,
+        session: *mut i32,
+    ) -> *mut tf::TF_Status;
     pub fn sg_log_info(line: sg_str<'_>);
 
     pub fn sg_session_options_config(options: *const tf::TF_SessionOptions, config: *mut sg_config);
@@ -165,7 +171,7 @@ unsafe extern "C" {
         devices: *const sg_devices,
         status: *mut tf::TF_Status,
     );
-    pub fn sg_devices_clear(devices: *mut sg_devices);
+    pub fn sg_devices_clear(devices: *mut sg_devices, status: *mut tf::TF_Status);
     pub fn sg_devices_written(devices: *mut sg_devices);
     pub fn sg_devices_untrack(devices: *mut sg_devices);
     pub fn sg_devices_delete(devices: *mut sg_devices);
@@ -181,7 +187,11 @@ unsafe extern "C" {
         container: sg_str<'_>,
         status: *mut tf::TF_Status,
     );
-    pub fn sg_devices_clear_container(devices: *mut sg_devices, container: sg_str<'_>);
+    pub fn sg_devices_clear_container(
+        devices: *mut sg_devices,
+        container: sg_str<'_>,
+        status: *mut tf::TF_Status,
+    );
     pub fn sg_graph_delete(graph: *mut sg_graph);
 
     pub fn sg_saved_model_read(
@@ -230,7 +240,7 @@ unsafe extern "C" {
         pool: *mut sg_intra_op_pool,
         status: *mut tf::TF_Status,
     ) -> *mut sg_session;
-    pub fn sg_session_close(session: *mut sg_session);
+    pub fn sg_session_close(session: *mut sg_session, status: *mut tf::TF_Status);
     pub fn sg_session_delete(session: *mut sg_session);
 
     pub fn sg_session_create(
