@@ -72,7 +72,9 @@ fn compile_shim(tensorflow: &pkg_config::Library) {
     for (name, value) in &tensorflow.defines {
         build.define(name, value.as_deref());
     }
-    println!("cargo:rerun-if-changed=src/tensorflow/shim_internal.h");
+    for header in ["caught.h", "shim_internal.h"] {
+        println!("cargo:rerun-if-changed=src/tensorflow/{header}");
+    }
     for name in SHIM {
         for extension in ["h", "cc"] {
             println!("cargo:rerun-if-changed=src/tensorflow/{name}.{extension}");

@@ -1,5 +1,8 @@
 // Whatever is passed, a status with a message that says what to change: one row for each mistake.
 // (A TensorFlow of another version has a program of its own, version.c.)
+#define _GNU_SOURCE  // mmap
+#include <sys/mman.h>
+
 #include "test.h"
 
 static SessionGroup* group;   // 2 sessions with init_op.pb, initialised
@@ -187,6 +190,15 @@ static void create_negative_size(TF_Status* s) { SessionGroup_Create(fresh, "x",
 static void create_not_a_graph(TF_Status* s) {
   SessionGroup_Create(fresh, "not a GraphDef", 14, s);
 }
+// Address space alone: it is refused before it is looked at.
+static void create_of_size(size_t size, TF_Status* s) {
+  void* nothing = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  CHECK(nothing != MAP_FAILED);
+  SessionGroup_Create(fresh, nothing, size, s);
+  CHECK(munmap(nothing, size) == 0);
+}
+static void create_2_gib(TF_Status* s) { create_of_size((size_t)1 << 31, s); }
+static void create_beyond_4_gib(TF_Status* s) { create_of_size(((size_t)1 << 32) + 100, s); }
 static void create_empty(TF_Status* s) { SessionGroup_Create(fresh, "", 0, s); }
 static void create_unknown_op(TF_Status* s) {
   const char graph_def[] = "\x0a\x0d\x0a\x01n\x12\x08NoSuchOp";
@@ -440,6 +452,8 @@ static const struct {
     ROW(create_null_graph, TF_INVALID_ARGUMENT, "graph_def is NULL"),
     ROW(create_negative_size, TF_INVALID_ARGUMENT, "size of graph_def"),
     ROW(create_not_a_graph, TF_INVALID_ARGUMENT, "not a serialised GraphDef"),
+    ROW(create_2_gib, TF_INVALID_ARGUMENT, "less than 2 GiB"),
+    ROW(create_beyond_4_gib, TF_INVALID_ARGUMENT, "less than 2 GiB"),
     ROW(create_empty, TF_INVALID_ARGUMENT, "no nodes"),
     ROW(create_unknown_op, TF_NOT_FOUND, "NoSuchOp"),
     ROW(create_twice, TF_ALREADY_EXISTS, "has a graph already"),

@@ -87,7 +87,8 @@ static void ALambdaIsAPolicy() {
 static void APolicyThatThrowsFailsItsRequest() {
   sg::Options options;
   options.set_session_num(2);
-  options.set_policy_fn([](const SessionGroupLoad&) -> int32_t { throw std::runtime_error("on purpose"); });
+  options.set_policy_fn(
+      [](const SessionGroupLoad&) -> int32_t { throw std::runtime_error("on purpose"); });
   sg::Group group = Load(options);
   sg::Tensor text = Words();
   auto outputs = group.Run({{"serving_default_text", text.get()}}, {"PartitionedCall:1"});

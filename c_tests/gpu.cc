@@ -442,6 +442,50 @@ static void MistakesAreStatuses() {
                 Unimplemented, "jit_compile");
 }
 
+static void ClosingReports() {
+  setenv("TEST_GPU_COUNT", "1", 1);
+  LoadGpus();
+  for (const bool fails : {true, false}) {
+    std::unique_ptr<tf::Session> group = Created("session_group://2?multi_stream=true");
+    Assign(group.get(), "v", Vector({1}));
+    setenv("TEST_GPU_SYNC_FAILS", fails ? "1" : "0", 1);
+    if (fails) {
+      CHECK_REFUSED(group->Close(), DataLoss, "on purpose");
+    } else {
+      CHECK_STATUS(group->Close());
+    }
+    // It is closed all the same.
+    Tensors got;
+    CHECK_REFUSED(group->Run({}, {"v/read"}, {}, &got), FailedPrecondition, "closed");
+  }
+}
+
+// A kernel that throws, here on the CPU, is its request's error on whichever thread it runs; the
+// session and its next request are not harmed.
+static void KernelsThatThrow() {
+  LoadGpus();
+  tf::GraphDef graph;
+  tf::AddNodeAttr("dtype", tf::DT_FLOAT, Add(&graph, "x", "Placeholder", {}, ""));
+  Add(&graph, "y", "TestThrow", {"x"}, "");
+  for (const std::string execution : {"caller", "worker", "pool"}) {
+    for (const std::string programs : {"true", "false"}) {
+      std::unique_ptr<tf::Session> group =
+          NewSession("session_group://2?execution=" + execution + "&serial_executor=" + programs);
+      CHECK_STATUS(group->Create(graph));
+      for (int i = 0; i < 4; ++i) {
+        Tensors y;
+        const auto run = [&](float x) { return group->Run({{"x", Vector({x})}}, {"y"}, {}, &y); };
+        CHECK_REFUSED(run(-1), Internal, "on purpose");
+        CHECK_REFUSED(run(-2), ResourceExhausted, "out of memory");
+        CHECK_REFUSED(run(-3), Internal, "unknown type");
+        CHECK_STATUS(run(7));
+        CHECK(y[0].flat<float>()(0) == 7);
+      }
+      CHECK_STATUS(group->Close());
+    }
+  }
+}
+
 static void AsksForTheMpsDaemon() {
   setenv("TEST_GPU_COUNT", "1", 1);
   LoadGpus();
@@ -486,6 +530,8 @@ int main(int argc, char** argv) {
       {"WritesExcludeReads", WritesExcludeReads},
       {"MistakesAreStatuses", MistakesAreStatuses},
       {"AsksForTheMpsDaemon", AsksForTheMpsDaemon},
+      {"ClosingReports", ClosingReports},
+      {"KernelsThatThrow", KernelsThatThrow},
   };
   if (argc > 1) {
     tests.at(argv[1])();

@@ -281,6 +281,31 @@ fn a_kernel_that_fails_fails_its_request() {
     }
 }
 
+/// Graphs for which stock TensorFlow ends the process: by an exception that nobody catches, which leaves
+/// its session locked, by a check of its optimisers, by a size that does not fit into an int.
+#[test]
+fn graphs_that_tensorflow_can_not_bear_are_a_status() {
+    let exception = include_bytes!("../fuzz/seeds/graph_def/exception");
+    let group = SessionGroup::new(&one_thread(), &options(2)).unwrap();
+    assert_eq!(group.create(exception).unwrap_err().code, Code::Internal);
+    for _ in 0..2 {
+        let error = group.create(&common::graph_def("trivial")).unwrap_err();
+        assert!(error.message.contains("make a new group"), "{error}");
+    }
+    group.close().unwrap();
+
+    // A constant without its value.
+    let mut graph_def = common::graph_def("trivial");
+    let at = graph_def.windows(7).position(|bytes| bytes == b"\x0a\x05value").expect("a constant");
+    graph_def[at + 2] = b'V';
+    let group = SessionGroup::new(&one_thread(), &options(2)).unwrap();
+    let error = group.create(&graph_def).unwrap_err();
+    assert_eq!(error.code, Code::InvalidArgument);
+    assert!(error.message.contains("no attribute value"), "{error}");
+    group.create(&common::graph_def("trivial")).unwrap();
+    assert_eq!(ask(&group, None), Ok(1));
+}
+
 /// Every file of a model, cut off at many lengths: a status each time, and nothing is left of it.
 #[test]
 fn truncated_files_are_a_status_and_leave_nothing_behind() {

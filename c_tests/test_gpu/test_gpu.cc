@@ -12,6 +12,8 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <new>
+#include <stdexcept>
 #include <thread>
 
 #include "absl/strings/numbers.h"
@@ -141,7 +143,11 @@ class TestGpu final : public LocalDevice {
     *context = context_.get();
     return absl::OkStatus();
   }
-  absl::Status Sync() override { return absl::OkStatus(); }
+  absl::Status Sync() override {
+    return FromEnvironment("TEST_GPU_SYNC_FAILS", 0) == 0
+               ? absl::OkStatus()
+               : absl::DataLossError("the stream is lost, on purpose");
+  }
 
  private:
   Gpu* const gpu_;
@@ -298,6 +304,27 @@ class Write final : public OpKernel {
 
 REGISTER_KERNEL_BUILDER(Name("TestGpuRead").Device("GPU"), Read);
 REGISTER_KERNEL_BUILDER(Name("TestGpuWrite").Device("GPU").HostMemory("variable"), Write);
+
+// On the CPU: x, unless its first element is negative, for which it throws.
+REGISTER_OP("TestThrow")
+    .Input("x: float")
+    .Output("y: float")
+    .SetShapeFn(shape_inference::UnchangedShape);
+
+class Throw final : public OpKernel {
+ public:
+  using OpKernel::OpKernel;
+
+  void Compute(OpKernelContext* context) override {
+    const float first = context->input(0).flat<float>()(0);
+    if (first == -1) throw std::runtime_error("on purpose");
+    if (first == -2) throw std::bad_alloc();
+    if (first == -3) throw 3;
+    context->set_output(0, context->input(0));
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name("TestThrow").Device("CPU"), Throw);
 
 // What the models of the tests compute on a GPU; TensorFlow's CPU build has no kernels for it.
 // Of these, one is repeated over the other.

@@ -52,7 +52,7 @@ TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, int64_t ti
 
 TF_Status* sg_call_run_session(sg_call* call, sg_session* session, const sg_run_options* options) {
   return session_group::NewStatus(
-      session_group::Caught([&] { return call->RunOn(session->session.get(), options->proto); }));
+      session->Use([&] { return call->RunOn(session->session.get(), options->proto); }));
 }
 
 void sg_call_forget(sg_call* call) {
@@ -61,8 +61,7 @@ void sg_call_forget(sg_call* call) {
 }
 
 TF_Status* sg_visit_session(sg_visit* visit, sg_session* session, int32_t number) {
-  return session_group::NewStatus(
-      session_group::Caught([&] { return visit->Visit(session, number); }));
+  return session_group::NewStatus(session->Use([&] { return visit->Visit(session, number); }));
 }
 
 namespace session_group {

@@ -1,5 +1,6 @@
 #include "session_device.h"
 
+#include "caught.h"
 #include "program.h"
 
 #ifndef NDEBUG
@@ -44,6 +45,14 @@ SessionDevice::SessionDevice(tensorflow::Device* wrapped, const std::string& nam
 tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttributes attributes) {
   tensorflow::Allocator* theirs = wrapped_->GetAllocator(attributes);
   return theirs == plain_ ? host_ : theirs;
+}
+
+void SessionDevice::Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) {
+  absl::Status computed = Caught([&] {
+    wrapped_->Compute(kernel, context);
+    return absl::OkStatus();
+  });
+  if (!computed.ok()) context->SetStatus(computed);
 }
 
 absl::Status SessionDevice::MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) {

@@ -82,9 +82,9 @@ class SessionDevice final : public tensorflow::Device {
     wrapped_->CopyTensorInSameDevice(input, output, context, std::move(done));
   }
 
-  void Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) override {
-    wrapped_->Compute(kernel, context);
-  }
+  // What a kernel throws becomes its error here, on whichever thread: TensorFlow's executors, which
+  // are compiled without exceptions, would be left in the middle of something, or end the process.
+  void Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) override;
   void ComputeAsync(tensorflow::AsyncOpKernel* kernel, tensorflow::OpKernelContext* context,
                     tensorflow::AsyncOpKernel::DoneCallback done) override {
     wrapped_->ComputeAsync(kernel, context, std::move(done));

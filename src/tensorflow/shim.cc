@@ -448,25 +448,28 @@ sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* option
 }
 
 void sg_session_close(sg_session* session, TF_Status* status) {
-  Guard(status, [&] { return session->session->Close(); });
+  if (session->is_broken) return;
+  SetStatus(status, session->Use([&] { return session->session->Close(); }));
 }
 
-void sg_session_delete(sg_session* session) { delete session; }
+void sg_session_delete(sg_session* session) {
+  if (!session->is_broken) delete session;
+}
 
 void sg_session_create(sg_session* session, const sg_graph* graph, TF_Status* status) {
-  Guard(status, [&] { return session->session->Create(graph->def); });
+  SetStatus(status, session->Use([&] { return session->session->Create(graph->def); }));
 }
 
 void sg_session_extend(sg_session* session, const sg_graph* graph, TF_Status* status) {
-  Guard(status, [&] { return session->session->Extend(graph->def); });
+  SetStatus(status, session->Use([&] { return session->session->Extend(graph->def); }));
 }
 
 void sg_session_restore(sg_session* session, const sg_saved_model* model,
                         const sg_run_options* options, TF_Status* status) {
-  Guard(status, [&] {
+  SetStatus(status, session->Use([&] {
     return tensorflow::RestoreSession(options->proto, model->meta_graph, model->export_dir,
                                       &session->session);
-  });
+  }));
 }
 
 void sg_session_run(sg_session* session, const sg_run_options* options, const sg_str* input_names,
@@ -482,8 +485,12 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
     }
     std::vector<Tensor> fetched;
     tensorflow::RunMetadata metadata;
-    absl::Status ran = session->session->Run(options->proto, feeds, Strings(output_names, noutputs),
-                                             Strings(targets, ntargets), &fetched, &metadata);
+    const std::vector<std::string> fetches = Strings(output_names, noutputs);
+    const std::vector<std::string> target_names = Strings(targets, ntargets);
+    absl::Status ran = session->Use([&] {
+      return session->session->Run(options->proto, feeds, fetches, target_names, &fetched,
+                                   &metadata);
+    });
     if (!ran.ok()) return ran;
 
     if (run_metadata != nullptr) {
@@ -504,7 +511,9 @@ sg_program* sg_program_compile(sg_session* compiler, const sg_str* feeds, size_t
     for (size_t i = 0; i < nfetches; ++i) callable.add_fetch(String(fetches[i]));
     for (size_t i = 0; i < ntargets; ++i) callable.add_target(String(targets[i]));
     program = std::make_unique<sg_program>();
-    return session_group::Program::Compile(compiler->session.get(), callable, &program->program);
+    return compiler->Use([&] {
+      return session_group::Program::Compile(compiler->session.get(), callable, &program->program);
+    });
   });
   return TF_GetCode(status) == TF_OK ? program.release() : nullptr;
 }
@@ -576,7 +585,7 @@ TF_DeviceList* sg_session_list_devices(sg_session* session, TF_Status* status) {
   std::unique_ptr<TF_DeviceList> list;
   Guard(status, [&] {
     list = std::make_unique<TF_DeviceList>();
-    return session->session->ListDevices(&list->response);
+    return session->Use([&] { return session->session->ListDevices(&list->response); });
   });
   return TF_GetCode(status) == TF_OK ? list.release() : nullptr;
 }

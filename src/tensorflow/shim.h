@@ -131,7 +131,7 @@ sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options
 sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* options,
                             const sg_seat* seat, sg_intra_op_pool* pool, TF_Status* status);
 // Cancels what still runs in the background, such as an iterator's prefetching. No run may be under
-// way.
+// way. A session that an exception has left can't be closed any more, nor deleted: it stays.
 void sg_session_close(sg_session* session, TF_Status* status);
 // Waits for the session's threads and frees it. No run may be under way.
 void sg_session_delete(sg_session* session);

@@ -5,9 +5,7 @@
 
 #include <array>
 #include <atomic>
-#include <exception>
 #include <memory>
-#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "caught.h"
 #include "program.h"
 #include "serial_executor.h"
 #include "session_device.h"
@@ -79,6 +78,24 @@ class InheritedNames final : public tensorflow::EnvWrapper {
 
 // Destroyed from the last member to the first: the session before the threads it computes on.
 struct sg_session {
+  // Calls what uses the session. An exception passes frames of TensorFlow that clean nothing up:
+  // locks may be held, callbacks may point to what was on the stack. The session is then left alone
+  // for ever.
+  template <typename Body>
+  absl::Status Use(Body body) noexcept {
+    if (is_broken.load(std::memory_order_acquire)) {
+      return absl::InternalError(
+          "an exception, out of memory for one, has left a session of the group in an unknown "
+          "state: "
+          "make a new group");
+    }
+    bool threw = false;
+    absl::Status status = session_group::Caught(std::move(body), &threw);
+    if (threw) is_broken.store(true, std::memory_order_release);
+    return status;
+  }
+
+  std::atomic<bool> is_broken{false};
   std::unique_ptr<InheritedNames> env;
   std::unique_ptr<sg_intra_op_pool> intra_op_pool;
   tensorflow::SessionOptions options;
@@ -156,20 +173,6 @@ inline TF_Status* NewStatus(const absl::Status& from) {
   TF_Status* status = TF_NewStatus();
   SetStatus(status, from);
   return status;
-}
-
-// Runs `body`, which returns an absl::Status; whatever is thrown becomes one.
-template <typename Body>
-absl::Status Caught(Body body) noexcept {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory");
-  } catch (const std::exception& e) {
-    return absl::InternalError(e.what());
-  } catch (...) {
-    return absl::InternalError("an exception of unknown type was thrown");
-  }
 }
 
 // Runs `body` in this way and reports what comes of it.
