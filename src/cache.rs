@@ -2,20 +2,19 @@
 //!
 //! A hash table that only grows, so that looking up takes no lock: a slot is written once, and read
 //! by whoever comes later. Like TensorFlow's own sessions it keeps what it has seen, but a bounded
-//! number: programs that make up ever new names are not to fill the memory.
+//! number: beyond it, names are left to these.
 
 use std::hash::{Hash, Hasher};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::PoisonError;
 
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 
 use crate::error::Result;
+use crate::sync::{Mutex, OnceLock};
 
-/// How many entries there are room for; a power of two.
+/// How many slots a group has; a power of two.
 const SLOTS: usize = 1024;
-/// Leaves free slots, at which searches end.
-const MOST: usize = SLOTS * 3 / 4;
 
 /// The names in a request, in its order.
 #[derive(Hash)]
@@ -35,7 +34,17 @@ pub(crate) struct Cache<T> {
 
 impl<T> Cache<T> {
     pub fn new() -> Self {
-        Self { slots: (0..SLOTS).map(|_| OnceLock::new()).collect(), taken: Mutex::new(0) }
+        Self::with_slots(SLOTS)
+    }
+
+    /// `slots` is a power of two.
+    pub fn with_slots(slots: usize) -> Self {
+        Self { slots: (0..slots).map(|_| OnceLock::new()).collect(), taken: Mutex::new(0) }
+    }
+
+    /// How many entries there may be: leaves free slots, at which searches end.
+    fn most(&self) -> usize {
+        self.slots.len() * 3 / 4
     }
 
     fn find(&self, signature: &Signature<'_>) -> Option<usize> {
@@ -60,7 +69,7 @@ impl<T> Cache<T> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         match self.probe(signature) {
             Ok(place) => Ok(Some(place)),
-            Err(_) if *taken >= MOST => Ok(None),
+            Err(_) if *taken >= self.most() => Ok(None),
             Err(free) => {
                 let entry = (Names::of(signature), make()?);
                 // Free, since slots are taken under the lock only.
@@ -75,12 +84,13 @@ impl<T> Cache<T> {
     fn probe(&self, signature: &Signature<'_>) -> std::result::Result<usize, usize> {
         let mut hasher = FxHasher::default();
         signature.hash(&mut hasher);
-        let mut place = hasher.finish() as usize % SLOTS;
+        let last = self.slots.len() - 1;
+        let mut place = hasher.finish() as usize & last;
         loop {
             match self.slots[place].get() {
                 None => return Err(place),
                 Some((names, _)) if names.are(signature) => return Ok(place),
-                Some(_) => place = (place + 1) % SLOTS,
+                Some(_) => place = (place + 1) & last,
             }
         }
     }
@@ -176,7 +186,7 @@ mod tests {
         let cache = Cache::new();
         let names: Vec<String> = (0..SLOTS).map(|i| format!("x{i}")).collect();
         let added = |name: &String| cache.find_or_add(&signature(name, &[]), || Ok(())).unwrap();
-        assert_eq!(names.iter().filter(|name| added(name).is_some()).count(), MOST);
+        assert_eq!(names.iter().filter(|name| added(name).is_some()).count(), cache.most());
         assert!(cache.find(&signature(&names[0], &[])).is_some());
         assert!(cache.find(&signature(&names[SLOTS - 1], &[])).is_none());
     }

@@ -1,9 +1,12 @@
-//! The primitives under [`gate`](crate::gate) and [`ticket`](crate::ticket), so that `loom/` can put
-//! its own in their place and try every order in which threads can run.
+//! The primitives under [`gate`](crate::gate), [`ticket`](crate::ticket), [`workers`](crate::workers) and
+//! [`cache`](crate::cache), so that `tests/interleavings.rs` can put loom's in their place and try
+//! every order in which threads can run.
 
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-pub(crate) use std::sync::{Condvar, Mutex};
-pub(crate) use std::thread::{Thread, current, park, park_timeout};
+pub(crate) use std::sync::{Condvar, Mutex, OnceLock};
+pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, park_timeout};
+
+pub(crate) use crossbeam_channel as channel;
 
 /// `std`'s, with loom's interface.
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);

@@ -1,14 +1,13 @@
 //! Threads of a session that take whole requests from a bounded queue.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
-
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 
 use crate::affinity;
 use crate::cpuset::CpuSet;
 use crate::error::{Code, Error, Result};
+use crate::sync::channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
+use crate::sync::{Builder, JoinHandle};
 use crate::ticket::{Request, Ticket};
 
 /// How many requests may wait for a session's workers, and what happens to one more.
@@ -46,7 +45,7 @@ impl Workers {
             let receiver: Receiver<Arc<Ticket>> = receiver.clone();
             let cpus = cpus.cloned();
             let (pinned, result) = bounded(1);
-            let thread = thread::Builder::new()
+            let thread = Builder::new()
                 .name(name.to_string())
                 .spawn(move || {
                     let _ = pinned.send(cpus.as_ref().map_or(Ok(()), affinity::pin));
@@ -144,6 +143,7 @@ impl Drop for Workers {
 mod tests {
     use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
     use std::time::Duration;
 
     use super::*;

@@ -1,21 +1,181 @@
-//! The protocols of src/gate.rs and src/ticket.rs under loom, which runs them in every order that
-//! their threads can take (and, of weak memory, in every one that the orderings allow).
+//! The protocols of closing (src/gate.rs), of a request's way to a worker and back (src/ticket.rs,
+//! src/workers.rs) and of what is prepared for all (src/cache.rs) under loom, which runs them in every
+//! order that their threads can take (and, of weak memory, in every one that the orderings allow).
 //!
-//! The two files are compiled here a second time, over loom's primitives. Not a usual test program
+//! The files are compiled here a second time, over loom's primitives. Not a usual test program
 //! (`harness = false`), since loom's primitives can't run the files' own tests.
 #![allow(dead_code, unused_imports)] // Of the files, what their own tests use.
 
+#[path = "../src/cache.rs"]
+mod cache;
+#[path = "../src/error.rs"]
+mod error;
 #[path = "../src/gate.rs"]
 mod gate;
 #[path = "../src/ticket.rs"]
 mod ticket;
+#[path = "../src/workers.rs"]
+mod workers;
+
+pub use error::Code;
+
+/// Of src/affinity.rs what src/workers.rs uses; loom's threads have no CPUs.
+mod affinity {
+    pub(crate) use crate::cpuset::pin;
+    use crate::error::{Code, Error};
+
+    pub(crate) fn failed(what: &str, error: &std::io::Error) -> Error {
+        Error::new(Code::Internal, format!("can't {what}: {error}"))
+    }
+}
+
+mod cpuset {
+    #[derive(Clone)]
+    pub struct CpuSet;
+
+    pub(crate) fn pin(_: &CpuSet) -> crate::error::Result<()> {
+        Ok(())
+    }
+}
 
 /// As src/sync.rs, with loom's.
 mod sync {
     pub(crate) use loom::cell::UnsafeCell;
+    use loom::sync::atomic::AtomicBool;
     pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
     pub(crate) use loom::sync::{Condvar, Mutex};
-    pub(crate) use loom::thread::{Thread, current, park};
+    pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park};
+
+    /// What `std` promises of its own: who sees the value sees all that it is made of.
+    pub(crate) struct OnceLock<T> {
+        is_set: AtomicBool,
+        value: UnsafeCell<Option<T>>,
+    }
+
+    // SAFETY: the value is written by one thread, under a lock of the user's, before others can see it.
+    unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
+
+    impl<T> OnceLock<T> {
+        pub fn new() -> Self {
+            Self { is_set: AtomicBool::new(false), value: UnsafeCell::new(None) }
+        }
+
+        pub fn get(&self) -> Option<&T> {
+            if !self.is_set.load(Ordering::Acquire) {
+                return None;
+            }
+            // SAFETY: set, and so not written any more; loom fails the model where it is.
+            self.value.with(|value| unsafe { (*value).as_ref() })
+        }
+
+        pub fn set(&self, value: T) -> Result<(), T> {
+            if self.is_set.load(Ordering::Acquire) {
+                return Err(value);
+            }
+            // SAFETY: as above.
+            self.value.with_mut(|slot| unsafe { *slot = Some(value) });
+            self.is_set.store(true, Ordering::Release);
+            Ok(())
+        }
+    }
+
+    /// Of crossbeam-channel what src/workers.rs uses, and what that promises: a queue of bounded length
+    /// that many may write to and read from, whose readers end when no writer is left.
+    pub(crate) mod channel {
+        use std::collections::VecDeque;
+
+        pub(crate) use crossbeam_channel::{RecvError, SendError, SendTimeoutError, TrySendError};
+        use loom::sync::{Arc, Condvar, Mutex};
+
+        struct Shared<T> {
+            state: Mutex<State<T>>,
+            changed: Condvar,
+        }
+
+        struct State<T> {
+            queue: VecDeque<T>,
+            capacity: usize,
+            is_open: bool,
+        }
+
+        pub(crate) struct Sender<T>(Arc<Shared<T>>);
+        pub(crate) struct Receiver<T>(Arc<Shared<T>>);
+
+        pub(crate) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+            let state = State { queue: VecDeque::new(), capacity, is_open: true };
+            let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+            (Sender(shared.clone()), Receiver(shared))
+        }
+
+        impl<T> Sender<T> {
+            pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+                let mut state = self.0.state.lock().unwrap();
+                if state.queue.len() == state.capacity {
+                    return Err(TrySendError::Full(value));
+                }
+                state.queue.push_back(value);
+                self.0.changed.notify_all();
+                Ok(())
+            }
+
+            pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+                let mut state = self.0.state.lock().unwrap();
+                while state.queue.len() == state.capacity {
+                    state = self.0.changed.wait(state).unwrap();
+                }
+                state.queue.push_back(value);
+                self.0.changed.notify_all();
+                Ok(())
+            }
+
+            /// The deadline passes at once, or there is room.
+            pub fn send_deadline(
+                &self,
+                value: T,
+                _: std::time::Instant,
+            ) -> Result<(), SendTimeoutError<T>> {
+                self.try_send(value).map_err(|error| SendTimeoutError::Timeout(error.into_inner()))
+            }
+
+            pub fn is_full(&self) -> bool {
+                let state = self.0.state.lock().unwrap();
+                state.queue.len() == state.capacity
+            }
+        }
+
+        impl<T> Drop for Sender<T> {
+            fn drop(&mut self) {
+                self.0.state.lock().unwrap().is_open = false;
+                self.0.changed.notify_all();
+            }
+        }
+
+        impl<T> Clone for Receiver<T> {
+            fn clone(&self) -> Self {
+                Self(self.0.clone())
+            }
+        }
+
+        impl<T> Receiver<T> {
+            pub fn recv(&self) -> Result<T, RecvError> {
+                let mut state = self.0.state.lock().unwrap();
+                loop {
+                    if let Some(value) = state.queue.pop_front() {
+                        self.0.changed.notify_all();
+                        return Ok(value);
+                    }
+                    if !state.is_open {
+                        return Err(RecvError);
+                    }
+                    state = self.0.changed.wait(state).unwrap();
+                }
+            }
+
+            pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+                std::iter::from_fn(|| self.recv().ok())
+            }
+        }
+    }
 
     /// Loom has no time: the thread goes on at any moment, having been woken or not.
     pub(crate) fn park_timeout(_: std::time::Duration) {
@@ -26,11 +186,14 @@ mod sync {
 use std::cell::Cell;
 use std::time::Duration;
 
+use cache::{Cache, Signature};
+use error::Result;
 use gate::Gate;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use ticket::{Request, Ticket};
+use workers::{Queue, Refusal, Workers};
 
 /// With three threads, orders with more than three preemptions are left out: there are too many.
 const PREEMPTIONS: Option<usize> = Some(3);
@@ -49,6 +212,10 @@ fn main() {
         Model("a_user_who_enters_twice", a_user_who_enters_twice, None),
         Model("a_request_comes_back_with_its_result", a_request_comes_back_with_its_result, None),
         Model("an_expired_request_is_never_run", an_expired_request_is_never_run, None),
+        Model("workers_run_each_request_once", workers_run_each_request_once, Some(2)),
+        Model("a_full_queue_refuses_what_it_does_not_run", a_full_queue_refuses, Some(2)),
+        Model("an_entry_is_made_once_and_seen_whole", an_entry_is_made_once, PREEMPTIONS),
+        Model("a_search_passes_entries_of_others", a_search_passes_entries_of_others, PREEMPTIONS),
     ];
     let count = models.len();
     println!("\nrunning {count} models");
@@ -157,4 +324,88 @@ fn an_expired_request_is_never_run() {
     assert_eq!(request.into_result().is_some(), done);
     worker.join().unwrap();
     assert_eq!(runs.load(Ordering::Relaxed), usize::from(done));
+}
+
+/// Two clients of one worker, whose queue has room for one.
+fn workers_run_each_request_once() {
+    let queue = Queue { capacity: 1, wait: true };
+    let workers = Arc::new(Workers::new("loom", 1, None, queue).unwrap());
+    let runs = Arc::new(AtomicUsize::new(0));
+    let ask = |workers: &Workers, runs: &AtomicUsize, number: usize| {
+        let result = workers.run(None, || {
+            runs.fetch_add(1, Ordering::Relaxed);
+            Ok(number)
+        });
+        assert_eq!(result.unwrap(), number, "each gets its own answer");
+    };
+    let other = {
+        let (workers, runs) = (workers.clone(), runs.clone());
+        thread::spawn(move || ask(&workers, &runs, 1))
+    };
+    ask(&workers, &runs, 2);
+    other.join().unwrap();
+    // The worker ends with them.
+    drop(workers);
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+}
+
+/// The same where nobody waits for room.
+fn a_full_queue_refuses() {
+    let queue = Queue { capacity: 1, wait: false };
+    let workers = Arc::new(Workers::new("loom", 1, None, queue).unwrap());
+    let (runs, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let ask = |workers: &Workers, runs: &AtomicUsize, answers: &AtomicUsize| match workers
+        .run(None, || Ok(runs.fetch_add(1, Ordering::Relaxed)))
+    {
+        Ok(_) => drop(answers.fetch_add(1, Ordering::Relaxed)),
+        Err(Refusal::Full(_)) => {}
+        Err(Refusal::Other(error)) => panic!("{error}"),
+    };
+    let other = {
+        let (workers, runs, answers) = (workers.clone(), runs.clone(), answers.clone());
+        thread::spawn(move || ask(&workers, &runs, &answers))
+    };
+    ask(&workers, &runs, &answers);
+    other.join().unwrap();
+    drop(workers);
+    let runs = runs.load(Ordering::Relaxed);
+    assert!((1..=2).contains(&runs));
+    assert_eq!(runs, answers.load(Ordering::Relaxed));
+}
+
+fn find_or_add(cache: &Cache<usize>, feed: &str, make: impl FnOnce() -> usize) -> usize {
+    let signature = Signature { feeds: [feed].into_iter().collect(), fetches: &[], targets: &[] };
+    let place = cache.find_or_add(&signature, || Ok(make())).unwrap().expect("there is room");
+    *cache.at(place).expect("it was found")
+}
+
+fn an_entry_is_made_once() {
+    let cache = Arc::new(Cache::with_slots(2));
+    let made = Arc::new(AtomicUsize::new(0));
+    let look = |cache: &Cache<usize>, made: &AtomicUsize| {
+        let value = find_or_add(cache, "x", || {
+            made.fetch_add(1, Ordering::Relaxed);
+            7
+        });
+        assert_eq!(value, 7);
+    };
+    let others = [(); 2].map(|()| {
+        let (cache, made) = (cache.clone(), made.clone());
+        thread::spawn(move || look(&cache, &made))
+    });
+    look(&cache, &made);
+    others.into_iter().for_each(|other| other.join().unwrap());
+    assert_eq!(made.load(Ordering::Relaxed), 1);
+}
+
+/// Among so few slots, names meet each other's.
+fn a_search_passes_entries_of_others() {
+    let cache = Arc::new(Cache::with_slots(4));
+    let others = ["x", "y"].map(|name| {
+        let cache = cache.clone();
+        thread::spawn(move || assert_eq!(find_or_add(&cache, name, || name.len() + 1), 2))
+    });
+    assert_eq!(find_or_add(&cache, "zz", || 3), 3);
+    others.into_iter().for_each(|other| other.join().unwrap());
+    assert_eq!(find_or_add(&cache, "zz", || unreachable!()), 3);
 }
