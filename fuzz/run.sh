@@ -24,8 +24,10 @@ PATH=$PWD/target/tools/bin:$PATH
 export RUSTC_BOOTSTRAP=1
 export CARGO_TARGET_DIR=$PWD/target/fuzz
 export CC=clang-19 CXX=clang++-19
+# The layout of classes must be that of the wheel, whose headers ask for sanitizers by __has_feature.
 export SESSION_GROUP_CXXFLAGS="-g -O1 -fno-omit-frame-pointer -fsanitize=address
-    -fsanitize-coverage=inline-8bit-counters,pc-table,trace-cmp"
+    -fsanitize-coverage=inline-8bit-counters,pc-table,trace-cmp
+    -DSESSION_GROUP_SANITIZER -D__has_feature(x)=0 -Wno-builtin-macro-redefined"
 export TF_CPP_MIN_LOG_LEVEL=3
 # TensorFlow's two libraries have some symbols in common, and graphs may ask for any amount of memory.
 export ASAN_OPTIONS=detect_odr_violation=0:allocator_may_return_null=1

@@ -3,6 +3,7 @@
 
 use std::cell::UnsafeCell;
 use std::hint::black_box;
+use std::sync::Barrier;
 
 /// For AddressSanitizer.
 #[test]
@@ -30,8 +31,9 @@ struct Racy(UnsafeCell<u64>);
 unsafe impl Sync for Racy {}
 
 impl Racy {
-    fn add(&self) {
-        for _ in 0..1000 {
+    fn add(&self, begin: &Barrier) {
+        begin.wait();
+        for _ in 0..100_000 {
             // SAFETY: none, on purpose.
             unsafe { *self.0.get() += black_box(1) };
         }
@@ -43,9 +45,10 @@ impl Racy {
 #[ignore = "wrong on purpose"]
 fn a_race() {
     let racy = Racy(UnsafeCell::new(0));
+    let begin = Barrier::new(2);
     std::thread::scope(|scope| {
-        scope.spawn(|| racy.add());
-        scope.spawn(|| racy.add());
+        scope.spawn(|| racy.add(&begin));
+        scope.spawn(|| racy.add(&begin));
     });
     black_box(racy.0.into_inner());
 }

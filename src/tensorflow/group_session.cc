@@ -341,7 +341,7 @@ absl::Status GroupSession::MakeCallable(const CallableOptions& options, Callable
     return absl::InvalidArgumentError(
         "the CallableOptions can't be serialised: is a name no UTF-8?");
   }
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   for (size_t i = 0; i < callables_.size(); ++i) {
     if (callables_[i]->released && callables_[i]->serialised == serialised) {
       callables_[i]->released = false;
@@ -421,7 +421,7 @@ absl::Status GroupSession::RunCallable(CallableHandle handle, const Tensors& inp
 
 absl::Status GroupSession::ReleaseCallable(CallableHandle handle) {
   Callable* callable;
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   absl::Status found = Find(handle, &callable);
   if (!found.ok()) return found;
   by_handle_[handle].store(nullptr, std::memory_order_release);

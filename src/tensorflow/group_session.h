@@ -4,13 +4,13 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "shim.h"
 #include "tensorflow/core/public/session.h"
 
@@ -94,7 +94,7 @@ class GroupSession final : public tensorflow::Session {
   // By handle. Found without a lock, so that they stay until the session goes; one that was
   // released serves the next who asks for the same.
   static constexpr size_t kMostCallables = 1024;
-  absl::Mutex mu_;  // guards making callables
+  std::mutex mu_;  // guards making callables
   std::vector<std::unique_ptr<Callable>> callables_;
   std::unique_ptr<std::atomic<Callable*>[]> by_handle_;
 };

@@ -22,6 +22,12 @@ namespace {
 constexpr size_t kLarge = size_t{1} << 20;
 
 constexpr size_t kHugePage = size_t{2} << 20;
+// Sanitizers look into the C library's memory only.
+#ifdef SESSION_GROUP_SANITIZER
+constexpr bool kHasLists = false;
+#else
+constexpr bool kHasLists = true;
+#endif
 // Less than this is rather for a while than for a table.
 constexpr size_t kHuge = 4 * kHugePage;
 
@@ -51,7 +57,8 @@ void* FastAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
     if (data != nullptr) madvise(data, num_bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
     return data;
   }
-  if (num_bytes >= kLarge) return HostAllocator::Get()->AllocateRaw(alignment, num_bytes);
+  if (num_bytes >= kLarge || !kHasLists)
+    return HostAllocator::Get()->AllocateRaw(alignment, num_bytes);
   alignment = std::max(alignment, kAllocatorAlignment);
   // Sizes that are multiples of the alignment are aligned as they come.
   return mi_malloc_aligned((num_bytes + alignment - 1) / alignment * alignment, alignment);

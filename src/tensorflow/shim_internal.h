@@ -6,13 +6,13 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "caught.h"
@@ -121,13 +121,13 @@ struct sg_callable {
   size_t num_levels = 0;
   // The first that is worth trying.
   std::atomic<size_t> first{0};
-  absl::Mutex mu;  // guards making executors
+  std::mutex mu;  // guards making executors
 
   absl::Status Get(size_t i, session_group::SerialExecutor** executor) {
     Level& level = levels[i];
     *executor = level.executor.load(std::memory_order_acquire);
     if (*executor != nullptr) return absl::OkStatus();
-    absl::MutexLock lock(&mu);
+    std::lock_guard<std::mutex> lock(mu);
     if (level.owned == nullptr) {
       absl::Status made = session_group::SerialExecutor::Make(program, level.env, &level.owned);
       if (!made.ok()) return made;
@@ -157,6 +157,9 @@ struct sg_callable {
     return absl::InternalError("no executor can run the graph");
   }
 };
+
+// Locks of the shim are std::mutex: absl::Mutex is in TensorFlow's library, where ThreadSanitizer does not
+// see it.
 
 namespace session_group {
 

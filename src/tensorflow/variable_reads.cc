@@ -46,7 +46,7 @@ size_t VariableReads::Add(Variable variable) {
 }
 
 bool VariableReads::RefreshSlowly(uint64_t* as_of, std::vector<Tensor>* values) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   // What is written from here on is looked for again by the next request.
   const uint64_t now = writes_->count() + 1;
   if (as_of_ != now) {
@@ -67,7 +67,7 @@ bool VariableReads::RefreshSlowly(uint64_t* as_of, std::vector<Tensor>* values) 
 }
 
 void VariableReads::Drop() {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   values_.clear();
   as_of_ = 0;
 }

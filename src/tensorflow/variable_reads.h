@@ -4,11 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/tensor.h"
 
@@ -30,7 +30,7 @@ class alignas(128) Writes {
   // After a write: requests that begin from now on see it.
   void Add() {
     count_.fetch_add(1, std::memory_order_release);
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     for (Reader* reader : readers_) reader->Written();
   }
   // From now on there may be writes that nobody tells of, so that nothing can be kept.
@@ -40,18 +40,18 @@ class alignas(128) Writes {
   }
   bool are_untracked() const { return untracked_.load(std::memory_order_relaxed); }
   void AddReader(Reader* reader) {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     readers_.insert(reader);
   }
   void RemoveReader(Reader* reader) {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     readers_.erase(reader);
   }
 
  private:
   std::atomic<uint64_t> count_{0};
   std::atomic<bool> untracked_{false};
-  alignas(128) absl::Mutex mu_;
+  alignas(128) std::mutex mu_;
   std::set<Reader*> readers_;
 };
 
@@ -100,7 +100,7 @@ class VariableReads {
   std::vector<Variable> variables_;
   // When a variable could not be read: the next request need not try before something is written.
   std::atomic<uint64_t> failed_as_of_{0};
-  absl::Mutex mu_;
+  std::mutex mu_;
   uint64_t as_of_ = 0;  // as in Refresh
   std::vector<tensorflow::Tensor> values_;
 };

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/synchronization/mutex.h"
 #include "tensorflow/core/common_runtime/device_factory.h"
 #include "tensorflow/core/framework/attr_value.pb.h"
 #include "tensorflow/core/framework/graph.pb.h"
@@ -151,7 +151,7 @@ absl::Status VirtualGpus::Count(const SessionOptions& options, int* gpus) {
 
 absl::Status VirtualGpus::Get(const SessionOptions& options, int streams,
                               const VirtualGpus** gpus) {
-  static auto* const mu = new absl::Mutex;
+  static auto* const mu = new std::mutex;
   static std::unique_ptr<VirtualGpus>* const made = new std::unique_ptr<VirtualGpus>;
   const tensorflow::GPUOptions& gpu_options = options.config.gpu_options();
   absl::Status fit = Check(gpu_options);
@@ -176,7 +176,7 @@ absl::Status VirtualGpus::Get(const SessionOptions& options, int streams,
     layout = std::move(asked);
   }
 
-  absl::MutexLock lock(mu);
+  std::lock_guard<std::mutex> lock(*mu);
   if (*made == nullptr) {
     absl::Status status = Make(options, std::move(layout), made);
     if (!status.ok()) return status;
