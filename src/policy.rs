@@ -402,6 +402,77 @@ mod tests {
     }
 
     #[test]
+    fn threads_beyond_any_number_still_get_a_session() {
+        let d = dispatcher(Policy::Thread, 3);
+        d.callers.next.store(u64::MAX - 1, Relaxed);
+        for _ in 0..4 {
+            let chosen = std::thread::scope(|scope| scope.spawn(|| d.choose(&idle(3))).join());
+            assert!(chosen.unwrap().unwrap() < 3);
+        }
+    }
+
+    /// 2^33 dispatches of each policy, four times what fits into an i32: `make dispatches`.
+    #[test]
+    #[ignore = "takes minutes"]
+    fn dispatches_beyond_32_bits() {
+        const THREADS: u64 = 2;
+        const SESSIONS: usize = 3;
+        struct Idle;
+        impl Counts for Idle {
+            fn in_flight(&self, _: usize) -> u64 {
+                0
+            }
+            fn queued(&self, _: usize) -> u64 {
+                0
+            }
+        }
+        struct ByTurns(AtomicU64);
+        impl Choose for ByTurns {
+            fn choose(&self, load: &Load<'_>) -> Result<i32> {
+                Ok((self.0.fetch_add(1, Relaxed) % load.in_flight.len() as u64) as i32)
+            }
+        }
+        let log2 = std::env::var("DISPATCHES_LOG2").map_or(33, |text| text.parse().unwrap());
+        let dispatches = 1u64 << log2;
+        let cpus: Vec<CpuSet> = {
+            let allowed = crate::affinity::allowed().unwrap();
+            let cpus = allowed.cpus().iter().cycle().take(SESSIONS);
+            cpus.map(|&cpu| CpuSet::one(cpu)).collect()
+        };
+        let own = Policy::Custom(Arc::new(ByTurns(AtomicU64::new(0))));
+        let policies = NAMED.map(|(_, policy)| policy).into_iter().chain([own]);
+        for policy in policies {
+            let dispatcher = Dispatcher::new(&policy, SESSIONS, &cpus);
+            let begun = std::time::Instant::now();
+            let count = || {
+                let mut chosen = [0u64; SESSIONS];
+                for _ in 0..dispatches / THREADS {
+                    // Out of range, this panics.
+                    chosen[dispatcher.choose(&Idle).unwrap()] += 1;
+                }
+                chosen
+            };
+            let chosen = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(count)).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .fold([0; SESSIONS], |sum, chosen| std::array::from_fn(|i| sum[i] + chosen[i]))
+            });
+            assert_eq!(chosen.iter().sum::<u64>(), dispatches);
+            let name = policy.name();
+            println!("{name}: {chosen:?} in {:.0} s", begun.elapsed().as_secs_f64());
+            let spread = chosen.iter().max().unwrap() - chosen.iter().min().unwrap();
+            match policy {
+                Policy::RoundRobin | Policy::Custom(_) => assert!(spread <= 1, "{name}"),
+                Policy::LeastLoaded => assert!(spread < dispatches / 100, "{name}"),
+                // As the threads, and the CPUs that they run on, happen to be.
+                Policy::Thread | Policy::CpuLocal => {}
+            }
+        }
+    }
+
+    #[test]
     fn names_parse_and_a_wrong_one_lists_them() {
         for (name, _) in NAMED {
             assert_eq!(name.parse::<Policy>().unwrap().name(), name);

@@ -237,6 +237,30 @@ mod tests {
         }
     }
 
+    /// After 2^33 answers, and where sums wrap.
+    #[test]
+    fn counters_beyond_32_bits_and_64_are_read() {
+        const MANY: u64 = 1 << 33;
+        let stats = SessionStats::new(true);
+        stats.answered(Instant::now(), &Err::<(), _>(Error::invalid("")));
+        stats.failures[Code::InvalidArgument as usize].fetch_add(MANY, Relaxed);
+        stats.rejected.store(MANY, Relaxed);
+        stats.queued.store(MANY, Relaxed);
+        stats.latency_ns.store(u64::MAX - 1, Relaxed);
+        stats.busy_ns.store(u64::MAX, Relaxed);
+        stats.busy(|| std::thread::sleep(Duration::from_micros(1)));
+        stats.answered(Instant::now(), &Ok(()));
+        let snapshot = stats.snapshot(MANY);
+        assert_eq!(snapshot.errors(Code::InvalidArgument), MANY + 1);
+        assert!(snapshot.runs() > MANY);
+        assert_eq!((snapshot.rejected, snapshot.queued, snapshot.in_flight), (MANY, MANY, MANY));
+        assert!(
+            snapshot.latency < Duration::from_secs(1) && snapshot.busy < Duration::from_secs(1)
+        );
+        let text = crate::metrics::text(&[(0, vec![snapshot])]);
+        assert!(text.contains(&MANY.to_string()), "{text}");
+    }
+
     #[test]
     fn no_cache_line_is_shared() {
         let stats = [SessionStats::new(false), SessionStats::new(false)];
