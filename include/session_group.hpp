@@ -127,7 +127,8 @@ class Options {
         [&](TF_Status* status) { SessionGroupOptions_SetPolicy(get(), name.c_str(), status); });
   }
   // `choose` is copied. It is called as choose(const SessionGroupLoad&), by many threads at a time,
-  // returns the number of a session. Where it throws, the request fails with TF_INTERNAL and what().
+  // returns the number of a session. Where it throws, the request fails with TF_INTERNAL and
+  // what().
   template <typename F>
   void set_policy_fn(F choose) {
     static_assert(std::is_invocable_r_v<int32_t, F&, const SessionGroupLoad&>);

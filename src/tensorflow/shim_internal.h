@@ -158,8 +158,8 @@ struct sg_callable {
   }
 };
 
-// Locks of the shim are std::mutex: absl::Mutex is in TensorFlow's library, where ThreadSanitizer does not
-// see it.
+// Locks of the shim are std::mutex: absl::Mutex is in TensorFlow's library, where ThreadSanitizer
+// does not see it.
 
 namespace session_group {
 
