@@ -9,6 +9,7 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 GPU_ARGS ?=
 MINUTES ?= 5
+MEMCHECK ?=
 
 ifneq ($(words $(CURDIR)),1)
 $(error this folder's path has a space in it, which make and pkg-config can't handle: $(CURDIR))
@@ -26,7 +27,7 @@ export PKG_CONFIG
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check soak tensorflow system-packages build \
+.PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check soak fuzz asan tsan memcheck dispatches coverage supply-chain reproducible tensorflow system-packages build \
   install deb dist package-test wheel python-test models header docs lint requirements clean
 
 help: ## Show this list
@@ -57,8 +58,33 @@ bench-overhead: build models ## What a request costs beside its graph: nanosecon
 gpu-check: tensorflow $(VENV)/installed ## On a GPU, compare groups with many streams with one stream and processes (GPU_ARGS=--dry-run)
 	bench/gpu-check.sh $(GPU_ARGS)
 
+# With one arena, memory that is free lies in few enough pieces to see what grows.
 soak: tensorflow models ## A long time of everything at once (MINUTES=60; 5 by default)
-	MINUTES=$(MINUTES) $(CARGO) test --release --test soak -- --ignored --nocapture
+	MALLOC_ARENA_MAX=1 MINUTES=$(MINUTES) $(CARGO) test --release --test soak -- --ignored --nocapture
+
+fuzz: tensorflow models ## Fuzz grammar, options, C ABI, graphs and SavedModels (MINUTES=60; 5 by default)
+	fuzz/run.sh $(MINUTES)
+
+asan: tensorflow models ## Run Rust tests with AddressSanitizer and LeakSanitizer, the C++ shim included
+	scripts/sanitize.sh address
+
+tsan: tensorflow models ## The same with ThreadSanitizer
+	scripts/sanitize.sh thread
+
+memcheck: build models ## Run C programs under Valgrind (MEMCHECK="run stats"; all by default)
+	scripts/memcheck.sh $(MEMCHECK)
+
+dispatches: tensorflow ## Let each policy choose 2^33 times, about ten minutes
+	$(CARGO) test --release --lib -- --ignored --nocapture dispatches_beyond_32_bits
+
+coverage: tensorflow models ## Report which lines of Rust and C++ the tests run
+	scripts/coverage.sh
+
+supply-chain: ## Check licences, sources and linked crates; list all components
+	scripts/supply-chain.sh
+
+reproducible: tensorflow ## Build the library twice and compare
+	scripts/reproducible.sh
 
 bench-models: tensorflow models/build/bench/done ## Export the models of the benchmark
 

@@ -31,6 +31,9 @@
  * Threads
  *   - All functions on a SessionGroup but SessionGroup_Delete() may be called by any number of threads
  *     at a time. SessionGroupOptions are for one thread at a time.
+ *   - When a process ends by exit(), or by returning from main(), no request may be running any more:
+ *     TensorFlow's destructors take away what its kernels use, under stock sessions, too. Close groups
+ *     first, which waits for requests, or end by _exit(). Groups that are open and idle do no harm.
  *   - Threads stay behind when a process forks: in the child, groups that were made before fail with
  *     TF_FAILED_PRECONDITION, and deleting one frees nothing. TensorFlow itself does not support forking
  *     once it has started threads: start children with exec.

@@ -111,7 +111,11 @@ fn soak() {
         "From the second to the last third, what is in use has grown by {in_use:.2} %, and what is \
          resident, free pieces included, by {resident:.2} %."
     );
-    assert!(in_use <= GROWTH, "memory has grown by {in_use:.2} %");
+    assert!(in_use <= GROWTH, "memory in use has grown by {in_use:.2} %");
+    // Many arenas have more pieces of free memory at times than at others.
+    if std::env::var_os("MALLOC_ARENA_MAX").is_some_and(|arenas| arenas == "1") {
+        assert!(resident <= GROWTH, "resident memory has grown by {resident:.2} %");
+    }
 }
 
 fn median(left: &[Left], of: fn(&Left) -> f64) -> f64 {

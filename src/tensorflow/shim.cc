@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -453,7 +454,15 @@ void sg_session_close(sg_session* session, TF_Status* status) {
 }
 
 void sg_session_delete(sg_session* session) {
-  if (!session->is_broken) delete session;
+  if (!session->is_broken) {
+    delete session;
+    return;
+  }
+  // It stays, and so does the way to it, so that it is no leak.
+  static auto* const mu = new std::mutex;
+  static auto* const broken = new std::vector<sg_session*>;
+  std::lock_guard<std::mutex> lock(*mu);
+  broken->push_back(session);
 }
 
 void sg_session_create(sg_session* session, const sg_graph* graph, TF_Status* status) {
