@@ -307,6 +307,13 @@ static void run_bad_options(TF_Status* s) {
   CHECK(y == NULL);
   TF_DeleteBuffer(buffer);
 }
+static void warm_up(SessionGroup* on, const char* fetch, TF_Status* s) {
+  const char* const fetches[] = {fetch};
+  SessionGroup_WarmUp(on, kWord, &word, 1, fetches, 1, NULL, 0, s);
+}
+static void warm_up_null_group(TF_Status* s) { warm_up(NULL, "y", s); }
+static void warm_up_unknown_fetch(TF_Status* s) { warm_up(group, "z", s); }
+static void warm_up_closed(TF_Status* s) { warm_up(closed, "y", s); }
 static void run_on_null_group(TF_Status* s) {
   TF_Tensor* y = NULL;
   SessionGroup_RunOn(NULL, 0, NULL, kWord, &word, 1, kY, &y, 1, NULL, 0, NULL, s);
@@ -502,6 +509,9 @@ static const struct {
     ROW(run_wrong_dtype, TF_INVALID_ARGUMENT, "string"),
     ROW(run_wrong_shape, TF_INVALID_ARGUMENT, "ndims must be >= 2"),
     ROW(run_bad_options, TF_INVALID_ARGUMENT, "not a serialised RunOptions"),
+    ROW(warm_up_null_group, TF_INVALID_ARGUMENT, "group is NULL"),
+    ROW(warm_up_unknown_fetch, TF_INVALID_ARGUMENT, "z:0"),
+    ROW(warm_up_closed, TF_FAILED_PRECONDITION, "closed"),
     ROW(run_on_null_group, TF_INVALID_ARGUMENT, "group is NULL"),
     ROW(session_run_null_group, TF_INVALID_ARGUMENT, "group is NULL"),
     ROW(session_run_null_fetches, TF_INVALID_ARGUMENT, "outputs is NULL"),

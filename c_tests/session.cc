@@ -321,13 +321,19 @@ static void HasParts() {
   Tensors got;
   for (int i = 0; i < 10; ++i) CHECK_STATUS(part->Run({{"x:0", Vector(1)}}, {"y:0"}, {}, &got));
   CHECK(Runs(session.get(), 0) == 0 && Runs(session.get(), 1) == 10 && Runs(part.get(), 2) == 0);
+  // Number -1 is all of them, for who keeps it, too.
+  std::unique_ptr<tf::Session> whole(
+      static_cast<tf::Session*>(SessionGroup_NewCppPart(session.get(), -1, status)));
+  CHECK_OK(status);
+  for (int i = 0; i < 9; ++i) CHECK_STATUS(whole->Run({{"x:0", Vector(1)}}, {"y:0"}, {}, &got));
+  for (int id = 0; id < 3; ++id) CHECK(Runs(session.get(), id) == (id == 1 ? 13 : 3));
   tf::CallableOptions options;
   options.add_feed("x:0");
   options.add_fetch("y:0");
   tf::Session::CallableHandle handle;
   CHECK_STATUS(part->MakeCallable(options, &handle));
   CHECK_STATUS(part->RunCallable(handle, {Vector(1)}, &got, nullptr));
-  CHECK(Runs(session.get(), 1) == 11);
+  CHECK(Runs(session.get(), 1) == 14);
   CHECK_STATUS(part->Close());
   CHECK_REFUSED(part->Run({{"x:0", Vector(1)}}, {"y:0"}, {}, &got), FailedPrecondition, "closed");
   CHECK_STATUS(session->Run({{"x:0", Vector(1)}}, {"y:0"}, {}, &got));

@@ -184,6 +184,14 @@ mod tests {
     }
 
     #[test]
+    fn a_cpu_in_no_node_counts_to_the_first() {
+        let sys = Sys::new("nowhere");
+        sys.file("node/node0/cpulist", "0\n").file("node/node1/cpulist", "1\n");
+        let topology = sys.read("0-2").unwrap();
+        assert_eq!(shown(&topology), [(0, cores(&["0", "2"])), (1, cores(&["1"]))]);
+    }
+
+    #[test]
     fn what_can_not_be_understood_is_an_error_that_names_the_file() {
         let sys = Sys::new("broken");
         sys.file("cpu/cpu0/topology/core_cpus_list", "zero\n");

@@ -586,6 +586,21 @@ fn the_environment_is_left_alone() {
     assert_eq!(std::env::vars_os().collect::<Vec<_>>(), before);
 }
 
+/// TensorFlow's own factory of sessions refuses a name that it has seen, also after a failure.
+#[test]
+fn session_metadata_does_not_keep_names() {
+    // experimental (field 16) { session_metadata (field 11) { name: "m" version: 1 } }
+    let named = [0x10, 1, 0x28, 1, 0x82, 1, 7, 0x5a, 5, 0x0a, 1, b'm', 0x10, 1];
+    let options = options(2);
+    let make = || SessionGroup::new(&common::config(&named), &options).unwrap();
+    assert!(make().create(b"no graph").is_err());
+    let groups = [make(), make()];
+    for group in &groups {
+        group.create(&common::graph_def("trivial")).unwrap();
+        assert_eq!(ask(group, None), Ok(1));
+    }
+}
+
 /// Making groups that are refused late, and loading what isn't there, again and again.
 #[test]
 fn failures_leave_nothing_behind() {
