@@ -28,6 +28,7 @@ cargo test --lib --tests --no-fail-fast
 cargo build --lib
 # The programs, on the library as it is built here.
 mkdir -p target/coverage/c_tests
+ln -sf "$CARGO_TARGET_DIR/debug/libsession_group.so" target/coverage/libsession_group.so.0
 read -ra flags < <(scripts/pkg-config --cflags --libs tensorflow | sed 's/-I/-isystem /g')
 libdir=$(scripts/pkg-config --variable=libdir tensorflow)
 g++ -std=c++17 -O2 -fPIC -shared "${flags[@]}" c_tests/test_gpu/test_gpu.cc -o target/coverage/libtest_gpu.so
@@ -39,7 +40,7 @@ for source in c_tests/*.c c_tests/*.cc; do
     *) compile="g++ -std=c++17" ;;
     esac
     $compile "$source" -o "$program" -Iinclude "${flags[@]}" -L"$CARGO_TARGET_DIR/debug" \
-        -lsession_group -pthread -Wl,-rpath,"$CARGO_TARGET_DIR/debug:$libdir"
+        -lsession_group -pthread -Wl,-rpath,"$PWD/target/coverage:$libdir"
     arguments=()
     [ "$program" != target/coverage/c_tests/example ] || arguments=("$MODELS/strings")
     "$program" "${arguments[@]}" >/dev/null || { echo "error: $program" >&2; exit 1; }

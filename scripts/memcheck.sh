@@ -11,6 +11,7 @@ export MODELS TF_CPP_MIN_LOG_LEVEL=3
 
 out=$PWD/target/memcheck
 mkdir -p "$out"
+ln -sf "$PWD/target/release/libsession_group.so" "$out/libsession_group.so.0"
 read -ra flags < <(scripts/pkg-config --cflags --libs tensorflow | sed 's/-I/-isystem /g')
 libdir=$(scripts/pkg-config --variable=libdir tensorflow)
 valgrind() {
@@ -34,10 +35,14 @@ if valgrind "$out/wrong" 2>/dev/null; then
 fi
 for program in $programs; do
     gcc -std=c11 -g "c_tests/$program.c" -o "$out/$program" -Iinclude "${flags[@]}" \
-        -Ltarget/release -lsession_group -pthread -Wl,-rpath,"$PWD/target/release:$libdir"
+        -Ltarget/release -lsession_group -pthread -Wl,-rpath,"$out:$libdir"
     arguments=()
     [ "$program" != example ] || arguments=("$MODELS/strings")
     begun=$SECONDS
-    valgrind "$out/$program" "${arguments[@]}" || { echo "error: $program" >&2; exit 1; }
+    valgrind "$out/$program" "${arguments[@]}" >"$out/$program.log" 2>&1 || {
+        cat "$out/$program.log" >&2
+        echo "error: $program" >&2
+        exit 1
+    }
     echo "$program: no errors, nothing lost, $((SECONDS - begun)) s"
 done
