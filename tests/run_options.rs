@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::{create, load, options};
 use session_group::execution::Execution;
+use session_group::stats::Snapshot;
 use session_group::tensorflow::run_options::RunOptions;
 use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Code, Request, Result, SessionGroup};
@@ -57,10 +58,18 @@ fn the_time_in_the_queue_counts_and_an_expired_request_is_not_run() {
     std::thread::scope(|scope| {
         let busy = scope.spawn(|| {
             let mut long = RunOptions::parse(&[]).unwrap();
-            long.set_timeout_ms(500);
+            long.set_timeout_ms(2_000);
             slow(&group, i32::MAX, Some(&long))
         });
+        // Until it is on its way, is queued, and is taken from the queue.
+        let wait_while = |is: fn(&Snapshot) -> bool| {
+            while group.stats(0).is_some_and(|stats| is(&stats)) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        wait_while(|stats| stats.in_flight == 0);
         std::thread::sleep(Duration::from_millis(50));
+        wait_while(|stats| stats.queued > 0);
         let error = slow(&group, 1, Some(&short)).err().expect("a timeout");
         assert_eq!(error.code, Code::DeadlineExceeded);
         assert!(error.message.contains("it was not run"), "{error}");
