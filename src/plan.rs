@@ -158,7 +158,8 @@ pub(crate) fn plan(
             let share = match &cpus {
                 Some(cpus) => cpus.len(),
                 None => share(machine.allowed.len(), session_num, i),
-            };
+            }
+            .min(MAX_POOL_THREADS as usize);
             SessionPlan {
                 numa_nodes: match (&cpus, &machine.topology) {
                     (Some(cpus), Ok(topology)) => topology.nodes_of(cpus),
@@ -436,6 +437,11 @@ mod tests {
     fn threads_are_shared_out_to_the_last_cpu() {
         assert_eq!(intra(&decide(&options(3), 8).unwrap()), [3, 3, 2]);
         assert_eq!(intra(&decide(&options(4), 2).unwrap()), [1, 1, 1, 1]);
+        // As many as may be asked for, however large the machine.
+        assert_eq!(intra(&decide(&options(1), 3000).unwrap()), [1024]);
+        let mut workers = options(1);
+        workers.set_execution(Execution::Worker);
+        assert_eq!(decide(&workers, 3000).unwrap().sessions[0].worker_threads, 1024);
     }
 
     #[test]
