@@ -52,19 +52,15 @@ elsewhere='/(stock|tests|benches)/|/\.cargo/|/rustc/'
 cargo llvm-cov report --ignore-filename-regex "$elsewhere" --html --output-dir target/coverage/rust \
     >/dev/null 2>&1
 profile=$(find "$CARGO_TARGET_DIR" -maxdepth 1 -name '*.profdata' | head -1)
-table() {
-    llvm-cov-19 report "$@" -instr-profile="$profile" -ignore-filename-regex="$elsewhere" 2>/dev/null |
-        awk '$8 ~ /^[0-9]/ || /^Filename/ { printf "%-48s %8s %8s %9s\n", $1, $8, $9, $10 }'
-}
-echo "Rust, all programs:                                 lines   missed     cover"
+echo "Rust                                                lines   missed     cover"
 tests=()
 for program in $(find "$CARGO_TARGET_DIR/debug/deps" -maxdepth 1 -type f -perm -100 ! -name '*.so'); do
     tests+=(-object "$program")
 done
-table "$CARGO_TARGET_DIR/debug/libsession_group.so" "${tests[@]}" | grep -v '^Filename'
-# Where a function is in several programs, a report of all counts one of them only.
-echo "The C ABI, as the programs of c_tests call it:"
-table "$CARGO_TARGET_DIR/debug/libsession_group.so" | grep 'ffi/'
+# The library first: of a function in several programs, the first counts.
+llvm-cov-19 report "$CARGO_TARGET_DIR/debug/libsession_group.so" "${tests[@]}" \
+    -instr-profile="$profile" -ignore-filename-regex="$elsewhere" 2>/dev/null |
+    awk '$8 ~ /^[0-9]/ { printf "%-48s %8s %8s %9s\n", $1, $8, $9, $10 }'
 target/coverage/venv/bin/gcovr --root . --filter src/tensorflow/ --object-directory "$CARGO_TARGET_DIR" \
     --gcov-ignore-parse-errors=all --merge-mode-functions=merge-use-line-0 --merge-lines \
     --html-details target/coverage/cpp.html --txt - "$CARGO_TARGET_DIR" 2>/dev/null
