@@ -90,8 +90,9 @@ bench-models: tensorflow models/build/bench/done ## Export the models of the ben
 
 tensorflow: third_party/tensorflow/lib/pkgconfig/tensorflow.pc ## Install the pinned stock TensorFlow, unless pkg-config finds one
 
+# mimalloc says when it was compiled: the same sources give the same library.
 build: tensorflow ## Build the library
-	$(CARGO) build --release
+	SOURCE_DATE_EPOCH=$$(packaging/date.sh) $(CARGO) build --release
 
 install: ## Install library, headers, pkg-config and CMake files to $(DESTDIR)$(PREFIX)
 	@test -e target/release/libsession_group.so || { echo "run \`make build\` first" >&2; exit 1; }

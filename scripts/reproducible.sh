@@ -2,6 +2,9 @@
 # Builds the library twice, in folders that are new, and compares byte by byte.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# mimalloc says when it was compiled: as packages do, at the time of the last commit.
+SOURCE_DATE_EPOCH=$(packaging/date.sh)
+export SOURCE_DATE_EPOCH
 out=$PWD/target/reproducible
 rm -rf "$out"
 mkdir -p "$out"
