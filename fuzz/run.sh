@@ -39,7 +39,9 @@ for target in $targets; do
 done
 cargo fuzz build --fuzz-dir fuzz --release
 bin=$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release
-nm "$bin/abi" | grep __asan_report_load8 >/dev/null || { echo "error: no AddressSanitizer" >&2; exit 1; }
+for object in "$bin"/build/session-group-*/out/*-shim.o; do
+    nm "$object" | grep "U __asan_report_load8" >/dev/null || { echo "error: $object is without it" >&2; exit 1; }
+done
 
 # GraphDefs and SavedModels to begin with are the test models themselves.
 corpus=$CARGO_TARGET_DIR/corpus
@@ -66,13 +68,16 @@ weight() {
 all=0
 for target in $targets; do all=$((all + $(weight "$target"))); done
 
+limits="-timeout=100 -max_len=16384 -rss_limit_mb=6000 -malloc_limit_mb=1000000"
+
 # Whether stock TensorFlow can't bear the input either.
 is_tensorflows() {
     case $1 in
     graph_def | saved_model) ;;
     *) return 1 ;;
     esac
-    ! SESSION_GROUP_FUZZ_STOCK=1 "$bin/$1" "$2" >"$CARGO_TARGET_DIR/stock.log" 2>&1
+    # shellcheck disable=SC2086 # A list of words.
+    ! SESSION_GROUP_FUZZ_STOCK=1 "$bin/$1" $limits "$2" >"$CARGO_TARGET_DIR/stock.log" 2>&1
 }
 
 for target in $targets; do
@@ -85,9 +90,8 @@ for target in $targets; do
     while [ $SECONDS -lt $end ]; do
         log=$CARGO_TARGET_DIR/$target.log
         rm -f "$CARGO_TARGET_DIR/findings/$target"/*
-        # shellcheck disable=SC2086 # No seeds are no argument.
-        if "$bin/$target" -max_total_time=$((end - SECONDS)) -print_final_stats=1 -timeout=100 -max_len=16384 \
-            -rss_limit_mb=6000 -malloc_limit_mb=1000000 \
+        # shellcheck disable=SC2086 # Lists of words.
+        if "$bin/$target" -max_total_time=$((end - SECONDS)) -print_final_stats=1 $limits \
             -artifact_prefix="$CARGO_TARGET_DIR/findings/$target/" \
             "$corpus/$target" $seeds >"$log" 2>&1; then
             failed=

@@ -372,7 +372,9 @@ TF_DeviceList *SessionGroup_ListDevices(SessionGroup *group, TF_Status *status);
 // finish first. Then frees sessions, threads, variables and tables. Closing twice is allowed. Must
 // not be called from within a policy function of the group.
 //
-// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made.
+// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
+// where an exception has left a session in an unknown state, which then stays in memory, and so do
+// variables and tables; others that TensorFlow has, which do not keep the group from closing.
 void SessionGroup_Close(SessionGroup *group, TF_Status *status);
 
 // Closes the group, if that has not been done, and deletes it; NULL is allowed. No other call on the

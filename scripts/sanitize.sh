@@ -68,7 +68,7 @@ for proof in $proofs; do
     echo "$test: reported, as it must be"
 done
 for object in "$CARGO_TARGET_DIR"/x86_64-unknown-linux-gnu/release/build/session-group-*/out/*-shim.o; do
-    nm "$object" | grep $symbol >/dev/null || { echo "error: $object is without it" >&2; exit 1; }
+    nm "$object" | grep "U $symbol" >/dev/null || { echo "error: $object is without it" >&2; exit 1; }
 done
 # shellcheck disable=SC2086 # Lists of words.
 run $tests -- $skip

@@ -14,12 +14,7 @@ pub(crate) struct Process(u64);
 impl Process {
     /// This one.
     pub fn current() -> Self {
-        static WATCH: Once = Once::new();
-        // SAFETY: the handler only adds to an atomic, which is allowed in a child, and the library
-        // stays loaded (`-z nodelete`). It can only fail for want of memory, and then nobody is told.
-        WATCH.call_once(|| unsafe {
-            libc::pthread_atfork(None, None, Some(forked));
-        });
+        watch();
         Self(FORKS.load(Relaxed))
     }
 
@@ -29,8 +24,19 @@ impl Process {
     }
 }
 
-/// Whether this process was forked from one that had groups.
+/// Counts forks from now on.
+fn watch() {
+    static WATCH: Once = Once::new();
+    // SAFETY: the handler only adds to an atomic, which is allowed in a child, and the library stays
+    // loaded (`-z nodelete`). It can only fail for want of memory, and then nobody is told.
+    WATCH.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(forked));
+    });
+}
+
+/// Whether this process was forked from one that has asked before.
 pub(crate) fn is_child() -> bool {
+    watch();
     FORKS.load(Relaxed) > 0
 }
 

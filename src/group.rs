@@ -1,7 +1,7 @@
 //! The group: N sessions, one set of variables.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use tensorflow_sys as tf;
 
@@ -67,6 +67,7 @@ impl SessionGroup {
             },
             streams,
             plan,
+            has_broken: AtomicBool::new(false),
         };
         let shared = Arc::new(shared);
         registry::add(&shared);

@@ -63,6 +63,9 @@ impl Drop for Members {
 impl Members {
     /// Starts all threads, the sessions' under names that begin with `name`.
     pub fn new(name: &str, plan: &Plan, session_options: &SessionOptions) -> Result<Self> {
+        // One group at a time, so that none takes the threads that another was just shown.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         affinity::check_room_for(plan.threads())?;
         let fast_memory = plan.optimizations.has(Optimization::FastMemory);
         let devices = Arc::new(match &plan.gpus {
@@ -114,6 +117,10 @@ impl Members {
             result = result.and(member.session.close());
         }
         result = result.and(self.compiler.session.close());
+        let mut sessions = self.all.iter().chain([&self.compiler]);
+        if sessions.any(Member::is_broken) {
+            return result;
+        }
         // What failed may have left kernels behind, on memory that others will get.
         result = result.and(self.devices.sync());
         result.and(self.devices.clear())
@@ -255,6 +262,11 @@ impl Member {
             has_graphs: AtomicUsize::new(0),
             changing: Mutex::new(()),
         }
+    }
+
+    /// Whether an exception has left the session in an unknown state.
+    pub fn is_broken(&self) -> bool {
+        self.session.is_broken()
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {

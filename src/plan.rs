@@ -10,7 +10,7 @@ use crate::placement::place;
 use crate::policy::Policy;
 use crate::tensorflow::SessionOptions;
 use crate::tensorflow::devices::Seat;
-use crate::tensorflow::session_options::Config;
+use crate::tensorflow::session_options::{Config, Pools};
 use crate::topology::{self, Topology};
 use crate::workers::Queue;
 
@@ -119,6 +119,8 @@ pub(crate) struct SessionPlan {
     pub numa_nodes: Vec<u32>,
     pub intra_op_threads: i32,
     pub inter_op_threads: i32,
+    /// How many threads there are in inter-op pools, of which there may be several.
+    pub inter_op_pools_threads: usize,
     /// 0 unless the execution is `Worker`.
     pub worker_threads: usize,
     /// Where there are GPUs.
@@ -160,6 +162,7 @@ pub(crate) fn plan(
                 None => share(machine.allowed.len(), session_num, i),
             }
             .min(MAX_POOL_THREADS as usize);
+            let inter_op_threads = or_share(config.inter_op_threads, share);
             SessionPlan {
                 numa_nodes: match (&cpus, &machine.topology) {
                     (Some(cpus), Ok(topology)) => topology.nodes_of(cpus),
@@ -167,7 +170,14 @@ pub(crate) fn plan(
                 },
                 cpus,
                 intra_op_threads: or_share(config.intra_op_threads, share),
-                inter_op_threads: or_share(config.inter_op_threads, share),
+                inter_op_threads,
+                inter_op_pools_threads: match config.pools {
+                    None => inter_op_threads as usize,
+                    // Both are not negative: they count.
+                    Some(Pools { of_default_size, threads }) => {
+                        (of_default_size * i64::from(inter_op_threads) + threads) as usize
+                    }
+                },
                 worker_threads: match execution {
                     Execution::Worker => worker_threads.unwrap_or(share),
                     _ => 0,
@@ -208,7 +218,7 @@ impl Plan {
 
 impl SessionPlan {
     fn threads(&self) -> usize {
-        (self.intra_op_threads + self.inter_op_threads) as usize + self.worker_threads
+        self.intra_op_threads as usize + self.inter_op_pools_threads + self.worker_threads
     }
 }
 
@@ -450,6 +460,17 @@ mod tests {
         let plan = plan(&options(2), &Environment::default(), &config, &machine(8)).unwrap();
         assert_eq!(plan.sessions[1].intra_op_threads, 5);
         assert_eq!(plan.sessions[1].inter_op_threads, 7);
+    }
+
+    #[test]
+    fn threads_of_all_inter_op_pools_count() {
+        let with = |of_default_size, threads| {
+            let pools = Some(Pools { of_default_size, threads });
+            let config = Config { inter_op_threads: 7, pools, ..Config::default() };
+            plan(&options(2), &Environment::default(), &config, &machine(8))
+        };
+        assert_eq!(with(2, 30).unwrap().sessions[0].inter_op_pools_threads, 44);
+        assert!(with(0, 100_000).unwrap_err().message.contains("threads"));
     }
 
     #[test]

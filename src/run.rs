@@ -1,6 +1,7 @@
 //! Running requests: the way from a call to a session and back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,6 +20,7 @@ use crate::optimization::Optimization;
 use crate::plan::Plan;
 use crate::policy::{Counts, Dispatcher};
 use crate::stats::{SessionStats, Snapshot};
+use crate::tensorflow::log;
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::session::{Session, Step};
 use crate::tensorflow::{Buffer, Tensor, program};
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub steps: Steps,
     /// Of a multi-stream group.
     pub streams: Option<Streams>,
+    /// Whether a session is broken.
+    pub has_broken: AtomicBool,
 }
 
 /// How requests run that bring no options of their own.
@@ -192,6 +196,9 @@ impl Shared {
         self.stats[session].count(|| {
             let run = || {
                 let result = f(members.session(session)?, session);
+                if result.is_err() {
+                    self.look_after(session, &members);
+                }
                 members.devices.written();
                 result
             };
@@ -206,7 +213,29 @@ impl Shared {
     fn choose(&self, session: Option<usize>) -> Result<usize> {
         match session {
             Some(session) => Ok(session % self.plan.sessions.len()),
-            None => self.dispatcher.choose(self),
+            None => self.dispatcher.choose(self).map(|chosen| self.sound(chosen)),
+        }
+    }
+
+    /// The session itself, or the next one after it that is not broken.
+    fn sound(&self, chosen: usize) -> usize {
+        if !self.has_broken.load(Relaxed) {
+            return chosen;
+        }
+        let n = self.stats.len();
+        let mut others = (0..n).map(|i| (chosen + i) % n);
+        others.find(|&session| !self.stats[session].is_broken.load(Relaxed)).unwrap_or(chosen)
+    }
+
+    /// After a failure: whether the session can still be used.
+    fn look_after(&self, session: usize, members: &Members) {
+        if members.all[session].is_broken() && !self.stats[session].is_broken.swap(true, Relaxed) {
+            self.has_broken.store(true, Relaxed);
+            log::info(&format!(
+                "session group {}: an exception has left session {session} in an unknown state; \
+                 requests go to the others from now on",
+                self.number
+            ));
         }
     }
 
@@ -322,6 +351,9 @@ impl Shared {
             None => self.run_by_names(members.session(session)?, work, timeout_ms, call),
             Some(streams) => self.run_on_gpu(streams, session, members, work, timeout_ms, call),
         };
+        if result.is_err() {
+            self.look_after(session, members);
+        }
         // Only programs keep what they have read.
         if self.prepares() && work.prepared.is_none_or(Prepared::writes) {
             members.devices.written();
@@ -447,6 +479,22 @@ mod tests {
     use crate::policy::Policy;
     use crate::tensorflow::SessionOptions;
     use crate::{Options, SessionGroup};
+
+    #[test]
+    fn requests_pass_a_broken_session_over() {
+        let mut options = Options::new();
+        options.set_session_num(3);
+        let group = SessionGroup::new(&SessionOptions::new(), &options).unwrap();
+        let shared = group.shared();
+        let chosen = || -> Vec<_> { (0..6).map(|_| shared.choose(None).unwrap()).collect() };
+        assert_eq!(chosen(), [0, 1, 2, 0, 1, 2]);
+        for (broken, expected) in [(1, [0, 2, 2, 0, 2, 2]), (2, [0; 6]), (0, [0, 1, 2, 0, 1, 2])] {
+            shared.stats[broken].is_broken.store(true, Relaxed);
+            shared.has_broken.store(true, Relaxed);
+            assert_eq!(chosen(), expected);
+        }
+        assert_eq!(shared.choose(Some(4)), Ok(1));
+    }
 
     /// `make bench-overhead` prints it; the time is for people to judge.
     #[test]

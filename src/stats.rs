@@ -3,7 +3,7 @@
 //! Whoever answers a request counts it in its session's own set, with atomic additions. Sets don't
 //! share cache lines, so sessions don't slow each other down by counting.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use histogram::{AtomicHistogram, Config, Histogram};
@@ -32,6 +32,8 @@ pub(crate) struct SessionStats {
     busy_ns: AtomicU64,
     latency_ns: AtomicU64,
     latencies: AtomicHistogram,
+    /// Whether requests go to other sessions, where there is one.
+    pub is_broken: AtomicBool,
 }
 
 /// The counters of one session at a moment.
@@ -66,6 +68,7 @@ impl SessionStats {
             busy_ns: AtomicU64::new(0),
             latency_ns: AtomicU64::new(0),
             latencies: AtomicHistogram::with_config(&config),
+            is_broken: AtomicBool::new(false),
         }
     }
 

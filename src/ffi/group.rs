@@ -126,7 +126,9 @@ pub unsafe extern "C" fn SessionGroup_ListDevices(
 /// finish first. Then frees sessions, threads, variables and tables. Closing twice is allowed. Must
 /// not be called from within a policy function of the group.
 ///
-/// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made.
+/// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
+/// where an exception has left a session in an unknown state, which then stays in memory, and so do
+/// variables and tables; others that TensorFlow has, which do not keep the group from closing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Close(group: *mut SessionGroup, status: *mut tf::TF_Status) {
     // SAFETY: the caller keeps the rules of the ABI, here and below.

@@ -26,8 +26,7 @@ struct sg_call {
   virtual ~sg_call() = default;
   virtual size_t num_feeds() const = 0;
   virtual const Tensor* feed(size_t i) const = 0;
-  virtual absl::Status RunOn(tensorflow::Session* session,
-                             const tensorflow::RunOptions& options) = 0;
+  virtual absl::Status RunOn(sg_session* session, const tensorflow::RunOptions& options) = 0;
 };
 
 struct sg_visit {
@@ -52,7 +51,7 @@ TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, int64_t ti
 
 TF_Status* sg_call_run_session(sg_call* call, sg_session* session, const sg_run_options* options) {
   return session_group::NewStatus(
-      session->Use([&] { return call->RunOn(session->session.get(), options->proto); }));
+      session_group::Caught([&] { return call->RunOn(session, options->proto); }));
 }
 
 void sg_call_forget(sg_call* call) {
@@ -61,7 +60,8 @@ void sg_call_forget(sg_call* call) {
 }
 
 TF_Status* sg_visit_session(sg_visit* visit, sg_session* session, int32_t number) {
-  return session_group::NewStatus(session->Use([&] { return visit->Visit(session, number); }));
+  return session_group::NewStatus(
+      session_group::Caught([&] { return visit->Visit(session, number); }));
 }
 
 namespace session_group {
@@ -117,10 +117,12 @@ struct NamedCall final : sg_call {
 
   size_t num_feeds() const override { return inputs.size(); }
   const Tensor* feed(size_t i) const override { return &inputs[i].second; }
-  absl::Status RunOn(tensorflow::Session* session, const RunOptions& options) override {
+  absl::Status RunOn(sg_session* session, const RunOptions& options) override {
     RunMetadata dropped;
-    return session->Run(options, inputs, outputs, targets, fetched,
-                        metadata != nullptr ? metadata : &dropped);
+    return session->Use([&] {
+      return session->session->Run(options, inputs, outputs, targets, fetched,
+                                   metadata != nullptr ? metadata : &dropped);
+    });
   }
 
   const GroupSession::Feeds& inputs;
@@ -140,18 +142,21 @@ struct CallableCall final : sg_call {
 
   size_t num_feeds() const override { return inputs.size(); }
   const Tensor* feed(size_t i) const override { return &inputs[i]; }
-  absl::Status RunOn(tensorflow::Session* session, const RunOptions& run_options) override {
+  absl::Status RunOn(sg_session* session, const RunOptions& run_options) override {
     return RunOn(session, run_options, GroupSession::ThreadPools());
   }
-  absl::Status RunOn(tensorflow::Session* session, const RunOptions& run_options,
+  absl::Status RunOn(sg_session* session, const RunOptions& run_options,
                      const GroupSession::ThreadPools& pools) {
     GroupSession::Feeds named;
     named.reserve(inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) named.emplace_back(options.feed(i), inputs[i]);
+    const GroupSession::Names fetches(options.fetch().begin(), options.fetch().end());
+    const GroupSession::Names targets(options.target().begin(), options.target().end());
     RunMetadata dropped;
-    return session->Run(run_options, named, {options.fetch().begin(), options.fetch().end()},
-                        {options.target().begin(), options.target().end()}, fetched,
-                        metadata != nullptr ? metadata : &dropped, pools);
+    return session->Use([&] {
+      return session->session->Run(run_options, named, fetches, targets, fetched,
+                                   metadata != nullptr ? metadata : &dropped, pools);
+    });
   }
 
   const CallableOptions& options;
@@ -214,7 +219,7 @@ absl::Status GroupSession::OnSession(bool request, int32_t number, Body body) {
   struct BodyVisit final : sg_visit {
     explicit BodyVisit(Body& body) : body(body) {}
     absl::Status Visit(sg_session* session, int32_t number) override {
-      return body(session->session.get(), number);
+      return body(session, number);
     }
     Body& body;
   };
@@ -282,17 +287,20 @@ absl::Status GroupSession::Run(const RunOptions& options, const Feeds& inputs, c
                                const ThreadPools& pools) {
   if (!BringsPools(pools)) return Run(options, inputs, outputs, targets, fetched, metadata);
   RunMetadata dropped;
-  return OnSession(true, number_, [&](tensorflow::Session* session, int32_t) {
-    return session->Run(options, inputs, outputs, targets, fetched,
-                        metadata != nullptr ? metadata : &dropped, pools);
+  return OnSession(true, number_, [&](sg_session* session, int32_t) {
+    return session->Use([&] {
+      return session->session->Run(options, inputs, outputs, targets, fetched,
+                                   metadata != nullptr ? metadata : &dropped, pools);
+    });
   });
 }
 
 absl::Status GroupSession::PRunSetup(const Names& inputs, const Names& outputs,
                                      const Names& targets, std::string* handle) {
-  return OnSession(true, number_, [&](tensorflow::Session* session, int32_t number) {
+  return OnSession(true, number_, [&](sg_session* session, int32_t number) {
     std::string own;
-    absl::Status set_up = session->PRunSetup(inputs, outputs, targets, &own);
+    absl::Status set_up =
+        session->Use([&] { return session->session->PRunSetup(inputs, outputs, targets, &own); });
     if (set_up.ok()) *handle = absl::StrCat(number, "/", own);
     return set_up;
   });
@@ -307,8 +315,9 @@ absl::Status GroupSession::PRun(const std::string& handle, const Feeds& inputs,
     return absl::InvalidArgumentError(
         absl::StrCat("\"", handle, "\" is not a handle that PRunSetup() of this session gave"));
   }
-  return OnSession(true, number, [&](tensorflow::Session* session, int32_t) {
-    return session->PRun(handle.substr(slash + 1), inputs, outputs, fetched);
+  const std::string own = handle.substr(slash + 1);
+  return OnSession(true, number, [&](sg_session* session, int32_t) {
+    return session->Use([&] { return session->session->PRun(own, inputs, outputs, fetched); });
   });
 }
 
@@ -317,15 +326,17 @@ absl::Status GroupSession::MakeOnSessions(const CallableOptions& options, Callab
   callable->handles.resize(sessions);
   for (int32_t i = 0; i < sessions; ++i) {
     if (number_ >= 0 && number_ != i) continue;
-    absl::Status made = OnSession(false, i, [&](tensorflow::Session* session, int32_t) {
-      return session->MakeCallable(options, &callable->handles[i]);
+    absl::Status made = OnSession(false, i, [&](sg_session* session, int32_t) {
+      return session->Use(
+          [&] { return session->session->MakeCallable(options, &callable->handles[i]); });
     });
     if (made.ok()) continue;
     // Those that were made are of no use any more.
     for (int32_t j = 0; j < i; ++j) {
       if (number_ >= 0) continue;
-      OnSession(false, j, [&](tensorflow::Session* session, int32_t) {
-        return session->ReleaseCallable(callable->handles[j]);
+      OnSession(false, j, [&](sg_session* session, int32_t) {
+        return session->Use(
+            [&] { return session->session->ReleaseCallable(callable->handles[j]); });
       }).IgnoreError();
     }
     return made;
@@ -410,12 +421,14 @@ absl::Status GroupSession::RunCallable(CallableHandle handle, const Tensors& inp
         rust_->run_callable(callable->prepared, number_, metadata != nullptr ? 1 : 0, &call));
   }
   RunMetadata dropped;
-  return OnSession(true, number_, [&](tensorflow::Session* session, int32_t number) {
+  return OnSession(true, number_, [&](sg_session* session, int32_t number) {
     if (callable->prepared != nullptr) {
       return call.RunOn(session, RunOptions::default_instance(), pools);
     }
-    return session->RunCallable(callable->handles[number], inputs, fetched,
-                                metadata != nullptr ? metadata : &dropped, pools);
+    return session->Use([&] {
+      return session->session->RunCallable(callable->handles[number], inputs, fetched,
+                                           metadata != nullptr ? metadata : &dropped, pools);
+    });
   });
 }
 
@@ -430,8 +443,8 @@ absl::Status GroupSession::ReleaseCallable(CallableHandle handle) {
 }
 
 absl::Status GroupSession::ListDevices(std::vector<tensorflow::DeviceAttributes>* devices) {
-  return OnSession(false, std::max(number_, 0), [&](tensorflow::Session* session, int32_t) {
-    return session->ListDevices(devices);
+  return OnSession(false, std::max(number_, 0), [&](sg_session* session, int32_t) {
+    return session->Use([&] { return session->session->ListDevices(devices); });
   });
 }
 
@@ -440,8 +453,8 @@ absl::Status GroupSession::LocalDeviceManager(const tensorflow::DeviceMgr** devi
   if (!open.ok()) return open;
   absl::Status untracked = Take(rust_->untrack(group_));
   if (!untracked.ok()) return untracked;
-  return OnSession(false, std::max(number_, 0), [&](tensorflow::Session* session, int32_t) {
-    return session->LocalDeviceManager(devices);
+  return OnSession(false, std::max(number_, 0), [&](sg_session* session, int32_t) {
+    return session->Use([&] { return session->session->LocalDeviceManager(devices); });
   });
 }
 

@@ -622,7 +622,7 @@ absl::Status SerialExecutor::RunSteps(Frame* frame, std::optional<absl::Time> de
       step.kernel->Compute(&context);
     } else {
       absl::Notification done;
-      step.async->ComputeAsync(&context, [&done] { done.Notify(); });
+      env_.device->ComputeAsync(step.async, &context, [&done] { done.Notify(); });
       done.WaitForNotification();
     }
     if (!context.status().ok()) {

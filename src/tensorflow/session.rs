@@ -30,7 +30,7 @@ impl IntraOpPool {
 pub struct Session {
     ptr: *mut shim::sg_session,
     /// Dropped after the session, whose kernels use them.
-    _devices: Arc<Devices>,
+    devices: Arc<Devices>,
 }
 
 // SAFETY: TensorFlow's session is thread-safe, and this handle to it is never changed.
@@ -72,7 +72,7 @@ impl Session {
                 )
             }
         })?;
-        Ok(Self { ptr, _devices: devices })
+        Ok(Self { ptr, devices })
     }
 
     /// A session to compile programs with, over the same devices.
@@ -88,7 +88,7 @@ impl Session {
             // SAFETY: devices, options and seat are live; the pool is given away.
             unsafe { shim::sg_compiler_new(devices, options, seat, pool.0, status) }
         })?;
-        Ok(Self { ptr, _devices: devices })
+        Ok(Self { ptr, devices })
     }
 
     /// Gives the session its graph.
@@ -160,6 +160,13 @@ impl Session {
         status::call(|status| unsafe { shim::sg_session_close(self.ptr, status) })
     }
 
+    /// Whether an exception has left it in an unknown state. It is then not used again, and stays in
+    /// memory for ever.
+    pub fn is_broken(&self) -> bool {
+        // SAFETY: the session is live.
+        unsafe { shim::sg_session_is_broken(self.ptr) != 0 }
+    }
+
     /// What devices the session sees. The caller must free the list with `TF_DeleteDeviceList`.
     pub fn list_devices(&self) -> Result<*mut tf::TF_DeviceList> {
         // SAFETY: the session is live.
@@ -169,6 +176,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if self.is_broken() {
+            // What still runs in it uses them.
+            std::mem::forget(self.devices.clone());
+        }
         // SAFETY: owned and deleted once, with no run under way, since a run borrows the session.
         unsafe { shim::sg_session_delete(self.ptr) }
     }

@@ -1,5 +1,9 @@
 #include "session_device.h"
 
+#include <atomic>
+#include <memory>
+#include <utility>
+
 #include "caught.h"
 #include "program.h"
 
@@ -53,6 +57,28 @@ void SessionDevice::Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelCo
     return absl::OkStatus();
   });
   if (!computed.ok()) context->SetStatus(computed);
+}
+
+void SessionDevice::ComputeAsync(tensorflow::AsyncOpKernel* kernel,
+                                 tensorflow::OpKernelContext* context,
+                                 tensorflow::AsyncOpKernel::DoneCallback done) {
+  // Who throws may have seen to it before that it is called.
+  struct Once {
+    explicit Once(tensorflow::AsyncOpKernel::DoneCallback done) : done(std::move(done)) {}
+    void operator()() {
+      if (!is_done.exchange(true)) done();
+    }
+    std::atomic<bool> is_done{false};
+    const tensorflow::AsyncOpKernel::DoneCallback done;
+  };
+  auto once = std::make_shared<Once>(std::move(done));
+  absl::Status computed = Caught([&] {
+    wrapped_->ComputeAsync(kernel, context, [once] { (*once)(); });
+    return absl::OkStatus();
+  });
+  if (computed.ok() || once->is_done.load()) return;
+  context->SetStatus(computed);
+  (*once)();
 }
 
 absl::Status SessionDevice::MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) {

@@ -86,9 +86,7 @@ class SessionDevice final : public tensorflow::Device {
   // are compiled without exceptions, would be left in the middle of something, or end the process.
   void Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) override;
   void ComputeAsync(tensorflow::AsyncOpKernel* kernel, tensorflow::OpKernelContext* context,
-                    tensorflow::AsyncOpKernel::DoneCallback done) override {
-    wrapped_->ComputeAsync(kernel, context, std::move(done));
-  }
+                    tensorflow::AsyncOpKernel::DoneCallback done) override;
 
   absl::Status Sync() override { return wrapped_->Sync(); }
   void Sync(const DoneCallback& done) override { wrapped_->Sync(done); }

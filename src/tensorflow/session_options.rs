@@ -30,6 +30,17 @@ pub(crate) struct Config {
     pub has_named_pool: bool,
     /// Whether each run fills its `RunMetadata`, whatever its `RunOptions`.
     pub fills_metadata: bool,
+    /// `session_inter_op_thread_pool`, in place of the session's one inter-op pool.
+    pub pools: Option<Pools>,
+}
+
+/// Inter-op pools, from which each run chooses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pools {
+    /// How many are of the size that `inter_op_threads` says.
+    pub of_default_size: i64,
+    /// How many threads the others have.
+    pub threads: i64,
 }
 
 impl SessionOptions {
@@ -60,6 +71,10 @@ impl SessionOptions {
             has_target: config.has_target != 0,
             has_named_pool: config.has_named_pool != 0,
             fills_metadata: config.fills_metadata != 0,
+            pools: (config.pools > 0).then_some(Pools {
+                of_default_size: config.pools_of_default_size,
+                threads: config.pool_threads,
+            }),
         }
     }
 

@@ -47,13 +47,11 @@ std::vector<std::string> Strings(const sg_str* strings, size_t n) {
 }
 
 // protobuf counts bytes in an int.
-absl::Status Parse(const void* data, size_t size, const char* what,
+absl::Status Parse(const void* data, size_t size, const char* what, const char* advice,
                    tensorflow::protobuf::MessageLite* message) {
   if (size > static_cast<size_t>(std::numeric_limits<int>::max())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, " has ", size,
-                     " bytes, but a protocol buffer has less than 2 GiB: keep weights in "
-                     "variables, or load them from a SavedModel"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        what, " has ", size, " bytes, but a protocol buffer has less than 2 GiB: ", advice));
   }
   if (!tensorflow::ParseProtoUnlimited(message, data, size)) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -142,7 +140,8 @@ absl::Status CheckAttributes(
     for (const tensorflow::OpDef::AttrDef& attr : op->attr()) {
       if (!attr.has_default_value() && !node.attr().contains(attr.name())) {
         return absl::InvalidArgumentError(absl::StrCat("node ", node.name(), " (", node.op(),
-                                                       ") has no attribute ", attr.name()));
+                                                       ") has no attribute ", attr.name(),
+                                                       ": export the model again"));
       }
     }
   }
@@ -190,6 +189,13 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
   config->fills_metadata =
       proto.graph_options().build_cost_model() > 0 || proto.experimental().has_session_metadata();
   const auto& pools = proto.session_inter_op_thread_pool();
+  config->pools = pools.size();
+  config->pools_of_default_size = 0;
+  config->pool_threads = 0;
+  for (const auto& pool : pools) {
+    config->pools_of_default_size += pool.num_threads() == 0;
+    config->pool_threads += std::max(pool.num_threads(), 0);
+  }
   config->has_named_pool = std::any_of(
       pools.begin(), pools.end(), [](const auto& pool) { return !pool.global_name().empty(); });
 }
@@ -269,7 +275,9 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
   std::unique_ptr<sg_graph> graph;
   Guard(status, [&]() -> absl::Status {
     graph = std::make_unique<sg_graph>();
-    absl::Status parsed = Parse(graph_def, size, "graph_def", &graph->def);
+    absl::Status parsed =
+        Parse(graph_def, size, "graph_def",
+              "keep weights in variables, or load them from a SavedModel", &graph->def);
     if (!parsed.ok()) return parsed;
     if (graph->def.node_size() == 0) return absl::InvalidArgumentError("graph_def has no nodes");
     return Prepare(&graph->def);
@@ -330,7 +338,7 @@ sg_run_options* sg_run_options_parse(const void* data, size_t size, TF_Status* s
   std::unique_ptr<sg_run_options> options;
   Guard(status, [&]() -> absl::Status {
     options = std::make_unique<sg_run_options>();
-    return Parse(data, size, "run_options", &options->proto);
+    return Parse(data, size, "run_options", "check the length", &options->proto);
   });
   return TF_GetCode(status) == TF_OK ? options.release() : nullptr;
 }
@@ -449,8 +457,11 @@ sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* option
 }
 
 void sg_session_close(sg_session* session, TF_Status* status) {
-  if (session->is_broken) return;
   SetStatus(status, session->Use([&] { return session->session->Close(); }));
+}
+
+int32_t sg_session_is_broken(const sg_session* session) {
+  return session->is_broken.load(std::memory_order_acquire) ? 1 : 0;
 }
 
 void sg_session_delete(sg_session* session) {
@@ -458,11 +469,11 @@ void sg_session_delete(sg_session* session) {
     delete session;
     return;
   }
-  // It stays, and so does the way to it, so that it is no leak.
-  static auto* const mu = new std::mutex;
-  static auto* const broken = new std::vector<sg_session*>;
-  std::lock_guard<std::mutex> lock(*mu);
-  broken->push_back(session);
+  // It stays, and so does the way to it, so that it is no leak. Memory may still be short.
+  static std::atomic<sg_session*> broken{nullptr};
+  session->next_broken = broken.load();
+  while (!broken.compare_exchange_weak(session->next_broken, session)) {
+  }
 }
 
 void sg_session_create(sg_session* session, const sg_graph* graph, TF_Status* status) {

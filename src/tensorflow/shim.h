@@ -4,6 +4,7 @@
 // Internal: src/tensorflow/shim.rs declares the same functions. Nothing here is exported. No
 // function throws; one that can fail takes a TF_Status last and writes its result only on success.
 // Those without a status call nothing that can throw: destructors, and accessors of what is there.
+// Only where there is no memory for the few bytes of a status does the process end.
 #ifndef SESSION_GROUP_SHIM_H_
 #define SESSION_GROUP_SHIM_H_
 
@@ -47,6 +48,11 @@ typedef struct sg_config {
   int32_t has_target;      // 1 where SessionOptions.target is not empty
   int32_t has_named_pool;  // 1 where an inter-op pool is to be shared under a global name
   int32_t fills_metadata;  // 1 where each run fills its RunMetadata, whatever its RunOptions
+  // Of session_inter_op_thread_pool: how many pools there are, how many of them are as large as
+  // inter_op_threads says, and how many threads the others have.
+  int64_t pools;
+  int64_t pools_of_default_size;
+  int64_t pool_threads;
 } sg_config;
 
 // Calls a policy function of the program's own. Returns NULL on success; where it throws, a status
@@ -133,6 +139,7 @@ sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* option
 // Cancels what still runs in the background, such as an iterator's prefetching. No run may be under
 // way. A session that an exception has left can't be closed any more, nor deleted: it stays.
 void sg_session_close(sg_session* session, TF_Status* status);
+int32_t sg_session_is_broken(const sg_session* session);
 // Waits for the session's threads and frees it. No run may be under way.
 void sg_session_delete(sg_session* session);
 

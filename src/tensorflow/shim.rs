@@ -70,6 +70,9 @@ pub struct sg_config {
     pub has_target: i32,
     pub has_named_pool: i32,
     pub fills_metadata: i32,
+    pub pools: i64,
+    pub pools_of_default_size: i64,
+    pub pool_threads: i64,
 }
 
 #[allow(non_camel_case_types)]
@@ -241,6 +244,7 @@ unsafe extern "C" {
         status: *mut tf::TF_Status,
     ) -> *mut sg_session;
     pub fn sg_session_close(session: *mut sg_session, status: *mut tf::TF_Status);
+    pub fn sg_session_is_broken(session: *const sg_session) -> i32;
     pub fn sg_session_delete(session: *mut sg_session);
 
     pub fn sg_session_create(

@@ -96,6 +96,7 @@ struct sg_session {
   }
 
   std::atomic<bool> is_broken{false};
+  sg_session* next_broken = nullptr;  // see sg_session_delete()
   std::unique_ptr<InheritedNames> env;
   std::unique_ptr<sg_intra_op_pool> intra_op_pool;
   tensorflow::SessionOptions options;
