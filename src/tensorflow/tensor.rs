@@ -1,6 +1,6 @@
 //! `TF_Tensor`: what is fed and fetched.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
@@ -68,6 +68,63 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// A tensor of this shape and type, any but strings, resources and variants. `fill` writes its bytes,
+    /// which are zero before.
+    pub fn from_fill(dtype: i32, dims: &[i64], fill: impl FnOnce(&mut [u8])) -> Result<Self> {
+        let (dtype, element_size) = fixed_size(dtype)?;
+        let tensor = Self::allocate(dtype, dims, count(dims)?, element_size)?;
+        // SAFETY: the new tensor's buffer has this many bytes and is not shared.
+        let bytes = unsafe {
+            let size = tf::TF_TensorByteSize(tensor.as_ptr());
+            let data = tf::TF_TensorData(tensor.as_ptr()).cast::<u8>();
+            if size == 0 {
+                &mut []
+            } else {
+                data.write_bytes(0, size);
+                std::slice::from_raw_parts_mut(data, size)
+            }
+        };
+        fill(bytes);
+        Ok(tensor)
+    }
+
+    /// A tensor of this shape and type, any but strings, resources and variants, with bytes that somebody
+    /// else owns: they are used where they are if they are aligned to 64 bytes, else copied.
+    pub fn from_owner<O>(dtype: i32, dims: &[i64], owner: O) -> Result<Self>
+    where
+        O: AsRef<[u8]> + Send + Sync + 'static,
+    {
+        unsafe extern "C" fn release<O>(_: *mut c_void, _: usize, owner: *mut c_void) {
+            // SAFETY: `owner` came from Box::into_raw below, and is given back once.
+            drop(unsafe { Box::from_raw(owner.cast::<O>()) });
+        }
+
+        let (tf_dtype, element_size) = fixed_size(dtype)?;
+        let owner = Box::new(owner);
+        let bytes = (*owner).as_ref();
+        let given = bytes.len();
+        if count(dims)?.checked_mul(element_size) != Some(given) {
+            return Err(Error::invalid(format!(
+                "a tensor of shape {dims:?} and type {dtype} does not have {given} bytes"
+            )));
+        }
+        if bytes.as_ptr().align_offset(ALIGNMENT) != 0 || given == 0 {
+            return Self::from_fill(dtype, dims, |room| room.copy_from_slice(bytes));
+        }
+        let data = bytes.as_ptr().cast_mut().cast();
+        // SAFETY: the boxed owner keeps the bytes where they are until `release` drops it. TensorFlow
+        // does not write to what is fed while there is another reference to it, and the session group
+        // keeps one.
+        let tensor = unsafe {
+            let owner = Box::into_raw(owner).cast();
+            let rank = dims.len() as c_int;
+            tf::TF_NewTensor(tf_dtype, dims.as_ptr(), rank, data, given, Some(release::<O>), owner)
+        };
+        NonNull::new(tensor).map(Self).ok_or_else(|| {
+            Error::invalid(format!("TensorFlow can't make a tensor of shape {dims:?}"))
+        })
+    }
+
     /// A tensor of this shape of type `DT_STRING`.
     pub fn from_strings<S: AsRef<[u8]>>(dims: &[i64], strings: &[S]) -> Result<Self> {
         let tensor =
@@ -91,10 +148,7 @@ impl Tensor {
         elements: usize,
         element_size: usize,
     ) -> Result<Self> {
-        let expected = dims
-            .iter()
-            .try_fold(1usize, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?))
-            .ok_or_else(|| Error::invalid(format!("{dims:?} is not the shape of a tensor")))?;
+        let expected = count(dims)?;
         if expected != elements {
             return Err(Error::invalid(format!(
                 "a tensor of shape {dims:?} has {expected} elements, but {elements} were given"
@@ -162,6 +216,11 @@ impl Tensor {
 
     /// The elements of a string tensor, in row-major order.
     pub fn to_strings(&self) -> Result<Vec<Vec<u8>>> {
+        Ok(self.strings()?.into_iter().map(<[u8]>::to_vec).collect())
+    }
+
+    /// As [`to_strings`](Self::to_strings), without a copy.
+    pub fn strings(&self) -> Result<Vec<&[u8]>> {
         if self.dtype() != tf::TF_STRING as i32 {
             return Err(Error::invalid(format!(
                 "the tensor has type {}, not string",
@@ -177,7 +236,7 @@ impl Tensor {
                 let size = tf::TF_StringGetSize(string);
                 std::slice::from_raw_parts(tf::TF_StringGetDataPointer(string).cast(), size)
             };
-            Ok((0..n).map(|i| bytes(i).to_vec()).collect())
+            Ok((0..n).map(bytes).collect())
         }
     }
 
@@ -211,6 +270,48 @@ impl Tensor {
         // reference neither changes nor frees it.
         unsafe { &*std::ptr::from_ref(tensor).cast() }
     }
+}
+
+/// Of the memory that TensorFlow's kernels work on.
+const ALIGNMENT: usize = 64;
+
+/// How many elements there are in a tensor of this shape.
+fn count(dims: &[i64]) -> Result<usize> {
+    dims.iter()
+        .try_fold(1usize, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?))
+        .ok_or_else(|| Error::invalid(format!("{dims:?} is not the shape of a tensor")))
+}
+
+/// A type whose elements have a size, and that.
+fn fixed_size(dtype: i32) -> Result<(tf::TF_DataType, usize)> {
+    const TYPES: [tf::TF_DataType; 20] = [
+        tf::TF_FLOAT,
+        tf::TF_DOUBLE,
+        tf::TF_INT32,
+        tf::TF_UINT8,
+        tf::TF_INT16,
+        tf::TF_INT8,
+        tf::TF_COMPLEX64,
+        tf::TF_INT64,
+        tf::TF_BOOL,
+        tf::TF_QINT8,
+        tf::TF_QUINT8,
+        tf::TF_QINT32,
+        tf::TF_BFLOAT16,
+        tf::TF_QINT16,
+        tf::TF_QUINT16,
+        tf::TF_UINT16,
+        tf::TF_COMPLEX128,
+        tf::TF_HALF,
+        tf::TF_UINT32,
+        tf::TF_UINT64,
+    ];
+    let known = TYPES.into_iter().find(|&known| known as i32 == dtype);
+    let known = known.ok_or_else(|| {
+        Error::invalid(format!("type {dtype} is not one whose elements all have the same size"))
+    })?;
+    // SAFETY: no precondition.
+    Ok((known, unsafe { tf::TF_DataTypeSize(known) }))
 }
 
 impl Drop for Tensor {
@@ -248,6 +349,36 @@ mod tests {
         assert_eq!(empty.dims(), [0, 4]);
         assert!(empty.to_vec::<i64>().unwrap().is_empty());
         assert_eq!(Tensor::from_bools(&[2], &[true, false]).unwrap().bytes(), [1, 0]);
+    }
+
+    #[test]
+    fn bytes_of_somebody_else_are_used_where_they_are_or_copied() {
+        #[repr(align(64))]
+        struct Owner([u8; 64], std::sync::Arc<()>);
+        struct Part(Owner, usize);
+        impl AsRef<[u8]> for Part {
+            fn as_ref(&self) -> &[u8] {
+                &self.0.0[self.1..][..16]
+            }
+        }
+        for begin in [0, 4] {
+            let alive = std::sync::Arc::new(());
+            let owner = Part(Owner(std::array::from_fn(|i| i as u8), alive.clone()), begin);
+            let tensor = Tensor::from_owner(tf::TF_INT32 as i32, &[2, 2], owner).unwrap();
+            assert_eq!(std::sync::Arc::strong_count(&alive), if begin == 0 { 2 } else { 1 });
+            assert_eq!(tensor.bytes()[0], begin as u8);
+            assert_eq!(tensor.dims(), [2, 2]);
+            drop(tensor);
+            assert_eq!(std::sync::Arc::strong_count(&alive), 1);
+        }
+        for (dtype, dims) in
+            [(tf::TF_INT32, [2, 3]), (tf::TF_STRING, [2, 2]), (tf::TF_FLOAT, [-1, 4])]
+        {
+            assert!(Tensor::from_owner(dtype as i32, &dims, vec![0u8; 16]).is_err());
+        }
+        assert!(Tensor::from_owner(99, &[1], vec![0u8; 16]).is_err());
+        let empty = Tensor::from_owner(tf::TF_HALF as i32, &[0, 3], Vec::new()).unwrap();
+        assert_eq!(empty.dims(), [0, 3]);
     }
 
     #[test]
