@@ -19,6 +19,7 @@ VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\
 SOVERSION := 0
 VENV := .venv
 BENCH_VENV := bench/.venv
+SERVING_CLIENT := $(VENV)/serving-client
 PIP := bin/pip --disable-pip-version-check
 BENCH = $(CARGO) run --release --quiet --package session-group-bench --
 PKG_CONFIG ?= $(CURDIR)/scripts/pkg-config
@@ -28,7 +29,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check soak fuzz asan tsan memcheck dispatches coverage supply-chain reproducible tensorflow system-packages build \
-  install deb dist package-test wheel python-test models header docs lint requirements clean
+  install deb dist package-test wheel python-test server serve server-test models header docs lint requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,7 +41,7 @@ test: tensorflow models ## Run all tests
 	$(CARGO) test --workspace
 	$(CARGO) build --release
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" c_tests/run.sh
-	$(MAKE) --no-print-directory python-test
+	$(MAKE) --no-print-directory python-test server-test
 
 bench: bench-models ## Compare groups with stock TensorFlow, ONNX Runtime and OpenVINO, about an hour
 	$(BENCH) $(BENCH_ARGS)
@@ -114,6 +115,15 @@ wheel: build $(VENV)/installed ## Make a wheel of the Python package, in target/
 python-test: wheel models target/libtest_gpu.so ## Install the wheel and run the tests of the Python package
 	python/tests/run.sh
 
+server: tensorflow ## Build the model server, target/release/session_group_model_server
+	$(CARGO) build --release --package session-group-server
+
+serve: server models $(SERVING_CLIENT) ## Serve the demo model to TensorFlow Serving's clients
+	server/serve.sh
+
+server-test: server models $(SERVING_CLIENT) ## Test the server with TensorFlow Serving's own client
+	server/tests/run.sh
+
 models: tensorflow models/build/done ## Export the models of the tests and the demo
 
 header: tensorflow ## Generate include/session_group.h
@@ -133,8 +143,8 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc
-	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples
-	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples
+	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples server
+	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples server
 	cd python && ../$(VENV)/bin/mypy
 
 requirements: ## Pin requirements.in and bench/requirements.in anew, with hashes
@@ -157,6 +167,11 @@ $(VENV)/installed: requirements.txt | system-packages
 	@echo "Installing TensorFlow and tools into $(VENV), about 280 MB to download:"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/$(PIP) install --require-hashes --progress-bar on -r requirements.txt
+	@touch $@
+
+# Beside the TensorFlow that is there: it would bring another one.
+$(SERVING_CLIENT): server/tests/requirements.txt $(VENV)/installed
+	$(VENV)/$(PIP) install --quiet --no-deps --require-hashes -r server/tests/requirements.txt
 	@touch $@
 
 third_party/tensorflow/lib/pkgconfig/tensorflow.pc: requirements.txt scripts/lay-tensorflow.py | system-packages

@@ -252,6 +252,65 @@ def tf1_saved_model(path):
     tf1.enable_control_flow_v2()
 
 
+def half_plus(path, bias=2.0):
+    """TF1: y = x / 2 + bias, for each method of TensorFlow Serving.
+
+    serving_default, predict: x, float [batch], to y. regress: examples with the feature x to y. classify:
+    examples to the classes "low" and "high" with the scores -y and y. named: x and text, string [batch],
+    to y and text_bytes.
+    """
+    build = tf1.saved_model.build_tensor_info
+    method = tf1.saved_model.signature_constants
+    with tf.Graph().as_default(), tf1.Session() as session:
+        a = tf1.get_variable("a", initializer=0.5)
+        b = tf1.get_variable("b", initializer=float(bias))
+        x = tf1.placeholder(tf.float32, [None], name="x")
+        text = tf1.placeholder(tf.string, [None], name="text")
+        y = tf.identity(a * x + b, name="y")
+        copy = tf.identity(text, name="copy")
+        examples = tf1.placeholder(tf.string, [None], name="examples")
+        features = tf.io.parse_example(
+            examples, {"x": tf.io.FixedLenFeature([1], tf.float32)}
+        )
+        value = tf.identity(a * features["x"] + b, name="value")
+        scores = tf.concat([-value, value], axis=1, name="scores")
+        names = tf.constant([["low", "high"]])
+        classes = tf.tile(names, [tf.shape(value)[0], 1], name="classes")
+        session.run(tf1.global_variables_initializer())
+        predict = tf1.saved_model.build_signature_def(
+            {"x": build(x)}, {"y": build(y)}, method.PREDICT_METHOD_NAME
+        )
+        signatures = {
+            "serving_default": predict,
+            "predict": predict,
+            "named": tf1.saved_model.build_signature_def(
+                {"x": build(x), "text": build(text)},
+                {"y": build(y), "text_bytes": build(copy)},
+                method.PREDICT_METHOD_NAME,
+            ),
+            "regress": tf1.saved_model.build_signature_def(
+                {"inputs": build(examples)},
+                {"outputs": build(value)},
+                method.REGRESS_METHOD_NAME,
+            ),
+            "classify": tf1.saved_model.build_signature_def(
+                {"inputs": build(examples)},
+                {"classes": build(classes), "scores": build(scores)},
+                method.CLASSIFY_METHOD_NAME,
+            ),
+        }
+        builder = tf1.saved_model.Builder(path)
+        builder.add_meta_graph_and_variables(
+            session, [tf1.saved_model.SERVING], signatures
+        )
+        builder.save()
+
+
+def half_plus_three(path):
+    """The same with another bias, for a second version."""
+    half_plus(path, bias=3.0)
+
+
 def on_gpu(path):
     """TF1: an embedding on the CPU, layers on "/GPU:0".
 
@@ -609,6 +668,8 @@ SAVED_MODELS = [
     lookups,
     jit,
     tf1_saved_model,
+    half_plus,
+    half_plus_three,
     on_gpu,
     frozen_large,
     every_type,

@@ -1,0 +1,44 @@
+//! Compiles the messages and services of TensorFlow Serving, without protoc, and makes the program find the
+//! TensorFlow that session-group was linked with.
+
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Ok(dir) = std::env::var("DEP_SESSION_GROUP_TENSORFLOW_LIBDIR") {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");
+    }
+    // Where it is installed.
+    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
+    let proto = Path::new("proto");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={}", proto.display());
+    let mut files = Vec::new();
+    find(proto, &mut files)?;
+    let descriptors = protox::compile(&files, [proto])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    // For reflection, and for what is read and written as text and JSON.
+    std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
+    let mut config = prost_build::Config::new();
+    config
+        // Slices of the request, not copies.
+        .bytes([".tensorflow.TensorProto.tensor_content", ".tensorflow.TensorProto.string_val"])
+        .btree_map(["."])
+        .include_file("protos.rs");
+    tonic_prost_build::configure()
+        .build_client(false)
+        .compile_fds_with_config(descriptors, config)?;
+    Ok(())
+}
+
+fn find(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(())
+}

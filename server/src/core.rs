@@ -1,0 +1,177 @@
+//! What both protocols have in common: finding the servable, waiting for a thread, computing, and counting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use session_group::{Code, Error, Result};
+use tokio::sync::Semaphore;
+use tracing::info;
+
+use crate::catalog::Catalog;
+use crate::manager::Manager;
+use crate::metrics::{Metrics, status};
+use crate::predict::Manner;
+use crate::proto::serving::ModelSpec;
+use crate::servable::{Servable, deadline_exceeded};
+
+/// What answers requests. Shared by all connections.
+pub struct Core {
+    pub catalog: Arc<Catalog>,
+    pub manager: Manager,
+    pub manner: Manner,
+    pub metrics: Arc<Metrics>,
+    pub logs_access: bool,
+}
+
+/// The threads of a protocol: so many requests are computed at a time, so many more may wait.
+pub struct Lane {
+    pub name: &'static str,
+    threads: Arc<Semaphore>,
+    most_waiting: usize,
+    waiting: AtomicUsize,
+}
+
+impl Lane {
+    pub fn new(name: &'static str, threads: usize, most_waiting: usize) -> Arc<Self> {
+        let threads = Arc::new(Semaphore::new(threads));
+        Arc::new(Self { name, threads, most_waiting, waiting: AtomicUsize::new(0) })
+    }
+}
+
+/// A request, as far as both protocols know it.
+pub struct Call {
+    pub api: &'static str,
+    /// The model's name, as it was sent.
+    pub model: String,
+    pub deadline: Option<Instant>,
+    /// When it came.
+    pub begun: Instant,
+    /// Whether it is one of those that count: see TensorFlow Serving's request_count.
+    pub is_counted: bool,
+}
+
+impl Core {
+    /// Makes an answer on a thread of the lane. If the future is dropped before it is begun, it is not made.
+    pub async fn answer<T: Send + 'static>(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        call: Call,
+        work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Call { api, model, deadline, begun, is_counted } = call;
+        let core = self.clone();
+        let result = self.on_thread(lane, deadline, move || work(&core)).await;
+        let code = result.as_ref().err().map(|error| error.code);
+        if is_counted {
+            self.metrics.answered(&model, api, lane.name, code, begun.elapsed());
+        }
+        self.log(lane.name, api, &model, result.as_ref().err(), begun.elapsed());
+        result
+    }
+
+    /// Computes with the servable that a request names.
+    pub fn compute<T>(
+        &self,
+        api: &str,
+        spec: Option<&ModelSpec>,
+        compute: impl FnOnce(&Servable) -> Result<T>,
+    ) -> Result<T> {
+        let servable = self.catalog.find(spec)?;
+        let begun = Instant::now();
+        let result = compute(&servable);
+        self.metrics.computed(&servable.name, &capitalised(api), begun.elapsed());
+        result
+    }
+
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        lane: &Arc<Lane>,
+        deadline: Option<Instant>,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = match lane.threads.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let _waiting = Waiting::begin(self, lane)?;
+                lane.threads.clone().acquire_owned().await.map_err(|_| ending())?
+            }
+        };
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(deadline_exceeded());
+        }
+        let work = move || {
+            let _permit = permit;
+            work()
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => {
+                Err(Error::new(Code::Internal, "computing the answer panicked: see the log"))
+            }
+            Err(_) => Err(ending()),
+        }
+    }
+
+    /// A line for a request, where they are asked for.
+    pub fn log(
+        &self,
+        protocol: &str,
+        api: &str,
+        model: &str,
+        error: Option<&Error>,
+        took: Duration,
+    ) {
+        if !self.logs_access {
+            return;
+        }
+        let status = status(error.map(|error| error.code));
+        let micros = took.as_micros() as u64;
+        let message = error.map(|error| error.message.as_str()).unwrap_or_default();
+        info!(target: "access", protocol, api, model, status, micros, message);
+    }
+}
+
+/// A request that waits for a thread.
+struct Waiting<'a> {
+    core: &'a Core,
+    lane: &'a Lane,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(core: &'a Core, lane: &'a Lane) -> Result<Self> {
+        let before = lane.waiting.fetch_add(1, Relaxed);
+        core.metrics.waiting.inc();
+        let waiting = Self { core, lane };
+        match before < lane.most_waiting {
+            true => Ok(waiting),
+            false => Err(Error::new(
+                Code::ResourceExhausted,
+                format!(
+                    "{before} requests wait already: send fewer at a time, or let more wait with \
+                     --max_waiting_requests"
+                ),
+            )),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.lane.waiting.fetch_sub(1, Relaxed);
+        self.core.metrics.waiting.dec();
+    }
+}
+
+fn ending() -> Error {
+    Error::new(Code::Unavailable, "the server is ending")
+}
+
+/// As gRPC names it.
+fn capitalised(api: &str) -> String {
+    let mut name = api.to_string();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    name
+}

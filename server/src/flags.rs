@@ -1,0 +1,236 @@
+//! The command line: that of TensorFlow Serving and of DeepRec's fork of it, and what is our own.
+
+use std::any::TypeId;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use session_group::execution::Execution;
+use session_group::policy::Policy;
+
+/// Serves TensorFlow SavedModels to TensorFlow Serving's clients, over gRPC and REST, each model on a
+/// group of sessions that share its variables.
+#[derive(Parser, Clone, Debug)]
+#[command(
+    name = "session_group_model_server",
+    disable_version_flag = true,
+    args_override_self = true
+)]
+#[command(
+    after_help = "Flags are those of tensorflow_model_server and of DeepRec's fork of it, with the \
+                        same meaning, unless their group says otherwise. Paths are absolute."
+)]
+pub struct Flags {
+    #[command(flatten)]
+    pub listen: Listen,
+    #[command(flatten)]
+    pub models: Models,
+    #[command(flatten)]
+    pub sessions: Sessions,
+    #[command(flatten)]
+    pub batching: Batching,
+    #[command(flatten)]
+    pub watching: Watching,
+    #[command(flatten)]
+    pub own: Own,
+}
+
+/// A flag that is given as --name, --name=true or --name=false.
+type Switch = bool;
+
+#[derive(Args, Clone, Debug)]
+#[command(rename_all = "snake_case", next_help_heading = "Where to listen")]
+pub struct Listen {
+    /// Port for gRPC, on all addresses; 0 for none
+    #[arg(long, default_value_t = 8500)]
+    pub port: u16,
+    /// Unix socket for gRPC, beside the port
+    #[arg(long)]
+    pub grpc_socket_path: Option<PathBuf>,
+    /// Port for REST, on all addresses; 0 for none
+    #[arg(long, default_value_t = 0)]
+    pub rest_api_port: u16,
+    /// Requests that are computed at the same time for REST; default: 4 for each CPU
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rest_api_num_threads: Option<u16>,
+    /// How long a REST request may take, in milliseconds
+    #[arg(long, default_value_t = 30_000)]
+    pub rest_api_timeout_in_ms: i64,
+    /// Answer REST requests of web pages from elsewhere
+    #[arg(long, default_value_t = false)]
+    pub rest_api_enable_cors_support: Switch,
+    /// Requests that are computed at the same time for gRPC; default: 4 for each CPU
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub grpc_max_threads: Option<u16>,
+    /// Settings of gRPC as name=value, separated by commas: grpc.max_receive_message_length (bytes),
+    /// grpc.max_concurrent_streams (of a connection), grpc.keepalive_time_ms, grpc.keepalive_timeout_ms
+    #[arg(long, default_value = "")]
+    pub grpc_channel_arguments: String,
+    /// File with an SSLConfig, in protobuf's text format: gRPC's port then takes TLS only
+    #[arg(long)]
+    pub ssl_config_file: Option<PathBuf>,
+    /// Answer gRPC's health checks. Here they always are; taken for compatibility
+    #[arg(long, default_value_t = true)]
+    pub enable_grpc_healthcheck_service: Switch,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(rename_all = "snake_case", next_help_heading = "Models")]
+pub struct Models {
+    /// Name of the model at --model_base_path
+    #[arg(long, default_value = "default")]
+    pub model_name: String,
+    /// Folder with a folder for each version of the model, named by its number
+    #[arg(long, conflicts_with = "model_config_file")]
+    pub model_base_path: Option<PathBuf>,
+    /// File with a ModelServerConfig, in protobuf's text format: models, version policies, labels
+    #[arg(long)]
+    pub model_config_file: Option<PathBuf>,
+    /// Seconds between looks at that file; 0: it is read once
+    #[arg(long, default_value_t = 0)]
+    pub model_config_file_poll_wait_seconds: i64,
+    /// Seconds between looks for new versions; 0: one look, negative: none
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    pub file_system_poll_wait_seconds: i64,
+    /// How often to try again to load a version
+    #[arg(long, default_value_t = 5)]
+    pub max_num_load_retries: u32,
+    /// Microseconds between these tries
+    #[arg(long, default_value_t = 60_000_000, allow_negative_numbers = true)]
+    pub load_retry_interval_micros: i64,
+    /// Tags of the MetaGraphDef to load, separated by commas
+    #[arg(long, default_value = "serve")]
+    pub saved_model_tags: String,
+    /// Run the requests of assets.extra/tf_serving_warmup_requests, on each session, before a version serves
+    #[arg(long, default_value_t = true)]
+    pub enable_model_warmup: Switch,
+    /// How often each of them runs on each session
+    #[arg(long, default_value_t = 0)]
+    pub num_request_iterations_for_warmup: u32,
+    /// Let a new label name a version that is not loaded yet
+    #[arg(long, default_value_t = false)]
+    pub allow_version_labels_for_unavailable_models: Switch,
+    /// Refuse signatures whose method_name is not that of the call
+    #[arg(long, default_value_t = false)]
+    pub enable_signature_method_name_check: Switch,
+    /// Answer Predict with tensor_content in place of typed fields
+    #[arg(long, default_value_t = false)]
+    pub enable_serialization_as_tensor_content: Switch,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(rename_all = "snake_case", next_help_heading = "Sessions")]
+pub struct Sessions {
+    /// Threads of both pools of each session; 0: one for each of its CPUs
+    #[arg(long, default_value_t = 0)]
+    pub tensorflow_session_parallelism: i32,
+    /// Threads of each session's intra-op pool; 0: one for each of its CPUs
+    #[arg(long, default_value_t = 0)]
+    pub tensorflow_intra_op_parallelism: i32,
+    /// Threads of each session's inter-op pool; 0: one for each of its CPUs
+    #[arg(long, default_value_t = 0)]
+    pub tensorflow_inter_op_parallelism: i32,
+    /// Sessions of a group have thread pools of their own. Here they always have; taken for compatibility
+    #[arg(long, default_value_t = true)]
+    pub use_per_session_threads: Switch,
+    /// Sessions of each model; 0: one, or as many as the cpuset has entries
+    #[arg(long, default_value_t = 0)]
+    pub session_num_per_group: i32,
+    /// Serve by session groups. Here all models are; taken for compatibility
+    #[arg(long, default_value_t = true)]
+    pub use_session_group: Switch,
+    /// GPUs of the sessions, as "0,1"
+    #[arg(long, default_value = "")]
+    pub gpu_ids_list: String,
+    /// Give each session a stream of its own on the GPU
+    #[arg(long, default_value_t = false)]
+    pub use_multi_stream: Switch,
+    /// Take memory of the GPU as it is needed
+    #[arg(long, default_value_t = false)]
+    pub allow_gpu_mem_growth: Switch,
+    /// Share of the GPU's memory to take; 0: TensorFlow's default
+    #[arg(long, default_value_t = 0.0)]
+    pub per_process_gpu_memory_fraction: f64,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(rename_all = "snake_case", next_help_heading = "Batching")]
+pub struct Batching {
+    /// Compute requests that come together as one
+    #[arg(long, default_value_t = false)]
+    pub enable_batching: Switch,
+    /// File with BatchingParameters, in protobuf's text format
+    #[arg(long)]
+    pub batching_parameters_file: Option<PathBuf>,
+    /// Take them from each version's own batching_params.pbtxt; versions without are not batched
+    #[arg(long, default_value_t = false)]
+    pub enable_per_model_batching_parameters: Switch,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(rename_all = "snake_case", next_help_heading = "Watching")]
+pub struct Watching {
+    /// File with a MonitoringConfig, in protobuf's text format: metrics for Prometheus at REST's port
+    #[arg(long)]
+    pub monitoring_config_file: Option<PathBuf>,
+    /// Number of the first request of a model whose timeline is written; -1: none
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub timeline_start_step: i64,
+    /// Requests from one timeline to the next
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub timeline_interval_step: i64,
+    /// How many timelines to write
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub timeline_trace_count: i64,
+    /// Folder for timelines, as JSON that chrome://tracing and Perfetto show
+    #[arg(long)]
+    pub timeline_path: Option<PathBuf>,
+    /// Print the versions of the server and of TensorFlow
+    #[arg(long, default_value_t = false)]
+    pub version: Switch,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(rename_all = "snake_case", next_help_heading = "Our own")]
+pub struct Own {
+    /// CPUs of the sessions of each model, as "0-3;4-7"
+    #[arg(long)]
+    pub session_group_cpuset: Option<String>,
+    /// How a session is chosen: round_robin, thread, least_loaded or cpu_local
+    #[arg(long)]
+    pub session_group_policy: Option<Policy>,
+    /// On which threads graphs run: auto, caller, worker or pool
+    #[arg(long)]
+    pub session_group_execution: Option<Execution>,
+    /// Largest request, in bytes, for gRPC and REST
+    #[arg(long, default_value_t = i32::MAX as usize)]
+    pub max_request_bytes: usize,
+    /// Requests that may wait for a thread; more are answered with RESOURCE_EXHAUSTED
+    #[arg(long, default_value_t = 10_000)]
+    pub max_waiting_requests: usize,
+    /// Connections at the same time, for gRPC and REST each; more wait
+    #[arg(long, default_value_t = 100_000)]
+    pub max_connections: usize,
+    /// Seconds that requests which are running have, after SIGTERM
+    #[arg(long, default_value_t = 30)]
+    pub drain_seconds: u64,
+    /// Log each request
+    #[arg(long, default_value_t = false)]
+    pub access_log: Switch,
+    /// Log lines as JSON
+    #[arg(long, default_value_t = false)]
+    pub log_json: Switch,
+}
+
+impl Flags {
+    /// Reads the command line; ends the process where it is wrong, or asks for help.
+    pub fn read() -> Self {
+        let command = Flags::command().mut_args(|arg| {
+            match arg.get_value_parser().type_id() == TypeId::of::<bool>() {
+                true => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                false => arg,
+            }
+        });
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}

@@ -1,0 +1,228 @@
+//! gRPC: PredictionService and ModelService, as TensorFlow Serving's clients know them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use session_group::{Error, Result};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use crate::core::{Call, Core, Lane};
+use crate::examples::{classify, multi_inference, regress};
+use crate::predict::{Manner, predict};
+use crate::proto::serving::model_service_server::ModelService;
+use crate::proto::serving::model_spec::VersionChoice;
+use crate::proto::serving::prediction_service_server::PredictionService;
+use crate::proto::serving::{
+    ClassificationRequest, ClassificationResponse, GetModelMetadataRequest,
+    GetModelMetadataResponse, GetModelStatusRequest, GetModelStatusResponse, ModelSpec,
+    MultiInferenceRequest, MultiInferenceResponse, PredictRequest, PredictResponse,
+    RegressionRequest, RegressionResponse, ReloadConfigRequest, ReloadConfigResponse,
+    SignatureDefMap, StatusProto, model_server_config,
+};
+use crate::servable::Servable;
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+const MULTI_INFERENCE: &str = "MultiInference";
+
+/// Both services.
+#[derive(Clone)]
+pub struct Service {
+    pub core: Arc<Core>,
+    pub lane: Arc<Lane>,
+}
+
+impl Service {
+    /// Answers a request of a model that `spec` finds in it.
+    async fn answer<Q: Send + 'static, A: Send + 'static>(
+        &self,
+        api: &'static str,
+        request: Request<Q>,
+        spec: fn(&Q) -> Option<&ModelSpec>,
+        compute: fn(&Servable, Q, Option<Instant>, Manner) -> Result<A>,
+    ) -> Answer<A> {
+        let begun = Instant::now();
+        let deadline = deadline(request.metadata(), begun);
+        let request = request.into_inner();
+        let found = spec(&request).cloned();
+        let model = found.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
+        // As TensorFlow Serving, which does not count it.
+        let is_counted = api != MULTI_INFERENCE;
+        let call = Call { api, model, deadline, begun, is_counted };
+        let work = move |core: &Core| {
+            core.compute(api, found.as_ref(), |servable| {
+                compute(servable, request, deadline, core.manner)
+            })
+        };
+        reply(self.core.answer(&self.lane, call, work).await)
+    }
+}
+
+#[tonic::async_trait]
+impl PredictionService for Service {
+    async fn predict(&self, request: Request<PredictRequest>) -> Answer<PredictResponse> {
+        self.answer("Predict", request, |request| request.model_spec.as_ref(), predict).await
+    }
+
+    async fn classify(
+        &self,
+        request: Request<ClassificationRequest>,
+    ) -> Answer<ClassificationResponse> {
+        self.answer("Classify", request, |request| request.model_spec.as_ref(), classify).await
+    }
+
+    async fn regress(&self, request: Request<RegressionRequest>) -> Answer<RegressionResponse> {
+        self.answer("Regress", request, |request| request.model_spec.as_ref(), regress).await
+    }
+
+    async fn multi_inference(
+        &self,
+        request: Request<MultiInferenceRequest>,
+    ) -> Answer<MultiInferenceResponse> {
+        static NONE: ModelSpec =
+            ModelSpec { name: String::new(), signature_name: String::new(), version_choice: None };
+        fn spec(request: &MultiInferenceRequest) -> Option<&ModelSpec> {
+            let first = request.tasks.first().and_then(|task| task.model_spec.as_ref());
+            Some(first.unwrap_or(&NONE))
+        }
+        self.answer(MULTI_INFERENCE, request, spec, multi_inference).await
+    }
+
+    async fn get_model_metadata(
+        &self,
+        request: Request<GetModelMetadataRequest>,
+    ) -> Answer<GetModelMetadataResponse> {
+        reply(metadata(&self.core, request.get_ref()))
+    }
+}
+
+#[tonic::async_trait]
+impl ModelService for Service {
+    async fn get_model_status(
+        &self,
+        request: Request<GetModelStatusRequest>,
+    ) -> Answer<GetModelStatusResponse> {
+        let spec = request.get_ref().model_spec.as_ref();
+        reply(spec.ok_or_else(|| Error::invalid("Missing ModelSpec")).and_then(|spec| {
+            // A label does not choose here, in TensorFlow Serving either.
+            let version = match spec.version_choice {
+                Some(VersionChoice::Version(version)) => Some(version),
+                _ => None,
+            };
+            let model_version_status = self.core.catalog.statuses(&spec.name, version)?;
+            Ok(GetModelStatusResponse { model_version_status })
+        }))
+    }
+
+    async fn handle_reload_config_request(
+        &self,
+        request: Request<ReloadConfigRequest>,
+    ) -> Answer<ReloadConfigResponse> {
+        let config = request.into_inner().config.unwrap_or_default();
+        if !matches!(config.config, Some(model_server_config::Config::ModelConfigList(_))) {
+            return reply(Err(Error::invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList \
+                 is currently supported",
+            )));
+        }
+        let core = self.core.clone();
+        // It may take as long as loading a model.
+        let applied = tokio::task::spawn_blocking(move || core.manager.apply(&config)).await;
+        let result = applied.map_err(|error| Status::internal(error.to_string()))?;
+        let status = Some(StatusProto::default());
+        reply(result.map(|()| ReloadConfigResponse { status, metric: Vec::new() }))
+    }
+}
+
+/// What signatures a version has.
+pub fn metadata(
+    core: &Core,
+    request: &GetModelMetadataRequest,
+) -> Result<GetModelMetadataResponse> {
+    const SIGNATURES: &str = "signature_def";
+    if request.model_spec.is_none() {
+        return Err(Error::invalid("Missing ModelSpec"));
+    }
+    if request.metadata_field.is_empty() {
+        return Err(Error::invalid(
+            "GetModelMetadataRequest must specify at least one metadata_field",
+        ));
+    }
+    if let Some(other) = request.metadata_field.iter().find(|field| *field != SIGNATURES) {
+        // Clients know the text with the mistake in it.
+        return Err(Error::invalid(format!("Metadata field %s is not supported{other}")));
+    }
+    let servable = core.catalog.find(request.model_spec.as_ref())?;
+    let signatures = SignatureDefMap { signature_def: servable.signatures.clone() };
+    let any = prost_types::Any {
+        type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".to_string(),
+        value: signatures.encode_to_vec(),
+    };
+    Ok(GetModelMetadataResponse {
+        model_spec: Some(ModelSpec {
+            name: servable.name.clone(),
+            version_choice: Some(VersionChoice::Version(servable.version)),
+            signature_name: String::new(),
+        }),
+        metadata: BTreeMap::from([(SIGNATURES.to_string(), any)]),
+    })
+}
+
+fn reply<T>(result: Result<T>) -> Answer<T> {
+    /// Of a message, as far as it is sent.
+    const MOST: usize = 1024;
+    result.map(Response::new).map_err(|error| {
+        let mut message = error.message;
+        if message.len() > MOST {
+            let end = (0..=MOST).rev().find(|&end| message.is_char_boundary(end));
+            message.truncate(end.unwrap_or(0));
+            message.push_str("...TRUNCATED");
+        }
+        Status::new((error.code as i32).into(), message)
+    })
+}
+
+/// When the client stops waiting: the header `grpc-timeout` has a number and its unit.
+fn deadline(metadata: &MetadataMap, now: Instant) -> Option<Instant> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number = u64::from(number.parse::<u32>().ok()?);
+    let timeout = match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    now.checked_add(timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_is_read_in_all_units() {
+        let now = Instant::now();
+        let of = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().unwrap());
+            deadline(&metadata, now).map(|deadline| deadline - now)
+        };
+        assert_eq!(of("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(of("3M"), Some(Duration::from_secs(180)));
+        assert_eq!(of("15S"), Some(Duration::from_secs(15)));
+        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(of("99999999u"), Some(Duration::from_micros(99_999_999)));
+        assert_eq!(of("7n"), Some(Duration::from_nanos(7)));
+        for nonsense in ["", "S", "-1S", "1x", "1", "99999999999S"] {
+            assert_eq!(of(nonsense), None, "{nonsense}");
+        }
+        assert_eq!(deadline(&MetadataMap::new(), now), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! A model server that TensorFlow Serving's clients can't tell from it, on session groups.
+//!
+//! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
+//! ends everything. [`grpc`] and [`rest`] are the protocols over [`core`], which finds a [`servable`] in
+//! the [`catalog`] and computes with it: [`predict`] or [`examples`], alone or by [`batching`]. [`manager`]
+//! loads what [`versions`] there are, with their [`warmup`]. [`metrics`] and [`timeline`] tell of it all;
+//! [`proto`] and [`tensor`] are the messages.
+
+mod authority;
+mod batching;
+mod catalog;
+mod config;
+mod connections;
+mod core;
+mod examples;
+mod flags;
+mod grpc;
+mod manager;
+mod metrics;
+mod predict;
+mod proto;
+mod rest;
+mod servable;
+mod serve;
+mod tensor;
+mod timeline;
+mod tls;
+mod versions;
+mod warmup;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use flags::Flags;
+
+/// As the session groups' own: small pieces of memory are taken and given back by many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let flags = Flags::read();
+    if flags.watching.version {
+        println!("Session group model server: {}", env!("CARGO_PKG_VERSION"));
+        println!("TensorFlow Library: {}", session_group::tensorflow::version::loaded());
+        return ExitCode::SUCCESS;
+    }
+    start_log(&flags);
+    match serve::serve(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Failed to start server. Error: {error:#}");
+            ExitCode::from(255)
+        }
+    }
+}
+
+fn start_log(flags: &Flags) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match flags.own.log_json {
+        true => log.json().flatten_event(true).init(),
+        false => log.init(),
+    }
+}

@@ -1,0 +1,124 @@
+//! Which request a method and a path are.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use session_group::Error;
+
+use crate::proto::serving::ModelSpec;
+use crate::proto::serving::model_spec::VersionChoice;
+
+/// A request, with what its path says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    pub what: What,
+    pub spec: ModelSpec,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Predict,
+    Classify,
+    Regress,
+    Status,
+    Metadata,
+}
+
+/// What is wrong with a path. TensorFlow Serving says only what of some.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wrong {
+    Told(Error),
+    /// A version that is no number.
+    Untold,
+}
+
+static POST: LazyLock<Regex> = LazyLock::new(|| {
+    let path = r"(?i)^/v1/models/([^/:]+)(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?:(classify|regress|predict)$";
+    Regex::new(path).expect("a valid expression")
+});
+static GET: LazyLock<Regex> = LazyLock::new(|| {
+    let path = r"(?i)^/v1/models(?:/([^/:]+))?(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?(?:/(metadata))?$";
+    Regex::new(path).expect("a valid expression")
+});
+
+/// `path` is with its query, which TensorFlow Serving takes for a part of it.
+pub fn parse(method: &str, path: &str) -> Result<Target, Wrong> {
+    let malformed = || Wrong::Told(Error::invalid(format!("Malformed request: {method} {path}")));
+    let found = match method {
+        "POST" => POST.captures(path),
+        "GET" => GET.captures(path),
+        _ => None,
+    };
+    let found = found.ok_or_else(malformed)?;
+    let part = |i| found.get(i).map(|part: regex::Match<'_>| part.as_str());
+    let what = match (method, part(4)) {
+        ("POST", Some("predict")) => What::Predict,
+        ("POST", Some("classify")) => What::Classify,
+        ("POST", Some("regress")) => What::Regress,
+        ("POST", _) => return Err(malformed()),
+        (_, Some("metadata")) => What::Metadata,
+        _ => What::Status,
+    };
+    let version_choice = match (part(2), part(3)) {
+        (Some(version), _) => {
+            Some(VersionChoice::Version(version.parse().map_err(|_| Wrong::Untold)?))
+        }
+        (None, Some(label)) => Some(VersionChoice::VersionLabel(decoded(label))),
+        (None, None) => None,
+    };
+    let Some(name) = part(1) else {
+        return Err(Wrong::Told(Error::invalid("Missing model name in request.")));
+    };
+    let spec = ModelSpec { name: decoded(name), version_choice, signature_name: String::new() };
+    Ok(Target { what, spec })
+}
+
+fn decoded(part: &str) -> String {
+    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: &str, path: &str) -> (What, String, Option<VersionChoice>) {
+        let Target { what, spec } = parse(method, path).unwrap();
+        (what, spec.name, spec.version_choice)
+    }
+
+    #[test]
+    fn paths_say_what_is_asked_of_whom() {
+        let m = || "m".to_string();
+        let version = |version| Some(VersionChoice::Version(version));
+        assert_eq!(of("POST", "/v1/models/m:predict"), (What::Predict, m(), None));
+        assert_eq!(of("POST", "/V1/models/m/versions/3:regress"), (What::Regress, m(), version(3)));
+        let label = Some(VersionChoice::VersionLabel("a b".to_string()));
+        assert_eq!(of("POST", "/v1/models/m/labels/a%20b:classify"), (What::Classify, m(), label));
+        assert_eq!(of("GET", "/v1/models/m"), (What::Status, m(), None));
+        assert_eq!(
+            of("GET", "/v1/models/m/versions/1/metadata"),
+            (What::Metadata, m(), version(1))
+        );
+        assert_eq!(of("GET", "/v1/models/a%2Fb").1, "a/b");
+    }
+
+    #[test]
+    fn others_are_malformed() {
+        for (method, path) in [
+            ("GET", "/v1/models/m:predict"),
+            ("POST", "/v1/models/m"),
+            ("POST", "/v1/models/m:PREDICT"),
+            ("POST", "/v1/models/m:predict?x=1"),
+            ("GET", "/v1/models/m/"),
+            ("GET", "/v1/models/m/versions/x"),
+            ("PUT", "/v1/models/m:predict"),
+        ] {
+            let Err(Wrong::Told(error)) = parse(method, path) else { panic!("{method} {path}") };
+            assert_eq!(error.message, format!("Malformed request: {method} {path}"));
+        }
+        let Err(Wrong::Told(error)) = parse("GET", "/v1/models") else { panic!() };
+        assert_eq!(error.message, "Missing model name in request.");
+        let huge = "/v1/models/m/versions/18446744073709551615:predict";
+        assert_eq!(parse("POST", huge), Err(Wrong::Untold));
+    }
+}

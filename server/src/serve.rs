@@ -1,0 +1,291 @@
+//! Starts everything, in the order in which it is needed, and ends it in the other order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use axum::Router;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::{error, info, warn};
+
+use crate::catalog::Catalog;
+use crate::config;
+use crate::connections::{Connections, Ending, Grpc, ended};
+use crate::core::{Core, Lane};
+use crate::flags::{Flags, Listen};
+use crate::grpc::Service;
+use crate::manager::Manager;
+use crate::metrics::Metrics;
+use crate::proto::serving::MonitoringConfig;
+use crate::proto::serving::model_service_server::ModelServiceServer;
+use crate::proto::serving::prediction_service_server::PredictionServiceServer;
+use crate::proto::{DESCRIPTORS, read_text};
+use crate::rest::{self, Rest};
+use crate::tls;
+
+/// Serves until SIGTERM or SIGINT.
+pub fn serve(flags: Flags) -> Result<()> {
+    config::check(&flags)?;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let or_default = |threads: Option<u16>| threads.map_or(4 * cpus, usize::from);
+    let (for_grpc, for_rest) =
+        (or_default(flags.listen.grpc_max_threads), or_default(flags.listen.rest_api_num_threads));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cpus)
+        // What loads models, beside what computes answers.
+        .max_blocking_threads(for_grpc + for_rest + 8)
+        .thread_name("server")
+        .enable_all()
+        .build()?;
+    let metrics = Arc::new(Metrics::new());
+    let catalog = Arc::new(Catalog::default());
+    let load = config::load(&flags, metrics.clone())?;
+    let manager = Manager::new(catalog.clone(), config::care(&flags), load)?;
+    let core = Arc::new(Core {
+        catalog,
+        manager,
+        manner: config::manner(&flags),
+        metrics,
+        logs_access: flags.own.access_log,
+    });
+    let most_waiting = flags.own.max_waiting_requests;
+    let grpc = Lane::new("GRPC", for_grpc, most_waiting);
+    let rest = Lane::new("REST", for_rest, most_waiting);
+    let served = runtime.block_on(run(&flags, core, grpc, rest));
+    // What still computes is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -> Result<()> {
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let models = config::models(flags)?;
+    let first = core.clone();
+    let mut loading = tokio::task::spawn_blocking(move || first.manager.apply(&models));
+    tokio::select! {
+        loaded = &mut loading => loaded??,
+        _ = terminate.recv() => bail!("ended by SIGTERM while loading"),
+        _ = interrupt.recv() => bail!("ended by SIGINT while loading"),
+    }
+
+    let (end, ending) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let health = serve_grpc(flags, &core, grpc, &ending, &mut tasks).await?;
+    serve_rest(flags, &core, rest, &ending, &mut tasks).await?;
+    watch_config(flags, &core);
+
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: no new requests are taken"),
+        _ = interrupt.recv() => info!("SIGINT: no new requests are taken"),
+        ended = tasks.join_next() => {
+            if let Some(ended) = ended {
+                ended??;
+            }
+            bail!("a listener has ended");
+        }
+    }
+    health.set_service_status("", ServingStatus::NotServing).await;
+    let _ = end.send(true);
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    match tokio::time::timeout(Duration::from_secs(flags.own.drain_seconds), drained).await {
+        Ok(()) => info!("all requests are answered"),
+        Err(_) => warn!("some requests are not answered after {} s", flags.own.drain_seconds),
+    }
+    Ok(())
+}
+
+type Tasks = JoinSet<Result<()>>;
+
+async fn serve_grpc(
+    flags: &Flags,
+    core: &Arc<Core>,
+    lane: Arc<Lane>,
+    ending: &Ending,
+    tasks: &mut Tasks,
+) -> Result<HealthReporter> {
+    let listen = &flags.listen;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let service = Service { core: core.clone(), lane };
+    let most = received(listen)?.unwrap_or(flags.own.max_request_bytes);
+    let prediction = PredictionServiceServer::new(service.clone())
+        .max_decoding_message_size(most)
+        .max_encoding_message_size(usize::MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
+    let reflection = || {
+        let builder = tonic_reflection::server::Builder::configure();
+        builder.register_encoded_file_descriptor_set(DESCRIPTORS)
+    };
+    let routes = Routes::new(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(prediction)
+        .add_service(ModelServiceServer::new(service))
+        .prepare();
+    let grpc = |tls| -> Result<Grpc> {
+        let mut grpc = Grpc::new(routes.clone(), tls);
+        set(&mut grpc, listen)?;
+        Ok(grpc)
+    };
+    let most = flags.own.max_connections;
+    if listen.port != 0 {
+        let tls = listen.ssl_config_file.as_deref().map(tls::acceptor).transpose()?;
+        let connections = Connections::new(bind(listen.port).await?, most);
+        let served = connections.serve_grpc(grpc(tls)?, ending.clone());
+        tasks.spawn(async move {
+            served.await;
+            Ok(())
+        });
+        info!("Running gRPC ModelServer at 0.0.0.0:{} ...", listen.port);
+    }
+    if let Some(path) = listen.grpc_socket_path.clone() {
+        let connections = Connections::new(bind_unix(&path)?, most);
+        info!("Running gRPC ModelServer at UNIX socket {} ...", path.display());
+        let served = connections.serve_grpc(grpc(None)?, ending.clone());
+        tasks.spawn(async move {
+            served.await;
+            let _ = std::fs::remove_file(&path);
+            Ok(())
+        });
+    }
+    for name in ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"] {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
+    Ok(health)
+}
+
+async fn serve_rest(
+    flags: &Flags,
+    core: &Arc<Core>,
+    lane: Arc<Lane>,
+    ending: &Ending,
+    tasks: &mut Tasks,
+) -> Result<()> {
+    let listen = &flags.listen;
+    if listen.rest_api_port == 0 {
+        return Ok(());
+    }
+    let monitoring = match &flags.watching.monitoring_config_file {
+        None => MonitoringConfig::default(),
+        Some(file) => read_text(file, "tensorflow.serving.MonitoringConfig")?,
+    };
+    let prometheus = monitoring.prometheus_config.filter(|prometheus| prometheus.enable);
+    let metrics_path = prometheus.map(|prometheus| match prometheus.path.as_str() {
+        "" => "/monitoring/prometheus/metrics".to_string(),
+        path => path.to_string(),
+    });
+    let timeout = listen.rest_api_timeout_in_ms;
+    let rest = Rest {
+        core: core.clone(),
+        lane,
+        timeout: (timeout > 0).then(|| Duration::from_millis(timeout as u64)),
+        most_bytes: flags.own.max_request_bytes,
+        metrics_path,
+        allows_other_origins: listen.rest_api_enable_cors_support,
+    };
+    let app = Router::new().fallback(rest::answer).with_state(Arc::new(rest));
+    let listener = bind(listen.rest_api_port).await?;
+    let connections = Connections::new(listener, flags.own.max_connections);
+    let ending = ending.clone();
+    tasks.spawn(async move {
+        Ok(axum::serve(connections, app).with_graceful_shutdown(ended(ending)).await?)
+    });
+    info!("Exporting HTTP/REST API at:localhost:{} ...", listen.rest_api_port);
+    Ok(())
+}
+
+/// All addresses, of IPv6 too where there are any.
+async fn bind(port: u16) -> Result<TcpListener> {
+    match TcpListener::bind(("::", port)).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => {
+            TcpListener::bind(("0.0.0.0", port)).await.with_context(|| format!("port {port}"))
+        }
+    }
+}
+
+/// In place of what an earlier server has left.
+fn bind_unix(path: &Path) -> Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    UnixListener::bind(path).with_context(|| format!("--grpc_socket_path {}", path.display()))
+}
+
+/// Arguments of gRPC, with their values.
+pub fn arguments(listen: &Listen) -> impl Iterator<Item = Result<(&str, u64)>> {
+    let all = listen.grpc_channel_arguments.split(',').filter(|argument| !argument.is_empty());
+    all.map(|argument| {
+        let (name, value) = argument.split_once('=').with_context(|| {
+            format!("--grpc_channel_arguments has {argument:?}: give name=value")
+        })?;
+        let value = value.parse().with_context(|| {
+            format!("--grpc_channel_arguments has {argument:?}, whose value is no number")
+        })?;
+        Ok((name, value))
+    })
+}
+
+/// The largest request.
+fn received(listen: &Listen) -> Result<Option<usize>> {
+    for argument in arguments(listen) {
+        if let ("grpc.max_receive_message_length", value) = argument? {
+            return Ok(Some(value as usize));
+        }
+    }
+    Ok(None)
+}
+
+fn set(grpc: &mut Grpc, listen: &Listen) -> Result<()> {
+    for argument in arguments(listen) {
+        let (name, value) = argument?;
+        let time = Duration::from_millis(value);
+        let http2 = &mut grpc.http2;
+        match name {
+            "grpc.max_concurrent_streams" => {
+                http2.max_concurrent_streams(u32::try_from(value).unwrap_or(u32::MAX));
+            }
+            "grpc.keepalive_time_ms" => {
+                http2.keep_alive_interval(time);
+            }
+            "grpc.keepalive_timeout_ms" => {
+                http2.keep_alive_timeout(time);
+            }
+            "grpc.max_receive_message_length" => {}
+            other => warn!("--grpc_channel_arguments: {other} means nothing here"),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the file with the models again and again.
+fn watch_config(flags: &Flags, core: &Arc<Core>) {
+    let seconds = flags.models.model_config_file_poll_wait_seconds;
+    if seconds <= 0 || flags.models.model_config_file.is_none() {
+        return;
+    }
+    let (flags, core) = (flags.clone(), core.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(seconds as u64)).await;
+            let (flags, core) = (flags.clone(), core.clone());
+            let applied = tokio::task::spawn_blocking(move || {
+                Ok::<_, anyhow::Error>(core.manager.apply(&config::models(&flags)?)?)
+            });
+            match applied.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!("the model config file is not applied: {error:#}"),
+                Err(error) => error!("the model config file is not applied: {error}"),
+            }
+        }
+    });
+}

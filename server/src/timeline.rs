@@ -1,0 +1,169 @@
+//! Timelines of chosen requests, as files that a browser's trace viewer opens.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use prost::Message;
+use serde_json::{Value, json};
+use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::{Buffer, Tensor};
+use session_group::{Error, Request, Result, SessionGroup};
+use tracing::{info, warn};
+
+use crate::proto::tensorflow::{self, RunMetadata, StepStats};
+
+/// Which of a model's requests are traced.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    pub start: i64,
+    pub interval: i64,
+    pub count: i64,
+    pub folder: PathBuf,
+}
+
+/// Counts the requests of a model.
+pub struct Timelines {
+    choice: Choice,
+    model: String,
+    step: AtomicI64,
+}
+
+/// One request that is traced.
+pub struct Timeline<'a> {
+    of: &'a Timelines,
+    index: i64,
+}
+
+impl Timelines {
+    pub fn new(choice: Choice, model: &str) -> Result<Self> {
+        fs::create_dir_all(&choice.folder).map_err(|error| {
+            Error::invalid(format!("timeline_path {}: {error}", choice.folder.display()))
+        })?;
+        Ok(Self { choice, model: model.to_string(), step: AtomicI64::new(0) })
+    }
+
+    /// Counts a request; whether it is one to trace.
+    pub fn next(&self) -> Option<Timeline<'_>> {
+        let since = self.step.fetch_add(1, Relaxed) - self.choice.start;
+        let index = since / self.choice.interval;
+        let chosen = since >= 0 && since % self.choice.interval == 0 && index < self.choice.count;
+        chosen.then_some(Timeline { of: self, index })
+    }
+}
+
+impl Timeline<'_> {
+    /// Runs the request and writes its timeline; where that fails, the request does not.
+    pub fn record(self, group: &SessionGroup, request: &Request<'_>) -> Result<Vec<Tensor>> {
+        let timeout_in_ms = request.options.map_or(0, RunOptions::timeout_ms);
+        let traced = tensorflow::RunOptions {
+            trace_level: tensorflow::run_options::TraceLevel::FullTrace as i32,
+            timeout_in_ms,
+        };
+        let options = RunOptions::parse(&traced.encode_to_vec())?;
+        let mut metadata = Buffer::new();
+        let request = Request { options: Some(&options), ..*request };
+        let outputs = group.run_request(&request, Some(&mut metadata))?;
+        let file = format!("{}-timeline-{}.json", self.of.model, self.index);
+        let file = self.of.choice.folder.join(file);
+        let written = RunMetadata::decode(metadata.bytes()).map_err(anyhow::Error::from).and_then(
+            |metadata| {
+                let events = events(&metadata.step_stats.unwrap_or_default());
+                Ok(fs::write(&file, serde_json::to_vec(&json!({ "traceEvents": events }))?)?)
+            },
+        );
+        match written {
+            Ok(()) => info!("wrote {}", file.display()),
+            Err(error) => warn!("can't write {}: {error}", file.display()),
+        }
+        Ok(outputs)
+    }
+}
+
+/// Chrome's trace events: a process for each device, and as many threads as operations overlap.
+fn events(stats: &StepStats) -> Vec<Value> {
+    let mut events = Vec::new();
+    for (pid, device) in stats.dev_stats.iter().enumerate() {
+        events.push(json!({
+            "ph": "M", "name": "process_name", "pid": pid, "args": { "name": device.device },
+        }));
+        let mut nodes: Vec<_> = device.node_stats.iter().collect();
+        nodes.sort_by_key(|node| node.all_start_micros);
+        let mut lanes: Vec<i64> = Vec::new();
+        for node in nodes {
+            let (start, duration) = (node.all_start_micros, node.all_end_rel_micros);
+            let free = lanes.iter().position(|&end| end <= start);
+            let lane = free.unwrap_or_else(|| {
+                lanes.push(0);
+                lanes.len() - 1
+            });
+            lanes[lane] = start + duration;
+            let (op, inputs) = operation(&node.timeline_label);
+            let mut args = serde_json::Map::from_iter([
+                ("name".to_string(), json!(node.node_name)),
+                ("op".to_string(), json!(op)),
+            ]);
+            for (i, input) in inputs.into_iter().enumerate() {
+                args.insert(format!("input{i}"), json!(input));
+            }
+            events.push(json!({
+                "ph": "X", "cat": "Op", "name": op, "pid": pid, "tid": lane,
+                "ts": start, "dur": duration, "args": args,
+            }));
+        }
+    }
+    events
+}
+
+/// The operation and its inputs, of a label as `name = Op(a, b)`.
+fn operation(label: &str) -> (&str, Vec<&str>) {
+    let parsed = label.split_once(" = ").and_then(|(_, call)| {
+        let (op, inputs) = call.split_once('(')?;
+        let inputs = inputs.split_once(')')?.0;
+        Some((op, inputs.split(", ").filter(|input| !input.is_empty()).collect()))
+    });
+    parsed.unwrap_or(("unknown", Vec::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::tensorflow::{DeviceStepStats, NodeExecStats};
+
+    #[test]
+    fn chosen_requests_are_traced() {
+        let folder = std::env::temp_dir();
+        let choice = Choice { start: 3, interval: 2, count: 2, folder };
+        let timelines = Timelines::new(choice, "m").unwrap();
+        let chosen: Vec<_> = (0..10).map(|_| timelines.next().map(|one| one.index)).collect();
+        let expected = [None, None, None, Some(0), None, Some(1), None, None, None, None];
+        assert_eq!(chosen, expected);
+    }
+
+    #[test]
+    fn operations_that_overlap_have_lanes_of_their_own() {
+        let node = |start, duration, label: &str| NodeExecStats {
+            node_name: "n".to_string(),
+            all_start_micros: start,
+            all_end_rel_micros: duration,
+            timeline_label: label.to_string(),
+            ..NodeExecStats::default()
+        };
+        let device = DeviceStepStats {
+            device: "cpu".to_string(),
+            node_stats: vec![
+                node(10, 5, "a = Add(x, y:1)"),
+                node(12, 1, ""),
+                node(15, 1, "b = No()"),
+            ],
+            ..DeviceStepStats::default()
+        };
+        let events = events(&StepStats { dev_stats: vec![device] });
+        assert_eq!(events[1]["args"]["input1"], "y:1");
+        let lanes: Vec<_> =
+            events[1..].iter().map(|event| event["tid"].as_u64().unwrap()).collect();
+        assert_eq!(lanes, [0, 1, 0]);
+        assert_eq!(events[2]["name"], "unknown");
+        assert_eq!(events[3]["name"], "No");
+    }
+}

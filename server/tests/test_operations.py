@@ -1,0 +1,431 @@
+"""Deadlines, limits, TLS, draining, timelines, batching: what operators rely on."""
+
+import json
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import place
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from test_grpc import fails, predict, values
+from test_models import bias
+
+CODES = grpc.StatusCode
+
+
+def loop(server, n, **options):
+    """A request that computes for about n * 2 microseconds."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "loop"
+    request.inputs["word"].CopyFrom(tf.make_tensor_proto(["a"]))
+    request.inputs["n"].CopyFrom(tf.make_tensor_proto(n, tf.int32))
+    return server.predict.Predict.future(request, **options)
+
+
+@pytest.fixture
+def base(tmp_path):
+    place(tmp_path / "half", 1, "half_plus")
+    place(tmp_path / "loop", 1, "tf1_saved_model")
+    place(tmp_path / "types", 1, "every_type")
+    return tmp_path
+
+
+def only(name, base):
+    return [f"--model_name={name}", f"--model_base_path={base / name}"]
+
+
+def metric(server, name):
+    text = server.http("GET", "/metrics")[2].decode()
+    return sum(
+        float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)
+    )
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    file = tmp_path / "monitoring"
+    file.write_text('prometheus_config { enable: true path: "/metrics" }')
+    return f"--monitoring_config_file={file}"
+
+
+def test_deadlines_stop_requests(start, base):
+    server = start(*only("loop", base), "--rest_api_timeout_in_ms=300")
+    loop(server, 3, timeout=30).result()
+    begun = time.monotonic()
+    fails(CODES.DEADLINE_EXCEEDED, "", loop(server, 100_000_000, timeout=0.3).result)
+    body = {"inputs": {"word": ["a"], "n": 100_000_000}}
+    code, _, answer = server.http("POST", "/v1/models/loop:predict", body)
+    assert code == 504, answer
+    # They do not run on.
+    loop(server, 3, timeout=5).result()
+    assert time.monotonic() - begun < 10
+
+
+def test_requests_that_are_gone_are_not_computed(start, base, metrics):
+    server = start(*only("loop", base), "--grpc_max_threads=1", metrics)
+    loop(server, 3).result()
+    count = "session_group_requests_total"
+    before = metric(server, count)
+    first = loop(server, 100_000_000, timeout=2)
+    time.sleep(0.3)
+    others = [loop(server, 3) for _ in range(5)]
+    time.sleep(0.3)
+    assert metric(server, "session_group_server_waiting_requests") == 5
+    for other in others[:3]:
+        other.cancel()
+    for other in others[3:]:
+        other.result()
+    assert metric(server, count) == before + 3
+    assert first.code() == CODES.DEADLINE_EXCEEDED
+
+
+def test_only_so_many_wait(start, base):
+    server = start(
+        *only("loop", base), "--grpc_max_threads=1", "--max_waiting_requests=2"
+    )
+    running = [loop(server, 100_000_000, timeout=2)]
+    time.sleep(0.3)
+    running += [loop(server, 3) for _ in range(2)]
+    time.sleep(0.3)
+    fails(CODES.RESOURCE_EXHAUSTED, "--max_waiting_requests", loop(server, 3).result)
+    for one in running[1:]:
+        one.result()
+
+
+def test_large_requests_are_refused(start, base):
+    server = start(*only("types", base), "--max_request_bytes=100000")
+    small, large = np.zeros([20_000], np.float32), np.zeros([30_000], np.float32)
+    predict(server, "types", "float32", {"x": small})
+    # As gRPC has it.
+    fails(
+        CODES.OUT_OF_RANGE,
+        "",
+        lambda: predict(server, "types", "float32", {"x": large}),
+    )
+    body = {"signature_name": "float32", "inputs": [0.0] * 30_000}
+    code, _, answer = server.http("POST", "/v1/models/types:predict", body)
+    assert (code, b"100000 bytes" in answer) == (429, True)
+
+
+def test_running_requests_are_drained(start, base):
+    server = start(*only("loop", base))
+    loop(server, 3).result()
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest())
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    running = [loop(server, 500_000) for _ in range(3)]
+    time.sleep(0.2)
+    server.process.terminate()
+    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+    assert all(one.result().outputs for one in running)
+    assert server.process.wait(30) == 0
+
+
+def test_draining_ends(start, base):
+    server = start(*only("loop", base), "--drain_seconds=1")
+    running = loop(server, 2_000_000_000)
+    time.sleep(0.3)
+    begun = time.monotonic()
+    server.process.terminate()
+    server.process.wait(30)
+    assert time.monotonic() - begun < 10
+    assert running.code() != CODES.OK
+
+
+def test_a_unix_socket(start, base):
+    path = base / "socket"
+    server = start(*only("half", base), f"--grpc_socket_path={path}")
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "half"
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
+        assert values(stub.Predict(request).outputs["y"]).tolist() == [2.5]
+    assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_cors(start, base):
+    server = start(*only("half", base), "--rest_api_enable_cors_support")
+    origin = {"Origin": "https://example.com"}
+    for method, body in [("OPTIONS", None), ("POST", {"instances": [1]}), ("POST", "")]:
+        _, headers, _ = server.http(method, "/v1/models/half:predict", body, origin)
+        assert headers["Access-Control-Allow-Origin"] == "*"
+        assert headers["Access-Control-Allow-Methods"] == "POST, GET"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority, and a server's and a client's keys and certificates."""
+    folder = tmp_path_factory.mktemp("keys")
+
+    def openssl(*arguments):
+        subprocess.run(
+            ["openssl", *arguments], cwd=folder, check=True, capture_output=True
+        )
+
+    openssl(
+        *"req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2".split(),
+        "-subj",
+        "/CN=ca",
+    )
+    (folder / "names").write_text("subjectAltName=DNS:localhost")
+    for name in ["server", "client"]:
+        request = f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr"
+        openssl(*request.split(), "-subj", f"/CN={name}")
+        sign = f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem"
+        openssl(*sign.split(), "-days", "2", "-extfile", "names")
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("is_mutual", [False, True])
+def test_tls(start, base, certificates, is_mutual):
+    def quoted(name):
+        return json.dumps(certificates[name].decode())
+
+    file = base / "ssl"
+    text = f"server_key: {quoted('server.key')} server_cert: {quoted('server.pem')}"
+    if is_mutual:
+        text += f" custom_ca: {quoted('ca.pem')} client_verify: true"
+    file.write_text(text)
+    stranger = grpc.ssl_channel_credentials(certificates["ca.pem"])
+    own = grpc.ssl_channel_credentials(
+        certificates["ca.pem"], certificates["client.key"], certificates["client.pem"]
+    )
+    credentials = own if is_mutual else stranger
+    server = start(
+        *only("half", base), f"--ssl_config_file={file}", credentials=credentials
+    )
+    assert bias(server) == 2
+    strangers = grpc.secure_channel(f"localhost:{server.port}", stranger)
+    plain = grpc.insecure_channel(f"localhost:{server.port}")
+    for channel, is_welcome in [(strangers, not is_mutual), (plain, False)]:
+        ready = grpc.channel_ready_future(channel)
+        try:
+            ready.result(10 if is_welcome else 2)
+            health = health_pb2_grpc.HealthStub(channel)
+            health.Check(health_pb2.HealthCheckRequest(), timeout=2)
+            was_taken = True
+        except (grpc.FutureTimeoutError, grpc.RpcError):
+            was_taken = False
+        assert was_taken == is_welcome
+        channel.close()
+
+
+def test_timelines(start, base, tmp_path):
+    folder = tmp_path / "timelines"
+    server = start(
+        *only("half", base),
+        "--timeline_start_step=2",
+        "--timeline_interval_step=3",
+        "--timeline_trace_count=2",
+        f"--timeline_path={folder}",
+    )
+    for _ in range(12):
+        bias(server)
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files] == [
+        "half-timeline-0.json",
+        "half-timeline-1.json",
+    ]
+    events = json.loads(files[0].read_text())["traceEvents"]
+    complete = [event for event in events if event["ph"] == "X"]
+    assert {"ts", "dur", "pid", "tid", "name"} <= set(complete[0])
+    assert {event["args"]["name"].split("/")[0] for event in complete} & {
+        "y",
+        "mul",
+        "add",
+    }
+
+
+def test_the_access_log(start, base, tmp_path):
+    log = tmp_path / "access.log"
+    server = start(*only("half", base), "--access_log", "--log_json", log=log)
+    bias(server)
+    server.http("POST", "/v1/models/no:predict", {"instances": [1]})
+    server.stop()
+    lines = [
+        json.loads(line)
+        for line in log.read_text().splitlines()
+        if line.startswith("{")
+    ]
+    access = [line for line in lines if line["target"] == "access"]
+    found = [(line["protocol"], line["model"], line["status"]) for line in access]
+    assert found == [("GRPC", "half", "OK"), ("REST", "no", "NOT_FOUND")]
+    assert access[0]["micros"] > 0
+
+
+def test_connections_beyond_the_limit_wait(start, base):
+    server = start(*only("half", base), "--max_connections=1")
+    assert bias(server) == 2
+    other = grpc.insecure_channel(f"localhost:{server.port}")
+    with pytest.raises(grpc.FutureTimeoutError):
+        grpc.channel_ready_future(other).result(0.5)
+    server.channel.close()
+    grpc.channel_ready_future(other).result(10)
+    other.close()
+
+
+def test_answers_as_tensor_content(start, base):
+    server = start(*only("types", base), "--enable_serialization_as_tensor_content")
+    array = np.array([[1.5, 2.5]], np.float32)
+    y = predict(server, "types", "float32", {"x": array}).outputs["y"]
+    assert (y.tensor_content, list(y.float_val)) == (array.tobytes(), [])
+    y = predict(server, "types", "string", {"x": [b"a", b"bc"]}).outputs["y"]
+    assert y.tensor_content == b"\x01\x02abc"
+
+
+def batching(tmp_path, text):
+    file = tmp_path / "batching"
+    file.write_text(text)
+    return ["--enable_batching", f"--batching_parameters_file={file}"]
+
+
+def test_requests_are_batched(start, base, tmp_path, metrics):
+    text = "max_batch_size { value: 8 } batch_timeout_micros { value: 200000 } "
+    text += (
+        "num_batch_threads { value: 2 } allowed_batch_sizes: 4 allowed_batch_sizes: 8"
+    )
+    flags = batching(tmp_path, text)
+    server = start(
+        *only("half", base),
+        *flags,
+        metrics,
+        "--grpc_max_threads=16",
+        "--session_num_per_group=2",
+    )
+    with ThreadPoolExecutor(16) as pool:
+        xs = [[float(i)] * (1 + i % 3) for i in range(64)]
+        answers = list(pool.map(lambda x: predict(server, inputs={"x": x}), xs))
+    for x, answer in zip(xs, answers):
+        assert values(answer.outputs["y"]).tolist() == [one / 2 + 2 for one in x]
+    runs = metric(server, ":tensorflow:serving:batching_session:wrapped_run_count")
+    rows = metric(server, ":tensorflow:serving:batching_session:input_batch_size_sum")
+    padded = metric(
+        server, ":tensorflow:serving:batching_session:processed_batch_size_sum"
+    )
+    assert rows == sum(map(len, xs)) and runs <= 32
+    assert padded >= rows and padded % 4 == 0
+    # On all sessions of the group.
+    assert metric(server, "session_group_requests_total") == runs
+    text = "Task size 9 is larger than maximum input batch size 8"
+    fails(
+        CODES.INVALID_ARGUMENT, text, lambda: predict(server, inputs={"x": [0.0] * 9})
+    )
+    assert (
+        values(
+            predict(server, inputs={"x": np.zeros([0], np.float32)}).outputs["y"]
+        ).size
+        == 0
+    )
+
+
+def test_batches_of_different_shapes(start, base, tmp_path):
+    """With padding shorter rows are made longer, without they fail."""
+    for pads in [True, False]:
+        text = "max_batch_size { value: 2 } batch_timeout_micros { value: 2000000 } "
+        text += f"num_batch_threads {{ value: 1 }} pad_variable_length_inputs: {str(pads).lower()}"
+        server = start(
+            *only("types", base), *batching(tmp_path, text), "--grpc_max_threads=8"
+        )
+        xs = [np.array([[5, 6]], np.int64), np.array([[7, 8, 9]], np.int64)]
+        with ThreadPoolExecutor(2) as pool:
+            calls = [
+                pool.submit(predict, server, "types", "int64", {"x": x}) for x in xs
+            ]
+        if pads:
+            found = [values(call.result().outputs["y"]).tolist() for call in calls]
+            assert found == [[[5, 6, 5]], [[7, 8, 9]]]
+        else:
+            for call in calls:
+                fails(CODES.FAILED_PRECONDITION, "padding is turned off", call.result)
+        text = "input tensors must have at least one dimension"
+        fails(
+            CODES.INVALID_ARGUMENT,
+            text,
+            lambda: predict(server, "types", "int64", {"x": np.int64(1)}),
+        )
+        server.stop()
+
+
+def test_a_full_queue_is_unavailable(start, base, tmp_path):
+    text = "max_batch_size { value: 1 } max_enqueued_batches { value: 2 } num_batch_threads { value: 1 }"
+    place(base / "words", 1, "tf1_saved_model")
+    flags = [*batching(tmp_path, text), "--grpc_max_threads=16"]
+    server = start(*only("half", base), *flags)
+    codes = []
+
+    def ask(_):
+        try:
+            bias(server)
+            codes.append(CODES.OK)
+        except grpc.RpcError as error:
+            codes.append(error.code())
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(2000)))
+    assert set(codes) <= {CODES.OK, CODES.UNAVAILABLE} and CODES.OK in codes
+
+
+def test_batching_of_each_version(start, base, metrics):
+    place(base / "half", 2, "half_plus")
+    (base / "half/2/batching_params.pbtxt").write_text("max_batch_size { value: 3 }")
+    server = start(
+        *only("half", base),
+        "--enable_batching",
+        "--enable_per_model_batching_parameters",
+        metrics,
+    )
+    assert bias(server) == 2
+    fails(
+        CODES.INVALID_ARGUMENT,
+        "Task size 4",
+        lambda: predict(server, inputs={"x": [0.0] * 4}),
+    )
+
+
+def test_wrong_batching_parameters(start, base, tmp_path):
+    log = tmp_path / "log"
+    text = "max_batch_size { value: 8 } allowed_batch_sizes: 4"
+    server = start(*only("half", base), *batching(tmp_path, text), wait=False, log=log)
+    assert server.process.wait(60) == 255
+    assert (
+        "Last entry in allowed_batch_sizes must match max_batch_size" in log.read_text()
+    )
+
+
+def test_many_clients_of_everything(start, base, tmp_path):
+    """gRPC and REST, right and wrong, by many at a time: each gets its own answer."""
+    server = start(*only("half", base), "--session_num_per_group=2")
+    wrong = []
+
+    def ask(number):
+        for i in range(40):
+            x = float(number * 1000 + i)
+            if number % 3 == 0:
+                got = server.rest("/v1/models/half:predict", {"instances": [x]})[
+                    "predictions"
+                ]
+            elif number % 3 == 1:
+                got = values(predict(server, inputs={"x": [x]}).outputs["y"]).tolist()
+            else:
+                try:
+                    got = predict(server, inputs={"z": [x]})
+                except grpc.RpcError as error:
+                    got = (
+                        [x / 2 + 2] if error.code() == CODES.INVALID_ARGUMENT else error
+                    )
+            if got != [x / 2 + 2]:
+                wrong.append((x, got))
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(24)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert wrong == []
