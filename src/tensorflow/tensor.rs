@@ -354,8 +354,8 @@ mod tests {
     #[test]
     fn bytes_of_somebody_else_are_used_where_they_are_or_copied() {
         #[repr(align(64))]
-        struct Owner([u8; 64], std::sync::Arc<()>);
-        struct Part(Owner, usize);
+        struct Owner([u8; 64]);
+        struct Part(Owner, usize, #[expect(dead_code)] std::sync::Arc<()>);
         impl AsRef<[u8]> for Part {
             fn as_ref(&self) -> &[u8] {
                 &self.0.0[self.1..][..16]
@@ -363,7 +363,8 @@ mod tests {
         }
         for begin in [0, 4] {
             let alive = std::sync::Arc::new(());
-            let owner = Part(Owner(std::array::from_fn(|i| i as u8), alive.clone()), begin);
+            let bytes = Owner(std::array::from_fn(|i| i as u8));
+            let owner = Part(bytes, begin, alive.clone());
             let tensor = Tensor::from_owner(tf::TF_INT32 as i32, &[2, 2], owner).unwrap();
             assert_eq!(std::sync::Arc::strong_count(&alive), if begin == 0 { 2 } else { 1 });
             assert_eq!(tensor.bytes()[0], begin as u8);
