@@ -29,7 +29,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check soak fuzz asan tsan memcheck dispatches coverage supply-chain reproducible tensorflow system-packages build \
-  install deb dist package-test wheel python-test server serve server-test models header docs lint requirements clean
+  install deb dist package-test wheel python-test server serve server-test bench-server models header docs lint requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -120,6 +120,9 @@ server: tensorflow ## Build the model server, target/release/session_group_model
 
 serve: server models $(SERVING_CLIENT) ## Serve the demo model to TensorFlow Serving's clients
 	server/serve.sh
+
+bench-server: server models ## Requests through the server against the group in process
+	$(CARGO) bench --quiet --package session-group-server --bench server -- $(BENCH_ARGS)
 
 server-test: server models $(SERVING_CLIENT) ## Test the server with TensorFlow Serving's own client
 	server/tests/run.sh

@@ -1,5 +1,6 @@
 //! What both protocols have in common: finding the servable, waiting for a thread, computing, and counting.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -49,6 +50,9 @@ pub struct Call {
     pub begun: Instant,
     /// Whether it is one of those that count: see TensorFlow Serving's request_count.
     pub is_counted: bool,
+    /// Whether it is computed where it came, which takes less time than to hand it to another thread, and
+    /// keeps other requests of this thread waiting no longer.
+    pub is_quick: bool,
 }
 
 impl Core {
@@ -59,9 +63,9 @@ impl Core {
         call: Call,
         work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Call { api, model, deadline, begun, is_counted } = call;
+        let Call { api, model, deadline, begun, is_counted, is_quick } = call;
         let core = self.clone();
-        let result = self.on_thread(lane, deadline, move || work(&core)).await;
+        let result = self.on_thread(lane, deadline, is_quick, move || work(&core)).await;
         let code = result.as_ref().err().map(|error| error.code);
         if is_counted {
             self.metrics.answered(&model, api, lane.name, code, begun.elapsed());
@@ -80,14 +84,22 @@ impl Core {
         let servable = self.catalog.find(spec)?;
         let begun = Instant::now();
         let result = compute(&servable);
-        self.metrics.computed(&servable.name, &capitalised(api), begun.elapsed());
+        let took = begun.elapsed();
+        servable.took(took);
+        self.metrics.computed(&servable.name, &capitalised(api), took);
         result
+    }
+
+    /// Whether the servable's requests are computed in little time.
+    pub fn is_quick(&self, spec: Option<&ModelSpec>) -> bool {
+        self.catalog.find(spec).is_ok_and(|servable| servable.is_quick())
     }
 
     async fn on_thread<T: Send + 'static>(
         &self,
         lane: &Arc<Lane>,
         deadline: Option<Instant>,
+        is_quick: bool,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let permit = match lane.threads.clone().try_acquire_owned() {
@@ -104,11 +116,12 @@ impl Core {
             let _permit = permit;
             work()
         };
+        if is_quick {
+            return catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()));
+        }
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            Err(error) if error.is_panic() => {
-                Err(Error::new(Code::Internal, "computing the answer panicked: see the log"))
-            }
+            Err(error) if error.is_panic() => Err(panicked()),
             Err(_) => Err(ending()),
         }
     }
@@ -161,6 +174,10 @@ impl Drop for Waiting<'_> {
         self.lane.waiting.fetch_sub(1, Relaxed);
         self.core.metrics.waiting.dec();
     }
+}
+
+fn panicked() -> Error {
+    Error::new(Code::Internal, "computing the answer panicked: see the log")
 }
 
 fn ending() -> Error {

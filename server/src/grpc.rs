@@ -51,7 +51,8 @@ impl Service {
         let model = found.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         // As TensorFlow Serving, which does not count it.
         let is_counted = api != MULTI_INFERENCE;
-        let call = Call { api, model, deadline, begun, is_counted };
+        let is_quick = self.core.is_quick(found.as_ref());
+        let call = Call { api, model, deadline, begun, is_counted, is_quick };
         let work = move |core: &Core| {
             core.compute(api, found.as_ref(), |servable| {
                 compute(servable, request, deadline, core.manner)

@@ -1,37 +1,10 @@
-//! A model server that TensorFlow Serving's clients can't tell from it, on session groups.
-//!
-//! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
-//! ends everything. [`grpc`] and [`rest`] are the protocols over [`core`], which finds a [`servable`] in
-//! the [`catalog`] and computes with it: [`predict`] or [`examples`], alone or by [`batching`]. [`manager`]
-//! loads what [`versions`] there are, with their [`warmup`]. [`metrics`] and [`timeline`] tell of it all;
-//! [`proto`] and [`tensor`] are the messages.
-
-mod authority;
-mod batching;
-mod catalog;
-mod config;
-mod connections;
-mod core;
-mod examples;
-mod flags;
-mod grpc;
-mod manager;
-mod metrics;
-mod predict;
-mod proto;
-mod rest;
-mod servable;
-mod serve;
-mod tensor;
-mod timeline;
-mod tls;
-mod versions;
-mod warmup;
+//! The program: reads the command line and serves.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use flags::Flags;
+use session_group_server::flags::Flags;
+use session_group_server::serve;
 
 /// As the session groups' own: small pieces of memory are taken and given back by many threads.
 #[global_allocator]

@@ -25,8 +25,8 @@ pub struct Metrics {
     pub loads: IntCounterVec,
 }
 
-impl Metrics {
-    pub fn new() -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         let registry = Registry::new();
         let latencies = || exponential_buckets(10.0, 1.8, 33).expect("growing");
         let sizes = || exponential_buckets(1.0, 2.0, 14).expect("growing");
@@ -113,7 +113,9 @@ impl Metrics {
             loads,
         }
     }
+}
 
+impl Metrics {
     /// A request was answered. Only what succeeds counts as latency.
     pub fn answered(
         &self,

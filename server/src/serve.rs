@@ -45,7 +45,7 @@ pub fn serve(flags: Flags) -> Result<()> {
         .thread_name("server")
         .enable_all()
         .build()?;
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::default());
     let catalog = Arc::new(Catalog::default());
     let load = config::load(&flags, metrics.clone())?;
     let manager = Manager::new(catalog.clone(), config::care(&flags), load)?;

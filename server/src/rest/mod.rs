@@ -38,6 +38,9 @@ pub struct Rest {
     pub allows_other_origins: bool,
 }
 
+/// Bytes of a request that may be computed where it came.
+const MOST_QUICK: usize = 64 << 10;
+
 /// Of what gzip says.
 const MOST_UNPACKED: u64 = 100 << 20;
 
@@ -134,7 +137,10 @@ impl Rest {
             _ => "predict",
         };
         let deadline = self.timeout.and_then(|timeout| begun.checked_add(timeout));
-        let call = Call { api, model: spec.name.clone(), deadline, begun, is_counted: true };
+        // Large ones take their time to be read.
+        let is_quick = body.len() < MOST_QUICK && self.core.is_quick(Some(&spec));
+        let model = spec.name.clone();
+        let call = Call { api, model, deadline, begun, is_counted: true, is_quick };
         let work = move |core: &Core| match what {
             What::Classify => {
                 let (signature_name, input) = examples::parse(&body, api)?;

@@ -1,0 +1,31 @@
+//! A model server that TensorFlow Serving's clients can't tell from it, on session groups.
+//!
+//! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
+//! ends everything. [`grpc`] and [`rest`] are the protocols over [`core`], which finds a [`servable`] in
+//! the [`catalog`] and computes with it: [`predict`] or [`examples`], alone or by [`batching`]. [`manager`]
+//! loads what [`versions`] there are, with their [`warmup`]. [`metrics`] and [`timeline`] tell of it all;
+//! [`proto`] and [`tensor`] are the messages.
+
+#![allow(missing_docs)] // It is a program; its parts are public for the benchmark.
+
+pub mod authority;
+pub mod batching;
+pub mod catalog;
+pub mod config;
+pub mod connections;
+pub mod core;
+pub mod examples;
+pub mod flags;
+pub mod grpc;
+pub mod manager;
+pub mod metrics;
+pub mod predict;
+pub mod proto;
+pub mod rest;
+pub mod servable;
+pub mod serve;
+pub mod tensor;
+pub mod timeline;
+pub mod tls;
+pub mod versions;
+pub mod warmup;
