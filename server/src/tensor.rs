@@ -434,4 +434,28 @@ mod tests {
         let empty = Tensor::from_slice::<i64>(&[1, 0], &[]).unwrap();
         assert!(padded(&empty, &[1, 3]).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_message_panics(
+            dtype in -1..40i32,
+            dims in proptest::collection::vec(-2..5i64, 0..4),
+            content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+            numbers in proptest::collection::vec(proptest::prelude::any::<i32>(), 0..5),
+        ) {
+            let mut proto = proto(DataType::DtInvalid, &dims);
+            proto.dtype = dtype;
+            proto.tensor_content = content.into();
+            proto.int_val = numbers.clone();
+            proto.half_val = numbers.clone();
+            proto.scomplex_val = numbers.iter().map(|&number| number as f32).collect();
+            proto.string_val = numbers.iter().map(|number| Bytes::from(number.to_string())).collect();
+            for proto in [TensorProto { tensor_content: Bytes::new(), ..proto.clone() }, proto] {
+                if let Ok(tensor) = from_proto(proto) {
+                    let again = from_proto(to_proto(&tensor, false).unwrap()).unwrap();
+                    proptest::prop_assert_eq!(again.dims(), tensor.dims());
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 """Versions, labels, configuration, warm-up: what is served when."""
 
+import pathlib
+import re
 import shutil
 import struct
 import threading
@@ -86,6 +88,10 @@ def test_versions_are_swapped_under_load(start, tmp_path):
     clients.stop()
     assert len(clients.answers) > 100 and set(clients.answers) == {2, 3}
     assert bias(server, version=11) == 2
+    # Nothing is left of the others: threads are named after their group.
+    tasks = pathlib.Path(f"/proc/{server.process.pid}/task").glob("*/comm")
+    groups = {re.match(r"sg\d+\.", task.read_text()) for task in tasks}
+    assert len({group.group() for group in groups if group}) == 1
     text = "Servable not found for request: Specific(half, 10)"
     fails(CODES.NOT_FOUND, text, lambda: bias(server, version=10))
 
@@ -390,7 +396,6 @@ def test_the_manuals_command_runs(start, tmp_path):
 def test_make_serve(tmp_path):
     """What it prints works."""
     import os
-    import re
     import subprocess
     import sys
 

@@ -481,3 +481,66 @@ impl<'a> Output<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proto::tensorflow::tensor_info::Encoding;
+
+    fn signature(dtypes: &[i32]) -> SignatureDef {
+        let input = |(i, &dtype): (usize, &i32)| {
+            let encoding = Some(Encoding::Name(format!("x{i}:0")));
+            (format!("x{i}"), TensorInfo { dtype, encoding, tensor_shape: None })
+        };
+        let inputs = dtypes.iter().enumerate().map(input).collect();
+        SignatureDef { inputs, ..SignatureDef::default() }
+    }
+
+    fn tensors(body: &[u8], dtypes: &[i32]) -> Result<(Format, BTreeMap<String, Tensor>)> {
+        Request::parse(body)?.tensors(&signature(dtypes))
+    }
+
+    const BODIES: [&str; 6] = [
+        r#"{"instances": [1.5, -2, NaN, 3e8]}"#,
+        r#"{"instances": [{"x0": [1, 2], "x1": "a"}, {"x0": [3, 4], "x1": {"b64": "YQ=="}}]}"#,
+        r#"{"inputs": [[true, false], [true, true]], "signature_name": "x"}"#,
+        r#"{"inputs": {"x0": 7, "x1": ["a", "\u00fc"]}}"#,
+        r#"{"inputs": {"x0": [[], []], "x1": 18446744073709551615}}"#,
+        r#"{"instances": [{"b64": "YQ=="}]}"#,
+    ];
+
+    proptest! {
+        #[test]
+        fn no_body_panics(
+            body in 0..BODIES.len(),
+            changes in prop::collection::vec((0..200usize, any::<u8>()), 0..4),
+            end in 0..300usize,
+            dtypes in prop::collection::vec(0..34i32, 0..3),
+        ) {
+            let mut bytes = BODIES[body].as_bytes().to_vec();
+            for (at, byte) in changes {
+                let n = bytes.len();
+                bytes[at % n] = byte;
+            }
+            bytes.truncate(end);
+            if let Ok((format, tensors)) = tensors(&bytes, &dtypes) {
+                // What came as JSON goes as JSON.
+                let outputs: Vec<_> = tensors.into_iter().collect();
+                prop_assert!(outputs.is_empty() || answer(&outputs, format).is_ok());
+            }
+        }
+
+        #[test]
+        fn numbers_come_back(values in prop::collection::vec(any::<f32>(), 1..20)) {
+            let tensor = Tensor::from_slice(&[values.len() as i64], &values).unwrap();
+            let body = answer(&[("x0".to_string(), tensor)], Format::Columns).unwrap();
+            let text = String::from_utf8(body).unwrap().replace("\"outputs\"", "\"inputs\"");
+            let (_, tensors) = tensors(text.as_bytes(), &[DataType::DtFloat as i32]).unwrap();
+            let same = |(a, b): (&f32, &f32)| a == b || (a.is_nan() && b.is_nan());
+            let back = tensors["x0"].to_vec::<f32>().unwrap();
+            prop_assert!(values.iter().zip(&back).all(same), "{values:?} {back:?}");
+        }
+    }
+}
