@@ -3,6 +3,7 @@
 //! each version and set of names.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -351,7 +352,9 @@ impl Shared {
         if tasks.is_empty() {
             return;
         }
-        match self.outputs(queue, &tasks) {
+        // A thread that is lost would be missed for ever.
+        let computed = catch_unwind(AssertUnwindSafe(|| self.outputs(queue, &tasks)));
+        match computed.unwrap_or_else(|_| Err(panicked())) {
             Ok(outputs) => {
                 for (task, outputs) in tasks.into_iter().zip(outputs) {
                     let _ = task.reply.send(Ok(outputs));
@@ -394,6 +397,10 @@ impl Shared {
         }
         Ok(each)
     }
+}
+
+fn panicked() -> Error {
+    Error::new(Code::Internal, "computing the batch panicked: see the log")
 }
 
 fn run(

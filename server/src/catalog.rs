@@ -94,6 +94,15 @@ impl Catalog {
         serving.models.get(name).is_some_and(|versions| versions.contains_key(&version))
     }
 
+    /// Whether there was ever a version of this model.
+    pub fn knows(&self, name: &str) -> bool {
+        let is_served = self.serving.load().models.contains_key(name);
+        is_served || {
+            let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+            statuses.contains_key(name)
+        }
+    }
+
     /// Records what has become of a version.
     pub fn report(&self, name: &str, version: i64, state: State, result: Result<()>) {
         let status = match result {

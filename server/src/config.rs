@@ -27,7 +27,7 @@ use crate::warmup::warm_up;
 
 /// Refuses flags that contradict each other.
 pub fn check(flags: &Flags) -> Result<()> {
-    let Flags { listen, models, sessions, batching, watching, .. } = flags;
+    let Flags { listen, models, sessions, batching, watching, own, .. } = flags;
     ensure!(
         listen.port != 0 || listen.grpc_socket_path.is_some(),
         "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
@@ -76,6 +76,14 @@ pub fn check(flags: &Flags) -> Result<()> {
     ensure!(
         watching.monitoring_config_file.is_none() || listen.rest_api_port != 0,
         "--monitoring_config_file needs --rest_api_port, where metrics are served"
+    );
+    ensure!(
+        !batching.enable_batching || watching.timeline_path.is_none(),
+        "--timeline_path traces requests that run alone: leave --enable_batching out, or the timelines"
+    );
+    ensure!(
+        !own.enable_prometheus || listen.rest_api_port != 0,
+        "--enable_prometheus needs --rest_api_port, where metrics are served"
     );
     arguments(listen).try_for_each(|argument| argument.map(drop))?;
     if !sessions.use_per_session_threads {

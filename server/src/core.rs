@@ -23,7 +23,12 @@ pub struct Core {
     pub manner: Manner,
     pub metrics: Arc<Metrics>,
     pub logs_access: bool,
+    /// Threads of the connections' that may compute.
+    pub here: Semaphore,
 }
+
+/// Bytes of a request that may be computed where it came.
+pub const MOST_QUICK: usize = 64 << 10;
 
 /// The threads of a protocol: so many requests are computed at a time, so many more may wait.
 pub struct Lane {
@@ -68,7 +73,9 @@ impl Core {
         let result = self.on_thread(lane, deadline, is_quick, move || work(&core)).await;
         let code = result.as_ref().err().map(|error| error.code);
         if is_counted {
-            self.metrics.answered(&model, api, lane.name, code, begun.elapsed());
+            // Whatever names are sent, there are only so many counters.
+            let model = if self.catalog.knows(&model) { model.as_str() } else { "" };
+            self.metrics.answered(model, api, lane.name, code, begun.elapsed());
         }
         self.log(lane.name, api, &model, result.as_ref().err(), begun.elapsed());
         result
@@ -85,7 +92,9 @@ impl Core {
         let begun = Instant::now();
         let result = compute(&servable);
         let took = begun.elapsed();
-        servable.took(took);
+        if result.is_ok() {
+            servable.took(took);
+        }
         self.metrics.computed(&servable.name, &capitalised(api), took);
         result
     }
@@ -116,7 +125,7 @@ impl Core {
             let _permit = permit;
             work()
         };
-        if is_quick {
+        if let Some(_here) = is_quick.then(|| Here::begin(&self.here)).flatten() {
             return catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()));
         }
         match tokio::task::spawn_blocking(work).await {
@@ -142,6 +151,23 @@ impl Core {
         let micros = took.as_micros() as u64;
         let message = error.map(|error| error.message.as_str()).unwrap_or_default();
         info!(target: "access", protocol, api, model, status, micros, message);
+    }
+}
+
+/// A request that is computed on a thread of the connections'. One of these is always left for them, should
+/// requests take longer than usual.
+struct Here<'a>(&'a Semaphore);
+
+impl<'a> Here<'a> {
+    fn begin(free: &'a Semaphore) -> Option<Self> {
+        free.try_acquire().ok()?.forget();
+        Some(Self(free))
+    }
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
     }
 }
 

@@ -32,6 +32,24 @@ pub struct Flags {
     pub watching: Watching,
     #[command(flatten)]
     pub own: Own,
+    #[command(flatten)]
+    pub taken: Taken,
+}
+
+/// Flags of TensorFlow Serving's that have nothing to set here.
+#[derive(Args, Clone, Debug)]
+#[command(rename_all = "snake_case", next_help_heading = "Taken for compatibility, without effect")]
+pub struct Taken {
+    #[arg(long, hide_default_value = true, default_value_t = 0)]
+    pub num_load_threads: u32,
+    #[arg(long, hide_default_value = true, default_value_t = 0)]
+    pub num_unload_threads: u32,
+    #[arg(long, hide_default_value = true, default_value_t = true)]
+    pub flush_filesystem_caches: Switch,
+    #[arg(long, hide_default_value = true, default_value_t = true)]
+    pub enable_profiler: Switch,
+    #[arg(long, hide_default_value = true, default_value_t = true)]
+    pub remove_unused_fields_from_bundle_metagraph: Switch,
 }
 
 /// A flag that is given as --name, --name=true or --name=false.
@@ -88,7 +106,7 @@ pub struct Models {
     /// Seconds between looks at that file; 0: it is read once
     #[arg(long, default_value_t = 0)]
     pub model_config_file_poll_wait_seconds: i64,
-    /// Seconds between looks for new versions; 0: one look, negative: none
+    /// Seconds between looks for new versions; 0 or less: one look at each configuration
     #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     pub file_system_poll_wait_seconds: i64,
     /// How often to try again to load a version
@@ -213,6 +231,9 @@ pub struct Own {
     /// Seconds that requests which are running have, after SIGTERM
     #[arg(long, default_value_t = 30)]
     pub drain_seconds: u64,
+    /// Serve metrics at REST's port, at /monitoring/prometheus/metrics, without a monitoring_config_file
+    #[arg(long, default_value_t = false)]
+    pub enable_prometheus: Switch,
     /// Log each request
     #[arg(long, default_value_t = false)]
     pub access_log: Switch,

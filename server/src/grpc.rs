@@ -9,7 +9,7 @@ use session_group::{Error, Result};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::core::{Call, Core, Lane};
+use crate::core::{Call, Core, Lane, MOST_QUICK};
 use crate::examples::{classify, multi_inference, regress};
 use crate::predict::{Manner, predict};
 use crate::proto::serving::model_service_server::ModelService;
@@ -37,7 +37,7 @@ pub struct Service {
 
 impl Service {
     /// Answers a request of a model that `spec` finds in it.
-    async fn answer<Q: Send + 'static, A: Send + 'static>(
+    async fn answer<Q: Message + 'static, A: Send + 'static>(
         &self,
         api: &'static str,
         request: Request<Q>,
@@ -51,7 +51,8 @@ impl Service {
         let model = found.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         // As TensorFlow Serving, which does not count it.
         let is_counted = api != MULTI_INFERENCE;
-        let is_quick = self.core.is_quick(found.as_ref());
+        // Large ones take their time to become tensors.
+        let is_quick = request.encoded_len() < MOST_QUICK && self.core.is_quick(found.as_ref());
         let call = Call { api, model, deadline, begun, is_counted, is_quick };
         let work = move |core: &Core| {
             core.compute(api, found.as_ref(), |servable| {
@@ -129,10 +130,8 @@ impl ModelService for Service {
                  is currently supported",
             )));
         }
-        let core = self.core.clone();
         // It may take as long as loading a model.
-        let applied = tokio::task::spawn_blocking(move || core.manager.apply(&config)).await;
-        let result = applied.map_err(|error| Status::internal(error.to_string()))?;
+        let result = self.core.manager.apply(&config).await;
         let status = Some(StatusProto::default());
         reply(result.map(|()| ReloadConfigResponse { status, metric: Vec::new() }))
     }

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use session_group::{Code, Error, Result};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::catalog::Catalog;
@@ -39,7 +40,7 @@ pub struct Manager {
 }
 
 enum Message {
-    Apply(Vec<ModelConfig>, Sender<Result<()>>),
+    Apply(Vec<ModelConfig>, oneshot::Sender<Result<()>>),
     Loaded(String, i64, Result<Servable>),
     Unloaded(String, i64),
     End,
@@ -63,14 +64,12 @@ impl Manager {
     }
 
     /// Replaces the models by those of the configuration, and waits until each new one serves, or has failed.
-    pub fn apply(&self, config: &ModelServerConfig) -> Result<()> {
+    pub async fn apply(&self, config: &ModelServerConfig) -> Result<()> {
         let models = checked(config)?;
-        let (reply, replied) = bounded(1);
-        let ended = |_| Error::new(Code::Unavailable, "the server is ending");
-        self.messages
-            .send(Message::Apply(models, reply))
-            .map_err(|error| ended(error.to_string()))?;
-        replied.recv().map_err(|error| ended(error.to_string()))?
+        let (reply, replied) = oneshot::channel();
+        let ending = || Error::new(Code::Unavailable, "the server is ending");
+        self.messages.send(Message::Apply(models, reply)).map_err(|_| ending())?;
+        replied.await.map_err(|_| ending())?
     }
 }
 
@@ -171,7 +170,8 @@ enum Version {
 
 struct Waiting {
     models: BTreeSet<String>,
-    reply: Sender<Result<()>>,
+    /// Until it is sent.
+    reply: Option<oneshot::Sender<Result<()>>>,
     since: Instant,
 }
 
@@ -220,12 +220,17 @@ impl Worker {
         }
     }
 
-    fn apply(&mut self, configs: Vec<ModelConfig>, reply: Sender<Result<()>>) {
+    fn apply(&mut self, configs: Vec<ModelConfig>, reply: oneshot::Sender<Result<()>>) {
         if self.is_ending {
             return;
         }
+        if let Err(error) = self.check_labels(&configs) {
+            let _ = reply.send(Err(error));
+            return;
+        }
         let names: BTreeSet<_> = configs.iter().map(|config| config.name.clone()).collect();
-        let new = names.iter().filter(|name| !self.models.contains_key(*name)).cloned().collect();
+        let is_new = |name: &&String| self.models.get(*name).is_none_or(Model::is_undecided);
+        let new = names.iter().filter(is_new).cloned().collect();
         for (name, model) in &mut self.models {
             if !names.contains(name) {
                 info!("removing model {name}");
@@ -241,7 +246,18 @@ impl Worker {
                 }
             }
         }
-        self.waiting.push(Waiting { models: new, reply, since: Instant::now() });
+        self.waiting.push(Waiting { models: new, reply: Some(reply), since: Instant::now() });
+    }
+
+    /// Refuses labels of models that serve for versions that don't, before anything is changed.
+    fn check_labels(&self, configs: &[ModelConfig]) -> Result<()> {
+        let decided = configs.iter().filter(|config| {
+            self.models.get(&config.name).is_some_and(|model| !model.is_undecided())
+        });
+        for config in decided {
+            check_labels(config, &self.catalog, self.care.allows_labels_ahead)?;
+        }
+        Ok(())
     }
 
     /// Looks for versions. A folder that can't be read leaves a model as it is.
@@ -297,7 +313,11 @@ impl Worker {
         let (models, catalog) = (&self.models, &self.catalog);
         let ahead = self.care.allows_labels_ahead;
         self.waiting.retain_mut(|waiting| {
-            let state = |name: &String| models.get(name).and_then(Model::outcome);
+            let state = |name: &String| match models.get(name) {
+                Some(model) if !model.is_removed() => model.outcome(),
+                // By another configuration.
+                _ => Some(Err(format!("{{name: {name}}} due to error: it was removed, "))),
+            };
             let undecided: Vec<_> =
                 waiting.models.iter().filter(|name| state(name).is_none()).cloned().collect();
             if !undecided.is_empty() {
@@ -316,7 +336,9 @@ impl Worker {
                     format!("{n} model(s) did not become available: {{{}}}", failed.concat()),
                 )),
             };
-            let _ = waiting.reply.send(result);
+            if let Some(reply) = waiting.reply.take() {
+                let _ = reply.send(result);
+            }
             false
         });
     }
@@ -329,18 +351,25 @@ fn label(models: &BTreeMap<String, Model>, catalog: &Catalog, ahead: bool) -> Re
         if model.is_removed() {
             continue;
         }
-        for (label, &version) in &model.config.version_labels {
-            let is_moved = catalog.labelled(name, label).is_some_and(|before| before != version);
-            if !catalog.serves(name, version) && (!ahead || is_moved) {
-                return Err(Error::precondition(format!(
-                    "Request to assign label to version {version} of model {name}, which is not currently \
-                     available for inference"
-                )));
-            }
-        }
+        check_labels(&model.config, catalog, ahead)?;
         labels.insert(name.clone(), model.config.version_labels.clone());
     }
     catalog.set_labels(labels);
+    Ok(())
+}
+
+/// Whether each label's version serves, or may be named before it does.
+fn check_labels(config: &ModelConfig, catalog: &Catalog, ahead: bool) -> Result<()> {
+    let name = &config.name;
+    for (label, &version) in &config.version_labels {
+        let is_moved = catalog.labelled(name, label).is_some_and(|before| before != version);
+        if !catalog.serves(name, version) && (!ahead || is_moved) {
+            return Err(Error::precondition(format!(
+                "Request to assign label to version {version} of model {name}, which is not currently \
+                 available for inference"
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -357,6 +386,11 @@ impl Model {
 
     fn is_removed(&self) -> bool {
         self.config.name.is_empty()
+    }
+
+    /// Whether it is not known yet whether it serves.
+    fn is_undecided(&self) -> bool {
+        self.is_removed() || self.outcome().is_none()
     }
 
     /// Whether it serves, or why not; `None` as long as that is not known.

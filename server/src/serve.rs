@@ -1,5 +1,6 @@
 //! Starts everything, in the order in which it is needed, and ends it in the other order.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -55,6 +56,7 @@ pub fn serve(flags: Flags) -> Result<()> {
         manner: config::manner(&flags),
         metrics,
         logs_access: flags.own.access_log,
+        here: Semaphore::new(cpus - 1),
     });
     let most_waiting = flags.own.max_waiting_requests;
     let grpc = Lane::new("GRPC", for_grpc, most_waiting);
@@ -69,10 +71,8 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let models = config::models(flags)?;
-    let first = core.clone();
-    let mut loading = tokio::task::spawn_blocking(move || first.manager.apply(&models));
     tokio::select! {
-        loaded = &mut loading => loaded??,
+        loaded = core.manager.apply(&models) => loaded?,
         _ = terminate.recv() => bail!("ended by SIGTERM while loading"),
         _ = interrupt.recv() => bail!("ended by SIGINT while loading"),
     }
@@ -93,7 +93,15 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
             bail!("a listener has ended");
         }
     }
-    health.set_service_status("", ServingStatus::NotServing).await;
+    for name in SERVICES {
+        health.set_service_status(name, ServingStatus::NotServing).await;
+    }
+    // Who watches has been told, and is let go.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut health = health;
+    for name in SERVICES {
+        health.clear_service_status(name).await;
+    }
     let _ = end.send(true);
     let drained = async { while tasks.join_next().await.is_some() {} };
     match tokio::time::timeout(Duration::from_secs(flags.own.drain_seconds), drained).await {
@@ -104,6 +112,10 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
 }
 
 type Tasks = JoinSet<Result<()>>;
+
+/// As health checks name them.
+const SERVICES: [&str; 3] =
+    ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"];
 
 async fn serve_grpc(
     flags: &Flags,
@@ -119,8 +131,7 @@ async fn serve_grpc(
     let prediction = PredictionServiceServer::new(service.clone())
         .max_decoding_message_size(most)
         .max_encoding_message_size(usize::MAX)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Gzip);
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure();
         builder.register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -157,7 +168,7 @@ async fn serve_grpc(
             Ok(())
         });
     }
-    for name in ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"] {
+    for name in SERVICES {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
     Ok(health)
@@ -179,7 +190,9 @@ async fn serve_rest(
         Some(file) => read_text(file, "tensorflow.serving.MonitoringConfig")?,
     };
     let prometheus = monitoring.prometheus_config.filter(|prometheus| prometheus.enable);
-    let metrics_path = prometheus.map(|prometheus| match prometheus.path.as_str() {
+    let prometheus = prometheus.map(|prometheus| prometheus.path);
+    let path = prometheus.or(flags.own.enable_prometheus.then(String::new));
+    let metrics_path = path.map(|path| match path.as_str() {
         "" => "/monitoring/prometheus/metrics".to_string(),
         path => path.to_string(),
     });
@@ -215,50 +228,59 @@ async fn bind(port: u16) -> Result<TcpListener> {
 
 /// In place of what an earlier server has left.
 fn bind_unix(path: &Path) -> Result<UnixListener> {
-    if std::os::unix::net::UnixStream::connect(path).is_err() {
+    let refused = std::os::unix::net::UnixStream::connect(path).err();
+    let is_left =
+        refused.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+    if is_left && std::fs::metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         let _ = std::fs::remove_file(path);
     }
     UnixListener::bind(path).with_context(|| format!("--grpc_socket_path {}", path.display()))
 }
 
 /// Arguments of gRPC, with their values.
-pub fn arguments(listen: &Listen) -> impl Iterator<Item = Result<(&str, u64)>> {
+pub fn arguments(listen: &Listen) -> impl Iterator<Item = Result<(&str, &str)>> {
     let all = listen.grpc_channel_arguments.split(',').filter(|argument| !argument.is_empty());
     all.map(|argument| {
         let (name, value) = argument.split_once('=').with_context(|| {
             format!("--grpc_channel_arguments has {argument:?}: give name=value")
         })?;
-        let value = value.parse().with_context(|| {
-            format!("--grpc_channel_arguments has {argument:?}, whose value is no number")
-        })?;
         Ok((name, value))
     })
 }
 
-/// The largest request.
+/// The largest request. As in gRPC, -1 is no limit.
 fn received(listen: &Listen) -> Result<Option<usize>> {
     for argument in arguments(listen) {
-        if let ("grpc.max_receive_message_length", value) = argument? {
-            return Ok(Some(value as usize));
+        match argument? {
+            ("grpc.max_receive_message_length", "-1") => return Ok(Some(usize::MAX)),
+            (name @ "grpc.max_receive_message_length", value) => {
+                return Ok(Some(number(name, value)?));
+            }
+            _ => {}
         }
     }
     Ok(None)
 }
 
+fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
+    value.parse().ok().with_context(|| {
+        format!("--grpc_channel_arguments has {name}={value}, which is no number that it takes")
+    })
+}
+
 fn set(grpc: &mut Grpc, listen: &Listen) -> Result<()> {
     for argument in arguments(listen) {
         let (name, value) = argument?;
-        let time = Duration::from_millis(value);
         let http2 = &mut grpc.http2;
         match name {
             "grpc.max_concurrent_streams" => {
-                http2.max_concurrent_streams(u32::try_from(value).unwrap_or(u32::MAX));
+                http2.max_concurrent_streams(number::<u32>(name, value)?);
             }
             "grpc.keepalive_time_ms" => {
-                http2.keep_alive_interval(time);
+                http2.keep_alive_interval(Duration::from_millis(number(name, value)?));
             }
             "grpc.keepalive_timeout_ms" => {
-                http2.keep_alive_timeout(time);
+                http2.keep_alive_timeout(Duration::from_millis(number(name, value)?));
             }
             "grpc.max_receive_message_length" => {}
             other => warn!("--grpc_channel_arguments: {other} means nothing here"),
@@ -275,17 +297,25 @@ fn watch_config(flags: &Flags, core: &Arc<Core>) {
     }
     let (flags, core) = (flags.clone(), core.clone());
     tokio::spawn(async move {
+        let mut last = None;
         loop {
             tokio::time::sleep(Duration::from_secs(seconds as u64)).await;
-            let (flags, core) = (flags.clone(), core.clone());
-            let applied = tokio::task::spawn_blocking(move || {
-                Ok::<_, anyhow::Error>(core.manager.apply(&config::models(&flags)?)?)
+            let models = match config::models(&flags) {
+                Ok(models) if Some(&models) == last.as_ref() => continue,
+                Ok(models) => models,
+                Err(error) => {
+                    error!("the model config file is not applied: {error:#}");
+                    continue;
+                }
+            };
+            last = Some(models.clone());
+            let core = core.clone();
+            // The file may change again before all of its models serve.
+            tokio::spawn(async move {
+                if let Err(error) = core.manager.apply(&models).await {
+                    error!("the model config file: {error}");
+                }
             });
-            match applied.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => error!("the model config file is not applied: {error:#}"),
-                Err(error) => error!("the model config file is not applied: {error}"),
-            }
         }
     });
 }

@@ -9,7 +9,7 @@ use crate::proto::tensorflow::tensor_shape_proto::Dim;
 use crate::proto::tensorflow::{DataType, TensorProto, TensorShapeProto};
 
 /// Larger tensors must bring all their values: few bytes could ask for very much memory.
-const MOST_REPEATED: usize = 1 << 24;
+const MOST_REPEATED: usize = 1 << 20;
 
 /// The tensor that a request brings. What is in `tensor_content` is used where it is, if it is aligned.
 pub fn from_proto(proto: TensorProto) -> Result<Tensor> {
@@ -265,6 +265,9 @@ pub fn rows(tensor: &Tensor, begin: usize, number: usize) -> Result<Tensor> {
     Tensor::from_fill(tensor.dtype(), &dims, |to| to.copy_from_slice(bytes))
 }
 
+/// How much larger padding may make what is not small.
+const MOST_PADDING: i64 = 64;
+
 /// The tensor, made as large as these sizes at the end of each dimension, with its own first element.
 pub fn padded(tensor: &Tensor, dims: &[i64]) -> Result<Tensor> {
     let own = tensor.dims();
@@ -274,8 +277,17 @@ pub fn padded(tensor: &Tensor, dims: &[i64]) -> Result<Tensor> {
     if own.contains(&0) {
         return Err(Error::invalid("Got empty tensor in batch of non-empty tensors."));
     }
+    let elements = |dims: &[i64]| dims.iter().try_fold(1i64, |n, &dim| n.checked_mul(dim));
+    let (Some(count), Some(before)) = (elements(dims), elements(&own)) else {
+        return Err(Error::invalid(format!("a tensor of shape {dims:?} is too large")));
+    };
+    if count / MOST_PADDING > before.max(1 << 16) {
+        return Err(Error::invalid(format!(
+            "padding a tensor of shape {own:?} to {dims:?}, as others of its batch have it, would make it \
+             more than {MOST_PADDING} times as large"
+        )));
+    }
     // Where each element of the larger tensor comes from, if it is not padding.
-    let count: i64 = dims.iter().product();
     let source = |mut place: i64| {
         let (mut from, mut stride) = (0, 1);
         for (&size, &own) in dims.iter().zip(&own).rev() {
@@ -294,7 +306,7 @@ pub fn padded(tensor: &Tensor, dims: &[i64]) -> Result<Tensor> {
         return Tensor::from_strings(dims, &all);
     }
     let from = tensor.bytes();
-    let size = from.len() / own.iter().product::<i64>() as usize;
+    let size = from.len() / before as usize;
     Tensor::from_fill(tensor.dtype(), dims, |to| {
         for (place, to) in to.chunks_exact_mut(size).enumerate() {
             to.copy_from_slice(&from[source(place as i64) * size..][..size]);
@@ -431,6 +443,9 @@ mod tests {
         let c = Tensor::from_strings(&[1, 1], &["x"]).unwrap();
         assert_eq!(padded(&c, &[1, 3]).unwrap().strings().unwrap(), [b"x", b"x", b"x"]);
         assert_eq!(padded(&a, &[2, 2]).unwrap().to_vec::<i64>().unwrap(), [1, 2, 3, 4]);
+        let long = Tensor::from_fill(10, &[1, 1 << 20, 1], |_| ()).unwrap();
+        assert!(padded(&long, &[1, 1 << 20, 1 << 20]).is_err());
+        assert!(padded(&long, &[1, 1 << 62, 1 << 20]).is_err());
         let empty = Tensor::from_slice::<i64>(&[1, 0], &[]).unwrap();
         assert!(padded(&empty, &[1, 3]).is_err());
     }

@@ -70,7 +70,10 @@ def test_kserve_runtime(start, tmp_path):
         for argument in container["args"]
         if not re.match(r"--(port|rest_api_port)=", argument)
     ]
-    assert bias(start(*arguments)) == 2
+    server = start(*arguments)
+    assert bias(server) == 2
+    path = spec["annotations"]["prometheus.kserve.io/path"]
+    assert b"request_count" in server.http("GET", path)[2]
 
 
 def test_the_flags_of_the_deployment_are_known(start, tmp_path):

@@ -254,6 +254,29 @@ MISTAKES = [
         "tensor parsing error: x",
     ),
     (
+        dict(
+            inputs={
+                "x": type(wrong_size())(
+                    dtype=1, tensor_shape=dict(dim=[dict(size=1)] * 255)
+                )
+            }
+        ),
+        CODES.INVALID_ARGUMENT,
+        "tensor parsing error: x",
+    ),
+    (
+        dict(
+            inputs={
+                "x": type(wrong_size())(
+                    dtype=1,
+                    tensor_shape=dict(dim=[dict(size=n) for n in [2**63 - 1, 2, 0]]),
+                )
+            }
+        ),
+        CODES.INVALID_ARGUMENT,
+        "tensor parsing error: x",
+    ),
+    (
         dict(inputs={"x": type(wrong_size())()}),
         CODES.INVALID_ARGUMENT,
         "tensor parsing error: x",

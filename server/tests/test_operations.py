@@ -123,9 +123,29 @@ def test_running_requests_are_drained(start, base):
     time.sleep(0.2)
     server.process.terminate()
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    watch.cancel()
     assert all(one.result().outputs for one in running)
     assert server.process.wait(30) == 0
+
+
+def test_slow_requests_leave_the_server_awake(start, base, metrics):
+    """Also where requests were quick before, and wrong ones still are."""
+    server = start(*only("loop", base), metrics)
+    for _ in range(50):
+        loop(server, 3).result()
+        fails(
+            CODES.INVALID_ARGUMENT,
+            "",
+            lambda: predict(server, "loop", inputs={"x": [1.0]}),
+        )
+    running = [loop(server, 100_000_000, timeout=3) for _ in range(6)]
+    time.sleep(0.5)
+    health = health_pb2_grpc.HealthStub(server.channel)
+    begun = time.monotonic()
+    health.Check(health_pb2.HealthCheckRequest(), timeout=2)
+    assert metric(server, "session_group_in_flight") == 6
+    assert time.monotonic() - begun < 2
+    for one in running:
+        assert one.code() == CODES.DEADLINE_EXCEEDED
 
 
 def test_draining_ends(start, base):
@@ -356,22 +376,16 @@ def test_batches_of_different_shapes(start, base, tmp_path):
 
 
 def test_a_full_queue_is_unavailable(start, base, tmp_path):
-    text = "max_batch_size { value: 1 } max_enqueued_batches { value: 2 } num_batch_threads { value: 1 }"
-    place(base / "words", 1, "tf1_saved_model")
-    flags = [*batching(tmp_path, text), "--grpc_max_threads=16"]
-    server = start(*only("half", base), *flags)
-    codes = []
-
-    def ask(_):
-        try:
-            bias(server)
-            codes.append(CODES.OK)
-        except grpc.RpcError as error:
-            codes.append(error.code())
-
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(ask, range(2000)))
-    assert set(codes) <= {CODES.OK, CODES.UNAVAILABLE} and CODES.OK in codes
+    text = "max_batch_size { value: 4 } max_enqueued_batches { value: 1 } "
+    text += "batch_timeout_micros { value: 3000000 }"
+    server = start(*only("half", base), *batching(tmp_path, text))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(predict, server, inputs={"x": [0.0] * 3})
+        time.sleep(1)
+        # It would not fit, and no other batch may wait.
+        text = "currently 1 batches enqueued and max_enqueued_batches is 1"
+        fails(CODES.UNAVAILABLE, text, lambda: predict(server, inputs={"x": [0.0] * 3}))
+        assert len(values(first.result().outputs["y"])) == 3
 
 
 def test_batching_of_each_version(start, base, metrics):

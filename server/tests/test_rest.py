@@ -350,7 +350,7 @@ def test_metrics(half):
     for line in [
         "# TYPE :tensorflow:serving:request_count counter",
         ':tensorflow:serving:request_count{model_name="half",status="OK"}',
-        ':tensorflow:serving:request_count{model_name="no",status="NOT_FOUND"}',
+        ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"}',
         ':tensorflow:serving:request_latency_bucket{API="predict",entrypoint="REST",model_name="half",le="18"}',
         ':tensorflow:serving:runtime_latency_count{API="Predict",model_name="half",runtime="TF1"}',
         "session_group_requests_total{",

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use tensorflow_sys as tf;
 
 use super::shim;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// An owned `TF_Tensor`. Its contents don't change once it is made.
 #[repr(transparent)]
@@ -154,14 +154,20 @@ impl Tensor {
                 "a tensor of shape {dims:?} has {expected} elements, but {elements} were given"
             )));
         }
-        // SAFETY: `dims` is valid for the call.
-        let tensor = unsafe {
-            let rank = dims.len() as c_int;
-            tf::TF_AllocateTensor(dtype, dims.as_ptr(), rank, elements * element_size)
+        let no_memory = || {
+            let message = format!("there is no memory for a tensor of shape {dims:?}");
+            Error::new(Code::ResourceExhausted, message)
         };
-        NonNull::new(tensor).map(Self).ok_or_else(|| {
-            Error::invalid(format!("TensorFlow can't allocate a tensor of shape {dims:?}"))
-        })
+        let size = elements.checked_mul(element_size).ok_or_else(no_memory)?;
+        // SAFETY: `dims` is valid for the call, and their product has 63 bits.
+        let tensor =
+            unsafe { tf::TF_AllocateTensor(dtype, dims.as_ptr(), dims.len() as c_int, size) };
+        let tensor = NonNull::new(tensor).map(Self).ok_or_else(no_memory)?;
+        // SAFETY: the tensor is live.
+        if size > 0 && unsafe { tf::TF_TensorData(tensor.as_ptr()) }.is_null() {
+            return Err(no_memory());
+        }
+        Ok(tensor)
     }
 
     /// The number of TensorFlow's `DataType`.
@@ -275,11 +281,24 @@ impl Tensor {
 /// Of the memory that TensorFlow's kernels work on.
 const ALIGNMENT: usize = 64;
 
-/// How many elements there are in a tensor of this shape.
+/// Of a tensor of TensorFlow's, which ends the process where there are more.
+const MOST_DIMS: usize = 254;
+
+/// How many elements there are in a tensor of this shape. As TensorFlow counts, which ends the process
+/// where a product on the way has more than 63 bits.
 fn count(dims: &[i64]) -> Result<usize> {
-    dims.iter()
-        .try_fold(1usize, |n, &dim| n.checked_mul(usize::try_from(dim).ok()?))
-        .ok_or_else(|| Error::invalid(format!("{dims:?} is not the shape of a tensor")))
+    let count = dims.iter().try_fold(1i64, |n, &dim| match dim {
+        0.. => n.checked_mul(dim),
+        _ => None,
+    });
+    match count.and_then(|count| usize::try_from(count).ok()) {
+        Some(count) if dims.len() <= MOST_DIMS => Ok(count),
+        _ => Err(Error::invalid(format!(
+            "{:?}{} is not the shape of a tensor",
+            &dims[..dims.len().min(8)],
+            if dims.len() > 8 { " and so on" } else { "" }
+        ))),
+    }
 }
 
 /// A type whose elements have a size, and that.
@@ -384,8 +403,12 @@ mod tests {
 
     #[test]
     fn a_shape_that_does_not_fit_is_an_error() {
-        for dims in [&[2][..], &[-1], &[i64::MAX, i64::MAX]] {
+        for dims in [&[2][..], &[-1], &[i64::MAX, i64::MAX], &[1; 255], &[i64::MAX, 2, 0]] {
             assert!(Tensor::from_slice(dims, &[1f32]).is_err());
+            assert!(Tensor::from_fill(1, dims, |_| ()).is_ok() == (dims == [2]));
         }
+        assert!(Tensor::from_slice(&[1; 254], &[1f32]).is_ok());
+        let error = Tensor::from_fill(1, &[1 << 48], |_| ()).err().unwrap();
+        assert_eq!(error.code, Code::ResourceExhausted);
     }
 }

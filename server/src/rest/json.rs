@@ -113,13 +113,24 @@ pub fn number(value: &JsonValue<'_>) -> Option<f64> {
 /// The value, as an error quotes it.
 pub fn dump(value: &JsonValue<'_>) -> String {
     let mut writer = Writer::new();
+    writer.most = MOST_QUOTED;
     match value {
         JsonValue::Float(value) if value.abs() <= f64::from(f32::MAX) => writer.f32(*value as f32),
         JsonValue::Float(value) => writer.f64(*value),
         _ => write_value(&mut writer, value),
     }
-    writer.finish()
+    let is_whole = !writer.is_full();
+    let mut text = writer.finish();
+    if !is_whole {
+        let end = (0..=MOST_QUOTED).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        text.push_str("...");
+    }
+    text
 }
+
+/// Bytes of a value that an error quotes: few bytes of a request could become very many.
+const MOST_QUOTED: usize = 4096;
 
 fn write_value(writer: &mut Writer, value: &JsonValue<'_>) {
     match value {
@@ -131,12 +142,20 @@ fn write_value(writer: &mut Writer, value: &JsonValue<'_>) {
         JsonValue::Str(value) => writer.string(value.as_bytes()),
         JsonValue::Array(values) => {
             writer.begin_array();
-            values.iter().for_each(|value| write_value(writer, value));
+            for value in values.iter() {
+                if writer.is_full() {
+                    return;
+                }
+                write_value(writer, value);
+            }
             writer.end_array();
         }
         JsonValue::Object(members) => {
             writer.begin_object();
             for (key, value) in members.iter() {
+                if writer.is_full() {
+                    return;
+                }
                 writer.string(key.as_bytes());
                 write_value(writer, value);
             }
@@ -152,11 +171,17 @@ pub struct Writer {
     levels: Vec<(bool, usize)>,
     /// Whether lists are on one line from now on.
     pub on_one_line: bool,
+    /// After how many bytes it is full.
+    most: usize,
 }
 
 impl Writer {
     pub fn new() -> Self {
-        Self { out: Vec::new(), levels: Vec::new(), on_one_line: false }
+        Self { out: Vec::new(), levels: Vec::new(), on_one_line: false, most: usize::MAX }
+    }
+
+    fn is_full(&self) -> bool {
+        self.out.len() > self.most
     }
 
     pub fn finish(self) -> String {

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
 
-use crate::core::{Call, Core, Lane};
+use crate::core::{Call, Core, Lane, MOST_QUICK};
 use crate::examples::{classify, regress};
 use crate::proto::serving::model_spec::VersionChoice;
 use crate::proto::serving::{
@@ -37,9 +37,6 @@ pub struct Rest {
     /// Whether web pages from elsewhere may ask.
     pub allows_other_origins: bool,
 }
-
-/// Bytes of a request that may be computed where it came.
-const MOST_QUICK: usize = 64 << 10;
 
 /// Of what gzip says.
 const MOST_UNPACKED: u64 = 100 << 20;
@@ -91,8 +88,8 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
     let result = match target.what {
         What::Status => statuses(&rest.core, &target.spec),
         What::Metadata => metadata(&rest.core, &target.spec),
-        _ => match rest.body(&head.headers, body).await {
-            Ok(body) => rest.compute(target, body, begun).await,
+        _ => match rest.body(body).await {
+            Ok(body) => rest.compute(target, body, is_packed(&head.headers), begun).await,
             Err(error) => Err(error),
         },
     };
@@ -102,9 +99,13 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
     }
 }
 
+fn is_packed(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    encoding.is_some_and(|encoding| encoding.contains("gzip"))
+}
+
 impl Rest {
-    /// The body, unpacked where it is packed.
-    async fn body(&self, headers: &HeaderMap, body: Body) -> Result<Bytes> {
+    async fn body(&self, body: Body) -> Result<Bytes> {
         let body = Limited::new(body, self.most_bytes).collect().await.map_err(|error| {
             match error.downcast_ref::<LengthLimitError>() {
                 Some(_) => Error::new(
@@ -114,57 +115,79 @@ impl Rest {
                 None => Error::invalid(format!("reading the request failed: {error}")),
             }
         })?;
-        let body = body.to_bytes();
-        let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
-        if !encoding.is_some_and(|encoding| encoding.contains("gzip")) {
-            return Ok(body);
-        }
-        let most = MOST_UNPACKED.min(self.most_bytes as u64);
-        let mut unpacked = Vec::new();
-        let read = GzDecoder::new(&body[..]).take(most + 1).read_to_end(&mut unpacked);
-        // What can't be unpacked is no document, as TensorFlow Serving has it.
-        match read {
-            Ok(size) if size as u64 <= most => Ok(unpacked.into()),
-            _ => Ok(Bytes::new()),
-        }
+        Ok(body.to_bytes())
     }
 
-    async fn compute(&self, target: Target, body: Bytes, begun: Instant) -> Result<Vec<u8>> {
+    async fn compute(
+        &self,
+        target: Target,
+        body: Bytes,
+        is_packed: bool,
+        begun: Instant,
+    ) -> Result<Vec<u8>> {
         let Target { what, spec } = target;
-        let api = match what {
-            What::Classify => "classify",
-            What::Regress => "regress",
-            _ => "predict",
-        };
+        let api = name(what);
         let deadline = self.timeout.and_then(|timeout| begun.checked_add(timeout));
         // Large ones take their time to be read.
-        let is_quick = body.len() < MOST_QUICK && self.core.is_quick(Some(&spec));
+        let is_quick = !is_packed && body.len() < MOST_QUICK && self.core.is_quick(Some(&spec));
         let model = spec.name.clone();
         let call = Call { api, model, deadline, begun, is_counted: true, is_quick };
-        let work = move |core: &Core| match what {
-            What::Classify => {
-                let (signature_name, input) = examples::parse(&body, api)?;
-                let spec = ModelSpec { signature_name, ..spec };
-                let (model_spec, input) = (Some(spec.clone()), Some(input));
-                let request = ClassificationRequest { model_spec, input };
-                let answer = core.compute(api, Some(&spec), |servable| {
-                    classify(servable, request, deadline, core.manner)
-                })?;
-                Ok(examples::classes(&answer.result.unwrap_or_default()))
-            }
-            What::Regress => {
-                let (signature_name, input) = examples::parse(&body, api)?;
-                let spec = ModelSpec { signature_name, ..spec };
-                let (model_spec, input) = (Some(spec.clone()), Some(input));
-                let request = RegressionRequest { model_spec, input };
-                let answer = core.compute(api, Some(&spec), |servable| {
-                    regress(servable, request, deadline, core.manner)
-                })?;
-                Ok(examples::values(&answer.result.unwrap_or_default()))
-            }
-            _ => predict(core, &spec, &body, deadline),
+        let most = MOST_UNPACKED.min(self.most_bytes as u64);
+        let work = move |core: &Core| {
+            let body = if is_packed { unpacked(&body, most) } else { body };
+            compute(core, what, spec, &body, deadline)
         };
         self.core.answer(&self.lane, call, work).await
+    }
+}
+
+fn name(what: What) -> &'static str {
+    match what {
+        What::Classify => "classify",
+        What::Regress => "regress",
+        _ => "predict",
+    }
+}
+
+/// What is packed, unpacked. What can't be is no document, as TensorFlow Serving has it.
+fn unpacked(body: &[u8], most: u64) -> Bytes {
+    let mut unpacked = Vec::new();
+    match GzDecoder::new(body).take(most + 1).read_to_end(&mut unpacked) {
+        Ok(size) if size as u64 <= most => unpacked.into(),
+        _ => Bytes::new(),
+    }
+}
+
+fn compute(
+    core: &Core,
+    what: What,
+    spec: ModelSpec,
+    body: &[u8],
+    deadline: Option<Instant>,
+) -> Result<Vec<u8>> {
+    let api = name(what);
+    match what {
+        What::Classify => {
+            let (signature_name, input) = examples::parse(body, api)?;
+            let spec = ModelSpec { signature_name, ..spec };
+            let (model_spec, input) = (Some(spec.clone()), Some(input));
+            let request = ClassificationRequest { model_spec, input };
+            let answer = core.compute(api, Some(&spec), |servable| {
+                classify(servable, request, deadline, core.manner)
+            })?;
+            Ok(examples::classes(&answer.result.unwrap_or_default()))
+        }
+        What::Regress => {
+            let (signature_name, input) = examples::parse(body, api)?;
+            let spec = ModelSpec { signature_name, ..spec };
+            let (model_spec, input) = (Some(spec.clone()), Some(input));
+            let request = RegressionRequest { model_spec, input };
+            let answer = core.compute(api, Some(&spec), |servable| {
+                regress(servable, request, deadline, core.manner)
+            })?;
+            Ok(examples::values(&answer.result.unwrap_or_default()))
+        }
+        _ => predict(core, &spec, body, deadline),
     }
 }
 
