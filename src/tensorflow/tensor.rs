@@ -408,7 +408,5 @@ mod tests {
             assert!(Tensor::from_fill(1, dims, |_| ()).is_ok() == (dims == [2]));
         }
         assert!(Tensor::from_slice(&[1; 254], &[1f32]).is_ok());
-        let error = Tensor::from_fill(1, &[1 << 48], |_| ()).err().unwrap();
-        assert_eq!(error.code, Code::ResourceExhausted);
     }
 }
