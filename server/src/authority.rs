@@ -6,12 +6,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::UnixStream;
 
 /// A connection whose authorities are names.
 pub struct Renamed {
-    stream: UnixStream,
+    /// Frames are read piece by piece, which need not be as many calls of the system.
+    stream: BufReader<UnixStream>,
     place: Place,
     /// What has been read of the connection's preface, a frame's head or a block of headers.
     held: Vec<u8>,
@@ -38,6 +39,7 @@ const PRIORITY: u8 = 32;
 
 impl Renamed {
     pub fn new(stream: UnixStream) -> Self {
+        let stream = BufReader::with_capacity(16 << 10, stream);
         Self { stream, place: Place::Before(PREFACE), held: Vec::new(), given: 0 }
     }
 

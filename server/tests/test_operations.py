@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import place
+from conftest import UNLIMITED, place
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from test_grpc import fails, predict, values
@@ -162,12 +162,14 @@ def test_draining_ends(start, base):
 def test_a_unix_socket(start, base):
     path = base / "socket"
     server = start(*only("half", base), f"--grpc_socket_path={path}")
-    with grpc.insecure_channel(f"unix:{path}") as channel:
+    with grpc.insecure_channel(f"unix:{path}", UNLIMITED) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = "half"
-        request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
-        assert values(stub.Predict(request).outputs["y"]).tolist() == [2.5]
+        for size in [1, 100, 10_000, 3_000_000]:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "half"
+            x = np.arange(size, dtype=np.float32)
+            request.inputs["x"].CopyFrom(tf.make_tensor_proto(x))
+            assert np.array_equal(values(stub.Predict(request).outputs["y"]), x / 2 + 2)
     assert server.stop() == 0
     assert not path.exists()
 
