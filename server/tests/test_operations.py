@@ -47,6 +47,17 @@ def metric(server, name):
     )
 
 
+def wait_for_metric(server, name, value):
+    deadline = time.monotonic() + 20
+    while (now := metric(server, name)) != value:
+        assert time.monotonic() < deadline, f"{name} is {now}, not {value}"
+        time.sleep(0.02)
+
+
+IN_FLIGHT = "session_group_in_flight"
+WAITING = "session_group_server_waiting_requests"
+
+
 @pytest.fixture
 def metrics(tmp_path):
     file = tmp_path / "monitoring"
@@ -72,27 +83,26 @@ def test_requests_that_are_gone_are_not_computed(start, base, metrics):
     loop(server, 3).result()
     count = "session_group_requests_total"
     before = metric(server, count)
-    first = loop(server, 100_000_000, timeout=2)
-    time.sleep(0.3)
+    first = loop(server, 100_000_000, timeout=5)
+    wait_for_metric(server, IN_FLIGHT, 1)
     others = [loop(server, 3) for _ in range(5)]
-    time.sleep(0.3)
-    assert metric(server, "session_group_server_waiting_requests") == 5
+    wait_for_metric(server, WAITING, 5)
     for other in others[:3]:
         other.cancel()
+    wait_for_metric(server, WAITING, 2)
     for other in others[3:]:
         other.result()
     assert metric(server, count) == before + 3
     assert first.code() == CODES.DEADLINE_EXCEEDED
 
 
-def test_only_so_many_wait(start, base):
-    server = start(
-        *only("loop", base), "--grpc_max_threads=1", "--max_waiting_requests=2"
-    )
-    running = [loop(server, 100_000_000, timeout=2)]
-    time.sleep(0.3)
+def test_only_so_many_wait(start, base, metrics):
+    flags = [metrics, "--grpc_max_threads=1", "--max_waiting_requests=2"]
+    server = start(*only("loop", base), *flags)
+    running = [loop(server, 100_000_000, timeout=5)]
+    wait_for_metric(server, IN_FLIGHT, 1)
     running += [loop(server, 3) for _ in range(2)]
-    time.sleep(0.3)
+    wait_for_metric(server, WAITING, 2)
     fails(CODES.RESOURCE_EXHAUSTED, "--max_waiting_requests", loop(server, 3).result)
     for one in running[1:]:
         one.result()
@@ -113,14 +123,14 @@ def test_large_requests_are_refused(start, base):
     assert (code, b"100000 bytes" in answer) == (429, True)
 
 
-def test_running_requests_are_drained(start, base):
-    server = start(*only("loop", base))
+def test_running_requests_are_drained(start, base, metrics):
+    server = start(*only("loop", base), metrics)
     loop(server, 3).result()
     stub = health_pb2_grpc.HealthStub(server.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest())
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-    running = [loop(server, 500_000) for _ in range(3)]
-    time.sleep(0.2)
+    running = [loop(server, 1_000_000) for _ in range(3)]
+    wait_for_metric(server, IN_FLIGHT, 3)
     server.process.terminate()
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert all(one.result().outputs for one in running)
@@ -137,21 +147,18 @@ def test_slow_requests_leave_the_server_awake(start, base, metrics):
             "",
             lambda: predict(server, "loop", inputs={"x": [1.0]}),
         )
-    running = [loop(server, 100_000_000, timeout=3) for _ in range(6)]
-    time.sleep(0.5)
+    running = [loop(server, 100_000_000, timeout=8) for _ in range(6)]
+    wait_for_metric(server, IN_FLIGHT, 6)
     health = health_pb2_grpc.HealthStub(server.channel)
-    begun = time.monotonic()
-    health.Check(health_pb2.HealthCheckRequest(), timeout=2)
-    assert metric(server, "session_group_in_flight") == 6
-    assert time.monotonic() - begun < 2
+    health.Check(health_pb2.HealthCheckRequest(), timeout=5)
     for one in running:
         assert one.code() == CODES.DEADLINE_EXCEEDED
 
 
-def test_draining_ends(start, base):
-    server = start(*only("loop", base), "--drain_seconds=1")
+def test_draining_ends(start, base, metrics):
+    server = start(*only("loop", base), "--drain_seconds=1", metrics)
     running = loop(server, 2_000_000_000)
-    time.sleep(0.3)
+    wait_for_metric(server, IN_FLIGHT, 1)
     begun = time.monotonic()
     server.process.terminate()
     server.process.wait(30)
