@@ -177,12 +177,12 @@ def test_policies_and_labels(start, tmp_path):
     assert bias(server) == 2
 
 
-def reload(server, text):
+def reload(server, text, timeout=60):
     request = model_management_pb2.ReloadConfigRequest()
     from google.protobuf import text_format
 
     text_format.Parse(text, request.config)
-    return server.models.HandleReloadConfigRequest(request, timeout=60)
+    return server.models.HandleReloadConfigRequest(request, timeout=timeout)
 
 
 def test_reload(start, tmp_path):
@@ -229,8 +229,16 @@ def test_reload(start, tmp_path):
         ),
     ]:
         fails(getattr(CODES, code), message, lambda: reload(server, text))
+    # A folder that is not there keeps nobody else.
+    both = [model("half", base), model("new", other)]
+    missing = config(*both, model("none", tmp_path / "none"))
+    fails(CODES.DEADLINE_EXCEEDED, "", lambda: reload(server, missing, timeout=2))
+    place(base, 2, "half_plus_three")
+    server.wait_for("half", {1: "END", 2: "AVAILABLE"})
+    place(tmp_path / "none", 1, "half_plus")
+    server.wait_for("none", {1: "AVAILABLE"})
     reload(server, config(model("new", other)))
-    server.wait_for("half", {1: "END"})
+    server.wait_for("half", {1: "END", 2: "END"})
     fails(CODES.NOT_FOUND, "Latest(half)", lambda: bias(server))
 
 

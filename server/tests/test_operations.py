@@ -397,6 +397,20 @@ def test_a_full_queue_is_unavailable(start, base, tmp_path):
         assert len(values(first.result().outputs["y"])) == 3
 
 
+def test_expired_requests_leave_their_batch(start, base, tmp_path, metrics):
+    text = "max_batch_size { value: 8 } batch_timeout_micros { value: 2000000 }"
+    server = start(*only("half", base), *batching(tmp_path, text), metrics)
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "half"
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([0.0] * 2))
+    gone = server.predict.Predict.future(request, timeout=0.5)
+    stays = server.predict.Predict.future(request, timeout=30)
+    assert len(values(stays.result().outputs["y"])) == 2
+    assert gone.code() == CODES.DEADLINE_EXCEEDED
+    rows = ":tensorflow:serving:batching_session:input_batch_size_sum"
+    assert metric(server, rows) == 2
+
+
 def test_batching_of_each_version(start, base, metrics):
     place(base / "half", 2, "half_plus")
     (base / "half/2/batching_params.pbtxt").write_text("max_batch_size { value: 3 }")
