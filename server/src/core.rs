@@ -1,6 +1,5 @@
 //! What both protocols have in common: finding the servable, waiting for a thread, computing, and counting.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -23,12 +22,7 @@ pub struct Core {
     pub manner: Manner,
     pub metrics: Arc<Metrics>,
     pub logs_access: bool,
-    /// Threads of the connections' that may compute.
-    pub here: Semaphore,
 }
-
-/// Bytes of a request that may be computed where it came.
-pub const MOST_QUICK: usize = 64 << 10;
 
 /// The threads of a protocol: so many requests are computed at a time, so many more may wait.
 pub struct Lane {
@@ -55,9 +49,6 @@ pub struct Call {
     pub begun: Instant,
     /// Whether it is one of those that count: see TensorFlow Serving's request_count.
     pub is_counted: bool,
-    /// Whether it is computed where it came, which takes less time than to hand it to another thread, and
-    /// keeps other requests of this thread waiting no longer.
-    pub is_quick: bool,
 }
 
 impl Core {
@@ -68,9 +59,9 @@ impl Core {
         call: Call,
         work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Call { api, model, deadline, begun, is_counted, is_quick } = call;
+        let Call { api, model, deadline, begun, is_counted } = call;
         let core = self.clone();
-        let result = self.on_thread(lane, deadline, is_quick, move || work(&core)).await;
+        let result = self.on_thread(lane, deadline, move || work(&core)).await;
         let code = result.as_ref().err().map(|error| error.code);
         if is_counted {
             // Whatever names are sent, there are only so many counters.
@@ -91,24 +82,14 @@ impl Core {
         let servable = self.catalog.find(spec)?;
         let begun = Instant::now();
         let result = compute(&servable);
-        let took = begun.elapsed();
-        if result.is_ok() {
-            servable.took(took);
-        }
-        self.metrics.computed(&servable.name, &capitalised(api), took);
+        self.metrics.computed(&servable.name, &capitalised(api), begun.elapsed());
         result
-    }
-
-    /// Whether the servable's requests are computed in little time.
-    pub fn is_quick(&self, spec: Option<&ModelSpec>) -> bool {
-        self.catalog.find(spec).is_ok_and(|servable| servable.is_quick())
     }
 
     async fn on_thread<T: Send + 'static>(
         &self,
         lane: &Arc<Lane>,
         deadline: Option<Instant>,
-        is_quick: bool,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let permit = match lane.threads.clone().try_acquire_owned() {
@@ -125,9 +106,6 @@ impl Core {
             let _permit = permit;
             work()
         };
-        if let Some(_here) = is_quick.then(|| Here::begin(&self.here)).flatten() {
-            return catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()));
-        }
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => Err(panicked()),
@@ -151,23 +129,6 @@ impl Core {
         let micros = took.as_micros() as u64;
         let message = error.map(|error| error.message.as_str()).unwrap_or_default();
         info!(target: "access", protocol, api, model, status, micros, message);
-    }
-}
-
-/// A request that is computed on a thread of the connections'. One of these is always left for them, should
-/// requests take longer than usual.
-struct Here<'a>(&'a Semaphore);
-
-impl<'a> Here<'a> {
-    fn begin(free: &'a Semaphore) -> Option<Self> {
-        free.try_acquire().ok()?.forget();
-        Some(Self(free))
-    }
-}
-
-impl Drop for Here<'_> {
-    fn drop(&mut self) {
-        self.0.add_permits(1);
     }
 }
 

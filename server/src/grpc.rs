@@ -9,7 +9,7 @@ use session_group::{Error, Result};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::core::{Call, Core, Lane, MOST_QUICK};
+use crate::core::{Call, Core, Lane};
 use crate::examples::{classify, multi_inference, regress};
 use crate::predict::{Manner, predict};
 use crate::proto::serving::model_service_server::ModelService;
@@ -37,7 +37,7 @@ pub struct Service {
 
 impl Service {
     /// Answers a request of a model that `spec` finds in it.
-    async fn answer<Q: Message + 'static, A: Send + 'static>(
+    async fn answer<Q: Send + 'static, A: Send + 'static>(
         &self,
         api: &'static str,
         request: Request<Q>,
@@ -51,9 +51,7 @@ impl Service {
         let model = found.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         // As TensorFlow Serving, which does not count it.
         let is_counted = api != MULTI_INFERENCE;
-        // Large ones take their time to become tensors.
-        let is_quick = request.encoded_len() < MOST_QUICK && self.core.is_quick(found.as_ref());
-        let call = Call { api, model, deadline, begun, is_counted, is_quick };
+        let call = Call { api, model, deadline, begun, is_counted };
         let work = move |core: &Core| {
             core.compute(api, found.as_ref(), |servable| {
                 compute(servable, request, deadline, core.manner)

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prost::Message;
 use session_group::tensorflow::run_options::RunOptions;
@@ -19,9 +18,6 @@ use crate::timeline::Timelines;
 /// The signature of requests that name none.
 pub const DEFAULT_SIGNATURE: &str = "serving_default";
 
-/// Before the first request.
-const UNKNOWN: u64 = u64::MAX;
-
 /// What is served of a version. May be used by many threads at a time.
 pub struct Servable {
     pub name: String,
@@ -32,8 +28,6 @@ pub struct Servable {
     timelines: Option<Arc<Timelines>>,
     /// Whether each request runs on all sessions.
     is_warming_up: bool,
-    /// Nanoseconds that requests take, lately.
-    usual_ns: AtomicU64,
 }
 
 /// How to make the sessions of a model.
@@ -74,7 +68,6 @@ impl Servable {
             batcher: None,
             timelines,
             is_warming_up: true,
-            usual_ns: AtomicU64::new(UNKNOWN),
         })
     }
 
@@ -116,24 +109,6 @@ impl Servable {
             None => self.group.run_request(&request, None),
             Some(timeline) => timeline.record(&self.group, &request),
         }
-    }
-
-    /// Whether requests take so little time that a thread of its own would cost more.
-    pub fn is_quick(&self) -> bool {
-        const QUICK_NS: u64 = 200_000;
-        self.batcher.is_none() && self.usual_ns.load(Relaxed) < QUICK_NS
-    }
-
-    /// Notes how long a request has taken.
-    pub fn took(&self, time: Duration) {
-        let ns = time.as_nanos() as u64;
-        let before = self.usual_ns.load(Relaxed);
-        let usual = match before {
-            UNKNOWN => ns,
-            before => before - before / 8 + ns / 8,
-        };
-        // Of two that come together, one counts.
-        self.usual_ns.store(usual, Relaxed);
     }
 
     /// The signature of this name; without one, the default signature. With its full name.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -25,9 +25,9 @@ use crate::flags::{Flags, Listen};
 use crate::grpc::Service;
 use crate::manager::Manager;
 use crate::metrics::Metrics;
-use crate::proto::serving::MonitoringConfig;
 use crate::proto::serving::model_service_server::ModelServiceServer;
 use crate::proto::serving::prediction_service_server::PredictionServiceServer;
+use crate::proto::serving::{ModelServerConfig, MonitoringConfig};
 use crate::proto::{DESCRIPTORS, read_text};
 use crate::rest::{self, Rest};
 use crate::tls;
@@ -56,7 +56,6 @@ pub fn serve(flags: Flags) -> Result<()> {
         manner: config::manner(&flags),
         metrics,
         logs_access: flags.own.access_log,
-        here: Semaphore::new(cpus - 1),
     });
     let most_waiting = flags.own.max_waiting_requests;
     let grpc = Lane::new("GRPC", for_grpc, most_waiting);
@@ -68,14 +67,10 @@ pub fn serve(flags: Flags) -> Result<()> {
 }
 
 async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -> Result<()> {
+    core.manager.apply(&config::models(flags)?).await?;
+    // Until here, signals end the process at once: there is nothing to drain.
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let models = config::models(flags)?;
-    tokio::select! {
-        loaded = core.manager.apply(&models) => loaded?,
-        _ = terminate.recv() => bail!("ended by SIGTERM while loading"),
-        _ = interrupt.recv() => bail!("ended by SIGINT while loading"),
-    }
 
     let (end, ending) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -106,7 +101,12 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
     let drained = async { while tasks.join_next().await.is_some() {} };
     match tokio::time::timeout(Duration::from_secs(flags.own.drain_seconds), drained).await {
         Ok(()) => info!("all requests are answered"),
-        Err(_) => warn!("some requests are not answered after {} s", flags.own.drain_seconds),
+        Err(_) => {
+            warn!("some requests are not answered after {} s", flags.own.drain_seconds);
+            // SAFETY: no precondition. The destructors of TensorFlow's libraries, which exit() would run, take
+            // away what requests use.
+            unsafe { libc::_exit(1) }
+        }
     }
     Ok(())
 }
@@ -297,25 +297,32 @@ fn watch_config(flags: &Flags, core: &Arc<Core>) {
     }
     let (flags, core) = (flags.clone(), core.clone());
     tokio::spawn(async move {
-        let mut last = None;
+        let mut applied = None;
+        let mut pending: Option<(ModelServerConfig, JoinHandle<session_group::Result<()>>)> = None;
         loop {
             tokio::time::sleep(Duration::from_secs(seconds as u64)).await;
+            if let Some((models, task)) = pending.take_if(|(_, task)| task.is_finished()) {
+                match task.await {
+                    Ok(Ok(())) => applied = Some(models),
+                    // It is tried again: a label's version may serve by then.
+                    Ok(Err(error)) => error!("the model config file: {error}"),
+                    Err(error) => error!("the model config file: {error}"),
+                }
+            }
             let models = match config::models(&flags) {
-                Ok(models) if Some(&models) == last.as_ref() => continue,
                 Ok(models) => models,
                 Err(error) => {
                     error!("the model config file is not applied: {error:#}");
                     continue;
                 }
             };
-            last = Some(models.clone());
-            let core = core.clone();
-            // The file may change again before all of its models serve.
-            tokio::spawn(async move {
-                if let Err(error) = core.manager.apply(&models).await {
-                    error!("the model config file: {error}");
-                }
-            });
+            let current = pending.as_ref().map_or(applied.as_ref(), |(models, _)| Some(models));
+            if current != Some(&models) {
+                // It may change again before all of its models serve.
+                let (core, own) = (core.clone(), models.clone());
+                let task = tokio::spawn(async move { core.manager.apply(&own).await });
+                pending = Some((models, task));
+            }
         }
     });
 }

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shutil
+import signal
 import struct
 import threading
 import time
@@ -139,6 +140,13 @@ def test_a_server_without_a_good_version_does_not_start(start, tmp_path):
     assert "1 model(s) did not become available" in log.read_text()
 
 
+def test_sigterm_while_loading(start, tmp_path):
+    flags = ["--model_name=half", f"--model_base_path={tmp_path / 'nothing'}"]
+    server = start(*flags, wait=False)
+    time.sleep(2)
+    assert server.stop() == -signal.SIGTERM
+
+
 def test_policies_and_labels(start, tmp_path):
     base = tmp_path / "half"
     for version in [1, 2, 3]:
@@ -171,6 +179,14 @@ def test_policies_and_labels(start, tmp_path):
     server.wait_for("half", {1: "AVAILABLE", 2: "AVAILABLE", 3: "AVAILABLE"})
     deadline = time.monotonic() + 20
     while by_label("stable").model_spec.version.value != 3:
+        assert time.monotonic() < deadline
+    # A label whose version does not serve yet gets it once that does.
+    file.write_text(config(model("half", base, "all {}", [("stable", 9)])))
+    time.sleep(1.5)
+    assert by_label("stable").model_spec.version.value == 3
+    place(base, 9, "half_plus")
+    deadline = time.monotonic() + 20
+    while by_label("stable").model_spec.version.value != 9:
         assert time.monotonic() < deadline
     file.write_text("nonsense {")
     time.sleep(1.5)

@@ -161,7 +161,7 @@ def test_draining_ends(start, base, metrics):
     wait_for_metric(server, IN_FLIGHT, 1)
     begun = time.monotonic()
     server.process.terminate()
-    server.process.wait(30)
+    assert server.process.wait(30) == 1
     assert time.monotonic() - begun < 10
     assert running.code() != CODES.OK
 

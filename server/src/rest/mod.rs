@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
 
-use crate::core::{Call, Core, Lane, MOST_QUICK};
+use crate::core::{Call, Core, Lane};
 use crate::examples::{classify, regress};
 use crate::proto::serving::model_spec::VersionChoice;
 use crate::proto::serving::{
@@ -128,10 +128,8 @@ impl Rest {
         let Target { what, spec } = target;
         let api = name(what);
         let deadline = self.timeout.and_then(|timeout| begun.checked_add(timeout));
-        // Large ones take their time to be read.
-        let is_quick = !is_packed && body.len() < MOST_QUICK && self.core.is_quick(Some(&spec));
         let model = spec.name.clone();
-        let call = Call { api, model, deadline, begun, is_counted: true, is_quick };
+        let call = Call { api, model, deadline, begun, is_counted: true };
         let most = MOST_UNPACKED.min(self.most_bytes as u64);
         let work = move |core: &Core| {
             let body = if is_packed { unpacked(&body, most) } else { body };

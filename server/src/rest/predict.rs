@@ -526,9 +526,11 @@ mod tests {
             }
             bytes.truncate(end);
             if let Ok((format, tensors)) = tensors(&bytes, &dtypes) {
-                // What came as JSON goes as JSON.
+                // What came as JSON goes as JSON. Lists without a value may be of any type.
                 let outputs: Vec<_> = tensors.into_iter().collect();
-                prop_assert!(outputs.is_empty() || answer(&outputs, format).is_ok());
+                let answered = answer(&outputs, format).is_ok();
+                let has_values = outputs.iter().all(|(_, tensor)| !tensor.dims().contains(&0));
+                prop_assert!(outputs.is_empty() || answered || !has_values);
             }
         }
 
