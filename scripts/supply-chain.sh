@@ -23,7 +23,8 @@ diff <(echo "$listed") <(echo "$linked") || {
 mkdir -p target/sbom
 cargo cyclonedx --quiet --format json --manifest-path Cargo.toml --override-filename session-group.cdx
 mv session-group.cdx.json target/sbom/
-find bench demo stock -maxdepth 1 -name 'session-group.cdx.json' -delete
+# One is left in each member of the workspace.
+find . -mindepth 2 -maxdepth 2 -name session-group.cdx.json -delete
 echo "target/sbom/session-group.cdx.json: $(grep -c '"purl"' target/sbom/session-group.cdx.json) components"
 
 if cargo deny --log-level error fetch db 2>/dev/null; then
