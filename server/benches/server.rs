@@ -21,6 +21,7 @@ use session_group_server::proto::serving::{
 use session_group_server::proto::tensorflow::TensorProto;
 use session_group_server::servable::{Servable, Sessions};
 use session_group_server::tensor::{from_proto, to_proto};
+use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
 /// Counts, for what a request allocates.
@@ -336,6 +337,15 @@ fn round(histograms: impl Iterator<Item = Histogram<u64>>, took: Duration) -> Ro
     }
 }
 
+/// Waits for the clients.
+async fn finished(tasks: Vec<JoinHandle<Histogram<u64>>>, begun: Instant) -> Round {
+    let mut histograms = Vec::new();
+    for task in tasks {
+        histograms.push(task.await.expect("no panic"));
+    }
+    round(histograms.into_iter(), begun.elapsed())
+}
+
 fn by_threads(threads: usize, turn: Duration, work: impl Fn() + Sync) -> Round {
     let begin = Barrier::new(threads);
     let begun = Instant::now();
@@ -393,11 +403,7 @@ where
             })
         })
         .collect();
-    let mut histograms = Vec::new();
-    for task in tasks {
-        histograms.push(task.await.expect("no panic"));
-    }
-    round(histograms.into_iter(), begun.elapsed())
+    finished(tasks, begun).await
 }
 
 fn check_score(mut answer: PredictResponse) {
@@ -441,10 +447,7 @@ async fn by_rest(port: u16, body: &Bytes, clients: usize, turn: Duration) -> Rou
             })
         })
         .collect();
-    let mut histograms = Vec::new();
-    for task in tasks {
-        histograms.push(task.await.expect("no panic"));
-    }
+    let round = finished(tasks, begun).await;
     assert!(!failed.load(Relaxed), "REST has refused a request");
-    round(histograms.into_iter(), begun.elapsed())
+    round
 }

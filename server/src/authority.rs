@@ -6,13 +6,14 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, BufReader, Join, ReadBuf, join};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-/// A connection whose authorities are names.
+/// What is read of a connection, with authorities that are names.
 pub struct Renamed {
     /// Frames are read piece by piece, which need not be as many calls of the system.
-    stream: BufReader<UnixStream>,
+    stream: BufReader<OwnedReadHalf>,
     place: Place,
     /// What has been read of the connection's preface, a frame's head or a block of headers.
     held: Vec<u8>,
@@ -31,6 +32,12 @@ enum Place {
     Giving(usize),
 }
 
+/// The connection, with authorities that are names.
+pub fn renamed(stream: UnixStream) -> Join<Renamed, OwnedWriteHalf> {
+    let (read, write) = stream.into_split();
+    join(Renamed::new(read), write)
+}
+
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
 const HEADERS: u8 = 1;
@@ -38,7 +45,7 @@ const PADDED: u8 = 8;
 const PRIORITY: u8 = 32;
 
 impl Renamed {
-    pub fn new(stream: UnixStream) -> Self {
+    fn new(stream: OwnedReadHalf) -> Self {
         let stream = BufReader::with_capacity(16 << 10, stream);
         Self { stream, place: Place::Before(PREFACE), held: Vec::new(), given: 0 }
     }
@@ -120,36 +127,6 @@ impl AsyncRead for Renamed {
                 }
             }
         }
-    }
-}
-
-impl AsyncWrite for Renamed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 

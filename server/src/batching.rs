@@ -103,9 +103,7 @@ struct Queues {
 
 struct Queue {
     batcher: u64,
-    names: Arc<Names>,
-    batching: Arc<Batching>,
-    group: Weak<SessionGroup>,
+    job: Arc<Job>,
     /// Only the last takes more requests.
     batches: VecDeque<Batch>,
 }
@@ -115,6 +113,13 @@ struct Queue {
 struct Names {
     feeds: Vec<String>,
     fetches: Vec<String>,
+}
+
+/// How the batches of a queue are run.
+struct Job {
+    names: Names,
+    batching: Arc<Batching>,
+    group: Weak<SessionGroup>,
 }
 
 struct Batch {
@@ -198,9 +203,11 @@ impl Batcher {
         let mut fetches: Vec<&str> = outputs.to_vec();
         fetches.sort_unstable();
         fetches.dedup();
-        let owned = |names: Vec<&str>| names.into_iter().map(str::to_string).collect();
-        let names =
-            Names { feeds: owned(feeds.keys().copied().collect()), fetches: owned(fetches) };
+        let owned = |name: &&str| name.to_string();
+        let names = Names {
+            feeds: feeds.keys().map(owned).collect(),
+            fetches: fetches.iter().map(owned).collect(),
+        };
         let (reply, replied) = bounded(1);
         let task = Task {
             inputs: feeds.into_values().collect(),
@@ -209,24 +216,19 @@ impl Batcher {
             deadline,
             reply,
         };
-        let order: Vec<usize> = outputs
-            .iter()
-            .map(|name| names.fetches.iter().position(|fetch| fetch == name).expect("it is there"))
-            .collect();
         self.enqueue(names, task)?;
         let lost = |_| Error::new(Code::Internal, "a batch was lost");
         let given = replied.recv().map_err(lost)??;
-        // Only where a name is fetched twice is a tensor copied.
-        let mut given: Vec<_> = given.into_iter().map(Some).collect();
-        let last = |at: usize| order.iter().rposition(|&place| place == order[at]) == Some(at);
-        let take = |(at, &place): (usize, &usize)| match last(at) {
-            true => given[place].take().ok_or_else(|| lost(crossbeam_channel::RecvError)),
-            false => given[place].as_ref().map_or_else(
-                || Err(lost(crossbeam_channel::RecvError)),
-                |tensor| tensor::rows(tensor, 0, rows),
-            ),
-        };
-        order.iter().enumerate().map(take).collect()
+        let mut given: BTreeMap<&str, Tensor> = fetches.into_iter().zip(given).collect();
+        let mut answer = Vec::with_capacity(outputs.len());
+        for (at, name) in outputs.iter().enumerate() {
+            answer.push(match outputs[at + 1..].contains(name) {
+                // Only where a name is fetched again is a tensor copied.
+                true => tensor::rows(&given[name], 0, rows)?,
+                false => given.remove(name).expect("one for each name"),
+            });
+        }
+        Ok(answer)
     }
 
     fn enqueue(&self, names: Names, task: Task) -> Result<()> {
@@ -238,15 +240,14 @@ impl Batcher {
             )));
         }
         let mut queues = self.shared.lock();
-        let is_own = |queue: &Queue| queue.batcher == self.number && *queue.names == names;
+        let is_own = |queue: &Queue| queue.batcher == self.number && queue.job.names == names;
         let place = match queues.all.iter().position(is_own) {
             Some(place) => place,
             None => {
+                let (batching, group) = (self.batching.clone(), Arc::downgrade(&self.group));
                 queues.all.push(Queue {
                     batcher: self.number,
-                    names: Arc::new(names),
-                    batching: self.batching.clone(),
-                    group: Arc::downgrade(&self.group),
+                    job: Arc::new(Job { names, batching, group }),
                     batches: VecDeque::new(),
                 });
                 queues.all.len() - 1
@@ -319,9 +320,9 @@ impl Shared {
         let mut queues = self.lock();
         loop {
             match queues.take() {
-                Ok((queue, batch)) => {
+                Ok((job, batch)) => {
                     drop(queues);
-                    self.run(&queue, batch);
+                    self.run(&job, batch);
                     queues = self.lock();
                 }
                 Err(_) if queues.is_closing => return,
@@ -337,7 +338,7 @@ impl Shared {
         }
     }
 
-    fn run(&self, queue: &Job, batch: Batch) {
+    fn run(&self, job: &Job, batch: Batch) {
         let now = Instant::now();
         for task in &batch.tasks {
             self.metrics.batch_waited(now - task.since);
@@ -353,7 +354,7 @@ impl Shared {
             return;
         }
         // A thread that is lost would be missed for ever.
-        let computed = catch_unwind(AssertUnwindSafe(|| self.outputs(queue, &tasks)));
+        let computed = catch_unwind(AssertUnwindSafe(|| self.outputs(job, &tasks)));
         match computed.unwrap_or_else(|_| Err(panicked())) {
             Ok(outputs) => {
                 for (task, outputs) in tasks.into_iter().zip(outputs) {
@@ -369,22 +370,22 @@ impl Shared {
     }
 
     /// The outputs of each task.
-    fn outputs(&self, queue: &Job, tasks: &[Task]) -> Result<Vec<Vec<Tensor>>> {
-        let group = queue.group.upgrade();
+    fn outputs(&self, job: &Job, tasks: &[Task]) -> Result<Vec<Vec<Tensor>>> {
+        let group = job.group.upgrade();
         let group = group.ok_or_else(|| Error::precondition("the version was unloaded"))?;
         let sizes: Vec<usize> = tasks.iter().map(|task| task.rows).collect();
         let rows: usize = sizes.iter().sum();
-        let padded = queue.batching.rounded(rows);
+        let padded = job.batching.rounded(rows);
         self.metrics.batch(rows, padded);
-        let merged: Vec<Tensor> = (0..queue.names.feeds.len())
+        let merged: Vec<Tensor> = (0..job.names.feeds.len())
             .map(|i| {
                 let parts: Vec<&Tensor> = tasks.iter().map(|task| &task.inputs[i]).collect();
-                merge(&queue.names.feeds[i], &parts, padded - rows, queue.batching.pads)
+                merge(&job.names.feeds[i], &parts, padded - rows, job.batching.pads)
             })
             .collect::<Result<_>>()?;
-        let names = queue.names.feeds.iter().map(String::as_str);
+        let names = job.names.feeds.iter().map(String::as_str);
         let inputs: Vec<_> = names.zip(&merged).collect();
-        let fetches: Vec<&str> = queue.names.fetches.iter().map(String::as_str).collect();
+        let fetches: Vec<&str> = job.names.fetches.iter().map(String::as_str).collect();
         // Until the last of them; without end where one has no deadline.
         let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.deadline).collect();
         let deadline = deadlines.and_then(|all| all.into_iter().max());
@@ -414,16 +415,9 @@ fn run(
     group.run_request(&request, None)
 }
 
-/// A queue's part in a batch that is run.
-struct Job {
-    names: Arc<Names>,
-    batching: Arc<Batching>,
-    group: Weak<SessionGroup>,
-}
-
 impl Queues {
     /// A batch that can be run now, or when to look again.
-    fn take(&mut self) -> std::result::Result<(Job, Batch), Option<Instant>> {
+    fn take(&mut self) -> std::result::Result<(Arc<Job>, Batch), Option<Instant>> {
         let now = Instant::now();
         let mut look_again: Option<Instant> = None;
         let n = self.all.len();
@@ -431,9 +425,9 @@ impl Queues {
             let place = (self.next + i) % n;
             let queue = &mut self.all[place];
             let Some(first) = queue.batches.front() else { continue };
-            let due = first.opened + queue.batching.timeout;
+            let due = first.opened + queue.job.batching.timeout;
             let is_ready = queue.batches.len() > 1
-                || first.rows >= queue.batching.max_batch_size
+                || first.rows >= queue.job.batching.max_batch_size
                 || due <= now
                 || self.is_closing;
             if !is_ready {
@@ -441,11 +435,7 @@ impl Queues {
                 continue;
             }
             let batch = queue.batches.pop_front().expect("looked at above");
-            let job = Job {
-                names: queue.names.clone(),
-                batching: queue.batching.clone(),
-                group: queue.group.clone(),
-            };
+            let job = queue.job.clone();
             self.next = place + 1;
             return Ok((job, batch));
         }

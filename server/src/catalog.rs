@@ -9,7 +9,7 @@ use session_group::{Code, Error, Result};
 
 use crate::proto::serving::model_spec::VersionChoice;
 use crate::proto::serving::model_version_status::State;
-use crate::proto::serving::{ModelSpec, ModelVersionStatus, StatusProto};
+use crate::proto::serving::{GetModelStatusResponse, ModelSpec, ModelVersionStatus, StatusProto};
 use crate::servable::Servable;
 
 /// May be used by many threads at a time. Looking a servable up takes no lock.
@@ -116,11 +116,17 @@ impl Catalog {
         versions.insert(Reverse(version), (state, status));
     }
 
-    /// What has become of the versions of a model, or of one; the latest first.
-    pub fn statuses(&self, name: &str, version: Option<i64>) -> Result<Vec<ModelVersionStatus>> {
+    /// What has become of the versions of a model, or of the one that is named; the latest first. A label
+    /// does not choose here, in TensorFlow Serving either.
+    pub fn statuses(&self, spec: &ModelSpec) -> Result<GetModelStatusResponse> {
+        let name = &spec.name;
+        let version = match spec.version_choice {
+            Some(VersionChoice::Version(version)) => Some(version),
+            _ => None,
+        };
         let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         let of_model = statuses.get(name).into_iter().flatten();
-        let found: Vec<_> = of_model
+        let model_version_status: Vec<_> = of_model
             .filter(|(known, _)| version.is_none_or(|version| known.0 == version))
             .map(|(known, (state, status))| ModelVersionStatus {
                 version: known.0,
@@ -128,14 +134,14 @@ impl Catalog {
                 status: Some(status.clone()),
             })
             .collect();
-        if found.is_empty() {
+        if model_version_status.is_empty() {
             let message = match version {
                 Some(version) => format!("Could not find version {version} of model {name}"),
                 None => format!("Could not find any versions of model {name}"),
             };
             return Err(Error::new(Code::NotFound, message));
         }
-        Ok(found)
+        Ok(GetModelStatusResponse { model_version_status })
     }
 
     fn change(&self, change: impl Fn(&mut Serving)) {

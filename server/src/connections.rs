@@ -9,7 +9,8 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -17,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use tracing::{debug, warn};
 
-use crate::authority::Renamed;
+use crate::authority::{Renamed, renamed};
 
 /// Whether the server is ending.
 pub type Ending = watch::Receiver<bool>;
@@ -51,10 +52,10 @@ impl Accept for TcpListener {
 }
 
 impl Accept for UnixListener {
-    type Stream = Renamed;
+    type Stream = Join<Renamed, OwnedWriteHalf>;
 
-    async fn accept(&self) -> io::Result<Renamed> {
-        Ok(Renamed::new(UnixListener::accept(self).await?.0))
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        Ok(renamed(UnixListener::accept(self).await?.0))
     }
 }
 

@@ -72,7 +72,7 @@ impl Core {
         result
     }
 
-    /// Computes with the servable that a request names.
+    /// Computes with the servable that a request names. `api` is as gRPC names it.
     pub fn compute<T>(
         &self,
         api: &str,
@@ -82,7 +82,7 @@ impl Core {
         let servable = self.catalog.find(spec)?;
         let begun = Instant::now();
         let result = compute(&servable);
-        self.metrics.computed(&servable.name, &capitalised(api), begun.elapsed());
+        self.metrics.computed(&servable.name, api, begun.elapsed());
         result
     }
 
@@ -171,11 +171,12 @@ fn ending() -> Error {
     Error::new(Code::Unavailable, "the server is ending")
 }
 
-/// As gRPC names it.
-fn capitalised(api: &str) -> String {
-    let mut name = api.to_string();
-    if let Some(first) = name.get_mut(..1) {
-        first.make_ascii_uppercase();
+/// The text, of which what is beyond so many bytes is replaced by `end`.
+pub fn shortened(mut text: String, most: usize, end: &str) -> String {
+    if text.len() > most {
+        let at = (0..=most).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(at.unwrap_or(0));
+        text.push_str(end);
     }
-    name
+    text
 }

@@ -9,7 +9,7 @@ use session_group::{Error, Result};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::core::{Call, Core, Lane};
+use crate::core::{Call, Core, Lane, shortened};
 use crate::examples::{classify, multi_inference, regress};
 use crate::predict::{Manner, predict};
 use crate::proto::serving::model_service_server::ModelService;
@@ -106,15 +106,8 @@ impl ModelService for Service {
         request: Request<GetModelStatusRequest>,
     ) -> Answer<GetModelStatusResponse> {
         let spec = request.get_ref().model_spec.as_ref();
-        reply(spec.ok_or_else(|| Error::invalid("Missing ModelSpec")).and_then(|spec| {
-            // A label does not choose here, in TensorFlow Serving either.
-            let version = match spec.version_choice {
-                Some(VersionChoice::Version(version)) => Some(version),
-                _ => None,
-            };
-            let model_version_status = self.core.catalog.statuses(&spec.name, version)?;
-            Ok(GetModelStatusResponse { model_version_status })
-        }))
+        let spec = spec.ok_or_else(|| Error::invalid("Missing ModelSpec"));
+        reply(spec.and_then(|spec| self.core.catalog.statuses(spec)))
     }
 
     async fn handle_reload_config_request(
@@ -173,12 +166,7 @@ fn reply<T>(result: Result<T>) -> Answer<T> {
     /// Of a message, as far as it is sent.
     const MOST: usize = 1024;
     result.map(Response::new).map_err(|error| {
-        let mut message = error.message;
-        if message.len() > MOST {
-            let end = (0..=MOST).rev().find(|&end| message.is_char_boundary(end));
-            message.truncate(end.unwrap_or(0));
-            message.push_str("...TRUNCATED");
-        }
+        let message = shortened(error.message, MOST, "...TRUNCATED");
         Status::new((error.code as i32).into(), message)
     })
 }

@@ -261,8 +261,8 @@ pub fn rows(tensor: &Tensor, begin: usize, number: usize) -> Result<Tensor> {
     if let Ok(strings) = tensor.strings() {
         return Tensor::from_strings(&dims, &strings[range(strings.len())]);
     }
-    let bytes = &tensor.bytes()[range(tensor.bytes().len())];
-    Tensor::from_fill(tensor.dtype(), &dims, |to| to.copy_from_slice(bytes))
+    let bytes = tensor.bytes();
+    Tensor::from_bytes(tensor.dtype(), &dims, &bytes[range(bytes.len())])
 }
 
 /// How much larger padding may make what is not small.

@@ -384,6 +384,14 @@ def test_batches_of_different_shapes(start, base, tmp_path):
         server.stop()
 
 
+def test_a_batched_tensor_may_have_two_names(start, base, tmp_path):
+    server = start(
+        *only("types", base), *batching(tmp_path, "max_batch_size { value: 4 }")
+    )
+    outputs = predict(server, "types", "both", {"x": [1.5, 2.5]}).outputs
+    assert values(outputs["y"]).tolist() == values(outputs["z"]).tolist() == [1.5, 2.5]
+
+
 def test_a_full_queue_is_unavailable(start, base, tmp_path):
     text = "max_batch_size { value: 4 } max_enqueued_batches { value: 1 } "
     text += "batch_timeout_micros { value: 3000000 }"

@@ -103,7 +103,6 @@ def test_types_that_json_does_not_have(half):
     )
 
 
-MANY = "signature_name"
 BODIES = [
     ("", "JSON Parse error: The document is empty"),
     ("   ", "JSON Parse error: The document is empty. at offset:"),

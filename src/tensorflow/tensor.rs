@@ -68,6 +68,21 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// A tensor of this shape and type, any but strings, resources and variants, with these bytes.
+    pub fn from_bytes(dtype: i32, dims: &[i64], bytes: &[u8]) -> Result<Self> {
+        let (tf_dtype, element_size) = fixed_size(dtype)?;
+        check_size(dtype, dims, element_size, bytes.len())?;
+        let tensor = Self::allocate(tf_dtype, dims, count(dims)?, element_size)?;
+        if !bytes.is_empty() {
+            // SAFETY: the new tensor's buffer has room for exactly these bytes and is not shared.
+            unsafe {
+                let data = tf::TF_TensorData(tensor.as_ptr()).cast::<u8>();
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
+            }
+        }
+        Ok(tensor)
+    }
+
     /// A tensor of this shape and type, any but strings, resources and variants. `fill` writes its bytes,
     /// which are zero before.
     pub fn from_fill(dtype: i32, dims: &[i64], fill: impl FnOnce(&mut [u8])) -> Result<Self> {
@@ -103,14 +118,10 @@ impl Tensor {
         let owner = Box::new(owner);
         let bytes = (*owner).as_ref();
         let given = bytes.len();
-        if count(dims)?.checked_mul(element_size) != Some(given) {
-            return Err(Error::invalid(format!(
-                "a tensor of shape {dims:?} and type {dtype} does not have {given} bytes"
-            )));
-        }
         if bytes.as_ptr().align_offset(ALIGNMENT) != 0 || given == 0 {
-            return Self::from_fill(dtype, dims, |room| room.copy_from_slice(bytes));
+            return Self::from_bytes(dtype, dims, bytes);
         }
+        check_size(dtype, dims, element_size, given)?;
         let data = bytes.as_ptr().cast_mut().cast();
         // SAFETY: the boxed owner keeps the bytes where they are until `release` drops it. TensorFlow
         // does not write to what is fed while there is another reference to it, and the session group
@@ -299,6 +310,16 @@ fn count(dims: &[i64]) -> Result<usize> {
             if dims.len() > 8 { " and so on" } else { "" }
         ))),
     }
+}
+
+/// Whether a tensor of this shape has so many bytes.
+fn check_size(dtype: i32, dims: &[i64], element_size: usize, given: usize) -> Result<()> {
+    if count(dims)?.checked_mul(element_size) == Some(given) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "a tensor of shape {dims:?} and type {dtype} does not have {given} bytes"
+    )))
 }
 
 /// A type whose elements have a size, and that.

@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiter::{JsonErrorType, JsonValue};
 use session_group::{Error, Result};
 
+use crate::core::shortened;
+
 /// Reads a request's body.
 pub fn parse(body: &[u8]) -> Result<JsonValue<'_>> {
     if body.is_empty() {
@@ -119,14 +121,7 @@ pub fn dump(value: &JsonValue<'_>) -> String {
         JsonValue::Float(value) => writer.f64(*value),
         _ => write_value(&mut writer, value),
     }
-    let is_whole = !writer.is_full();
-    let mut text = writer.finish();
-    if !is_whole {
-        let end = (0..=MOST_QUOTED).rev().find(|&end| text.is_char_boundary(end));
-        text.truncate(end.unwrap_or(0));
-        text.push_str("...");
-    }
-    text
+    shortened(writer.finish(), MOST_QUOTED, "...")
 }
 
 /// Bytes of a value that an error quotes: few bytes of a request could become very many.

@@ -14,15 +14,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
 
 use crate::core::{Call, Core, Lane};
 use crate::examples::{classify, regress};
-use crate::proto::serving::model_spec::VersionChoice;
-use crate::proto::serving::{
-    ClassificationRequest, GetModelStatusResponse, ModelSpec, RegressionRequest, SignatureDefMap,
-};
+use crate::proto::serving::{ClassificationRequest, ModelSpec, RegressionRequest, SignatureDefMap};
 use crate::{predict as predicting, proto};
 use path::{Target, What, Wrong};
 
@@ -163,30 +159,24 @@ fn compute(
     body: &[u8],
     deadline: Option<Instant>,
 ) -> Result<Vec<u8>> {
-    let api = name(what);
-    match what {
-        What::Classify => {
-            let (signature_name, input) = examples::parse(body, api)?;
-            let spec = ModelSpec { signature_name, ..spec };
-            let (model_spec, input) = (Some(spec.clone()), Some(input));
-            let request = ClassificationRequest { model_spec, input };
-            let answer = core.compute(api, Some(&spec), |servable| {
-                classify(servable, request, deadline, core.manner)
-            })?;
-            Ok(examples::classes(&answer.result.unwrap_or_default()))
-        }
-        What::Regress => {
-            let (signature_name, input) = examples::parse(body, api)?;
-            let spec = ModelSpec { signature_name, ..spec };
-            let (model_spec, input) = (Some(spec.clone()), Some(input));
-            let request = RegressionRequest { model_spec, input };
-            let answer = core.compute(api, Some(&spec), |servable| {
-                regress(servable, request, deadline, core.manner)
-            })?;
-            Ok(examples::values(&answer.result.unwrap_or_default()))
-        }
-        _ => predict(core, &spec, body, deadline),
+    if !matches!(what, What::Classify | What::Regress) {
+        return predict(core, &spec, body, deadline);
     }
+    let (signature_name, input) = examples::parse(body, name(what))?;
+    let (model_spec, input) = (Some(ModelSpec { signature_name, ..spec }), Some(input));
+    let found = model_spec.clone();
+    if what == What::Classify {
+        let request = ClassificationRequest { model_spec, input };
+        let answer = core.compute("Classify", found.as_ref(), |servable| {
+            classify(servable, request, deadline, core.manner)
+        })?;
+        return Ok(examples::classes(&answer.result.unwrap_or_default()));
+    }
+    let request = RegressionRequest { model_spec, input };
+    let answer = core.compute("Regress", found.as_ref(), |servable| {
+        regress(servable, request, deadline, core.manner)
+    })?;
+    Ok(examples::values(&answer.result.unwrap_or_default()))
 }
 
 fn predict(
@@ -196,7 +186,7 @@ fn predict(
     deadline: Option<Instant>,
 ) -> Result<Vec<u8>> {
     let request = predict::Request::parse(body)?;
-    core.compute("predict", Some(spec), |servable| {
+    core.compute("Predict", Some(spec), |servable| {
         let (name, signature) = servable.signature(&request.signature_name);
         let signature = signature.ok_or_else(|| {
             let message = format!("Serving signature name: \"{name}\" not found in signature def");
@@ -208,21 +198,13 @@ fn predict(
         }
         let (format, tensors) = request.tensors(signature)?;
         let step = predicting::step(servable, name, tensors, Ok, &[], core.manner)?;
-        let outputs: Vec<(String, Tensor)> = step
-            .run(servable, deadline)?
-            .map(|(alias, tensor)| (alias.to_string(), tensor))
-            .collect();
+        let outputs: Vec<_> = step.run(servable, deadline)?.collect();
         predict::answer(&outputs, format)
     })
 }
 
 fn statuses(core: &Core, spec: &ModelSpec) -> Result<Vec<u8>> {
-    let version = match spec.version_choice {
-        Some(VersionChoice::Version(version)) => Some(version),
-        _ => None,
-    };
-    let model_version_status = core.catalog.statuses(&spec.name, version)?;
-    let answer = GetModelStatusResponse { model_version_status };
+    let answer = core.catalog.statuses(spec)?;
     let json = proto::to_json(&answer, "tensorflow.serving.GetModelStatusResponse");
     Ok(format!("{json}\n").into_bytes())
 }

@@ -315,7 +315,7 @@ impl Column {
         let dims: Vec<i64> = items.into_iter().chain(self.dims).map(|size| size as i64).collect();
         match self.dtype == DataType::DtString as i32 {
             true => Tensor::from_strings(&dims, &self.strings),
-            false => Tensor::from_fill(self.dtype, &dims, |to| to.copy_from_slice(&self.bytes)),
+            false => Tensor::from_bytes(self.dtype, &dims, &self.bytes),
         }
     }
 }
@@ -334,7 +334,7 @@ fn shape(mut value: &JsonValue<'_>) -> Vec<usize> {
 }
 
 /// The body of an answer.
-pub fn answer(outputs: &[(String, Tensor)], format: Format) -> Result<Vec<u8>> {
+pub fn answer<N: AsRef<str>>(outputs: &[(N, Tensor)], format: Format) -> Result<Vec<u8>> {
     if outputs.is_empty() {
         return Err(Error::invalid("Cannot convert empty tensor map to JSON"));
     }
@@ -342,7 +342,7 @@ pub fn answer(outputs: &[(String, Tensor)], format: Format) -> Result<Vec<u8>> {
     writer.begin_object();
     let outputs = outputs
         .iter()
-        .map(|(name, tensor)| Output::new(name, tensor))
+        .map(|(name, tensor)| Output::new(name.as_ref(), tensor))
         .collect::<Result<Vec<_>>>()?;
     match format {
         Format::Rows => {
