@@ -76,16 +76,20 @@ fn main() {
     };
     if arguments.iter().any(|argument| argument == "--help") {
         println!(
-            "--rounds N (5)  --seconds S, of each turn (2)  --clients N, at the same time (8)"
+            "--rounds N (5)  --seconds S, of each turn (2)  --clients N, at the same time (8)  --batch N, rows of a \
+             request (1)  --only TEXT, contenders with it in their names, beside the group in process"
         );
         return;
     }
     let (rounds, clients) = (value("--rounds", 5.0) as usize, value("--clients", 8.0) as usize);
     let turn = Duration::from_secs_f64(value("--seconds", 2.0));
+    let only = arguments.iter().position(|argument| argument == "--only");
+    let only = only.and_then(|at| arguments.get(at + 1)).map_or("", String::as_str);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf();
     let model = root.join("models/build/wide_deep");
 
-    let inputs = inputs();
+    let batch = value("--batch", 1.0) as usize;
+    let inputs = inputs(batch);
     let servable = servable(&model);
     let group = group(&model);
     let server = Server::start(&root, &model);
@@ -95,12 +99,12 @@ fn main() {
     let tcp = runtime.block_on(connect(&format!("http://127.0.0.1:{}", server.port), clients));
     let request = request(&inputs);
     let status = GetModelStatusRequest { model_spec: request.model_spec.clone() };
-    let body = Bytes::from(json());
+    let body = Bytes::from(json(batch));
     let feeds: Vec<(&str, &Tensor)> =
         FEEDS.iter().zip(&inputs).map(|((_, name), (_, tensor))| (*name, tensor)).collect();
 
     let threads = SESSIONS as usize;
-    let contenders: Vec<Contender<'_>> = vec![
+    let mut contenders: Vec<Contender<'_>> = vec![
         (
             "group in process",
             Box::new(|turn| {
@@ -135,8 +139,10 @@ fn main() {
             Box::new(|turn| runtime.block_on(by_rest(server.rest_port, &body, clients, turn))),
         ),
     ];
+    let group_in_process = contenders[0].0;
+    contenders.retain(|(name, _)| *name == group_in_process || name.contains(only));
     println!(
-        "Wide & Deep, batch 1, {SESSIONS} sessions, {threads} threads in process, {clients} requests at a time to \
+        "Wide & Deep, batch {batch}, {SESSIONS} sessions, {threads} threads in process, {clients} requests at a time to \
          the server, {rounds} rounds of {turn:.1?}"
     );
     // Once for what happens the first time.
@@ -219,13 +225,14 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn inputs() -> Vec<(&'static str, Tensor)> {
-    let ids: Vec<i64> = (0..26).map(|i| i * 31).collect();
-    let dense: Vec<f32> = (0..13).map(|i| i as f32 / 13.0).collect();
+fn inputs(batch: usize) -> Vec<(&'static str, Tensor)> {
+    let rows = batch as i64;
+    let ids: Vec<i64> = (0..26 * rows).map(|i| i % 26 * 31).collect();
+    let dense: Vec<f32> = (0..13 * batch).map(|i| (i % 13) as f32 / 13.0).collect();
     vec![
-        ("ids", Tensor::from_slice(&[1, 26], &ids).expect("a tensor")),
-        ("dense", Tensor::from_slice(&[1, 13], &dense).expect("a tensor")),
-        ("country", Tensor::from_strings(&[1], &["at"]).expect("a tensor")),
+        ("ids", Tensor::from_slice(&[rows, 26], &ids).expect("a tensor")),
+        ("dense", Tensor::from_slice(&[rows, 13], &dense).expect("a tensor")),
+        ("country", Tensor::from_strings(&[rows], &vec!["at"; batch]).expect("a tensor")),
     ]
 }
 
@@ -240,10 +247,11 @@ fn request(inputs: &[(&'static str, Tensor)]) -> PredictRequest {
     PredictRequest { model_spec, inputs, output_filter: Vec::new() }
 }
 
-fn json() -> String {
+fn json(batch: usize) -> String {
     let ids: Vec<i64> = (0..26).map(|i| i * 31).collect();
     let dense: Vec<f32> = (0..13).map(|i| i as f32 / 13.0).collect();
-    format!(r#"{{"instances": [{{"ids": {ids:?}, "dense": {dense:?}, "country": "at"}}]}}"#)
+    let row = format!(r#"{{"ids": {ids:?}, "dense": {dense:?}, "country": "at"}}"#);
+    format!(r#"{{"instances": [{}]}}"#, vec![row; batch].join(","))
 }
 
 fn options() -> Options {
