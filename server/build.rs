@@ -9,21 +9,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     // Where it is installed.
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
-    let proto = Path::new("proto");
+    // TensorFlow's own messages, of which that crate has the types.
+    let (proto, tensorflow) = (Path::new("proto"), Path::new("../serving/proto"));
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={}", proto.display());
     let mut files = Vec::new();
-    find(proto, &mut files)?;
-    let descriptors = protox::compile(&files, [proto])?;
+    for folder in [proto, tensorflow] {
+        println!("cargo::rerun-if-changed={}", folder.display());
+        find(folder, &mut files)?;
+    }
+    let descriptors = protox::compile(&files, [proto, tensorflow])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     // For reflection, and for what is read and written as text and JSON.
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
     let mut config = prost_build::Config::new();
-    config
-        // Slices of the request, not copies.
-        .bytes([".tensorflow.TensorProto.tensor_content", ".tensorflow.TensorProto.string_val"])
-        .btree_map(["."])
-        .include_file("protos.rs");
+    config.btree_map(["."]);
     tonic_prost_build::configure()
         .build_client(false)
         .compile_fds_with_config(descriptors, config)?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use session_group::Options;
 use session_group::tensorflow::SessionOptions;
+use session_group_serving::timeline::{Choice, Timelines};
 use tracing::{info, warn};
 
 use crate::batching::{Batching, Scheduler};
@@ -22,7 +23,6 @@ use crate::proto::tensorflow::{ConfigProto, GpuOptions};
 use crate::proto::{SessionGroupConfig, read_text};
 use crate::servable::{Servable, Sessions};
 use crate::serve::arguments;
-use crate::timeline::{Choice, Timelines};
 use crate::warmup::warm_up;
 
 /// Refuses flags that contradict each other.

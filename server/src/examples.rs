@@ -6,6 +6,7 @@ use std::time::Instant;
 use prost::Message;
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
+use session_group_serving::signature::{proto_name, tensor_name};
 
 use crate::predict::{CLASSIFY, Manner, REGRESS, answered_by};
 use crate::proto::serving::input::Kind;
@@ -15,8 +16,7 @@ use crate::proto::serving::{
     RegressionRequest, RegressionResponse, RegressionResult, inference_result,
 };
 use crate::proto::tensorflow::{DataType, SignatureDef};
-use crate::servable::{Servable, tensor_name};
-use crate::tensor::proto_name;
+use crate::servable::Servable;
 
 /// The aliases that signatures of these methods have.
 const INPUTS: &str = "inputs";

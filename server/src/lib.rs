@@ -3,7 +3,7 @@
 //! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
 //! ends everything. [`grpc`] and [`rest`] are the protocols over [`core`], which finds a [`servable`] in
 //! the [`catalog`] and computes with it: [`predict`] or [`examples`], alone or by [`batching`]. [`manager`]
-//! loads what [`versions`] there are, with their [`warmup`]. [`metrics`] and [`timeline`] tell of it all;
+//! loads what [`versions`] there are, with their [`warmup`]. [`metrics`] tell of it all;
 //! [`proto`] and [`tensor`] are the messages.
 
 #![allow(missing_docs)] // It is a program; its parts are public for the benchmark.
@@ -25,7 +25,6 @@ pub mod rest;
 pub mod servable;
 pub mod serve;
 pub mod tensor;
-pub mod timeline;
 pub mod tls;
 pub mod versions;
 pub mod warmup;

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
+use session_group_serving::signature::tensor_name;
 
 use crate::proto::serving::{
     ModelSpec, PredictRequest, PredictResponse, model_spec::VersionChoice,
 };
 use crate::proto::tensorflow::SignatureDef;
-use crate::servable::{Servable, tensor_name};
+use crate::servable::Servable;
 use crate::tensor;
 
 pub const PREDICT: &str = "tensorflow/serving/predict";

@@ -10,12 +10,21 @@ use session_group::{Error, Result};
 
 #[allow(missing_docs, dead_code, clippy::all)]
 mod generated {
-    include!(concat!(env!("OUT_DIR"), "/protos.rs"));
+    pub mod session_group {
+        include!(concat!(env!("OUT_DIR"), "/session_group.rs"));
+    }
+    /// The package of a message is where others look for it.
+    pub mod tensorflow {
+        pub use session_group_serving::tensorflow::*;
+        pub mod serving {
+            include!(concat!(env!("OUT_DIR"), "/tensorflow.serving.rs"));
+        }
+    }
 }
 
 pub use generated::session_group::SessionGroupConfig;
-pub use generated::tensorflow;
 pub use generated::tensorflow::serving;
+pub use session_group_serving::tensorflow;
 
 /// Descriptors of all messages and services, serialised.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

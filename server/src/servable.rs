@@ -9,11 +9,10 @@ use prost::Message;
 use session_group::tensorflow::run_options::RunOptions;
 use session_group::tensorflow::{Buffer, SessionOptions, Tensor};
 use session_group::{Code, Error, Options, Request, Result, SessionGroup};
+use session_group_serving::timeline::Timelines;
 
 use crate::batching::Batcher;
-use crate::proto::tensorflow::tensor_info::Encoding;
-use crate::proto::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo};
-use crate::timeline::Timelines;
+use crate::proto::tensorflow::{MetaGraphDef, SignatureDef};
 
 /// The signature of requests that name none.
 pub const DEFAULT_SIGNATURE: &str = "serving_default";
@@ -133,15 +132,4 @@ pub fn options_until(deadline: Option<Instant>) -> Result<Option<RunOptions>> {
 
 pub fn deadline_exceeded() -> Error {
     Error::new(Code::DeadlineExceeded, "the deadline passed before the request was run")
-}
-
-/// The name of the graph's tensor behind an alias of a signature.
-pub fn tensor_name(info: &TensorInfo) -> Result<&str> {
-    match &info.encoding {
-        Some(Encoding::Name(name)) => Ok(name),
-        _ => Err(Error::new(
-            Code::Unimplemented,
-            "sparse tensors of signatures can't be fed or fetched",
-        )),
-    }
 }

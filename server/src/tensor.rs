@@ -214,11 +214,6 @@ pub fn type_name(dtype: i32) -> String {
     name.trim_start_matches("DT_").to_lowercase()
 }
 
-/// The name of a type in protobuf, such as `DT_FLOAT`.
-pub fn proto_name(dtype: i32) -> &'static str {
-    DataType::try_from(dtype).unwrap_or(DataType::DtInvalid).as_str_name()
-}
-
 /// The rows of all parts, one after the other, and then `more` copies of the last part's first row. All
 /// are of one type, and of one shape but for the number of rows.
 pub fn concat(parts: &[&Tensor], more: usize) -> Result<Tensor> {

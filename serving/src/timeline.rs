@@ -11,14 +11,18 @@ use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Error, Request, Result, SessionGroup};
 use tracing::{info, warn};
 
-use crate::proto::tensorflow::{self, RunMetadata, StepStats};
+use crate::tensorflow::{self, RunMetadata, StepStats};
 
 /// Which of a model's requests are traced.
 #[derive(Clone, Debug)]
 pub struct Choice {
+    /// The first of them, counted from 0.
     pub start: i64,
+    /// From one of them to the next.
     pub interval: i64,
+    /// How many.
     pub count: i64,
+    /// Where their timelines are written, as `<model>-timeline-<number>.json`.
     pub folder: PathBuf,
 }
 
@@ -36,6 +40,7 @@ pub struct Timeline<'a> {
 }
 
 impl Timelines {
+    /// Makes the folder.
     pub fn new(choice: Choice, model: &str) -> Result<Self> {
         fs::create_dir_all(&choice.folder).map_err(|error| {
             Error::invalid(format!("timeline_path {}: {error}", choice.folder.display()))
@@ -128,7 +133,7 @@ fn operation(label: &str) -> (&str, Vec<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::tensorflow::{DeviceStepStats, NodeExecStats};
+    use crate::tensorflow::{DeviceStepStats, NodeExecStats};
 
     #[test]
     fn chosen_requests_are_traced() {

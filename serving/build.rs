@@ -1,0 +1,32 @@
+//! Compiles TensorFlow's messages, without protoc.
+
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let proto = Path::new("proto");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={}", proto.display());
+    let mut files = Vec::new();
+    find(proto, &mut files)?;
+    let descriptors = protox::compile(&files, [proto])?;
+    prost_build::Config::new()
+        // Slices of the request, not copies.
+        .bytes([".tensorflow.TensorProto.tensor_content", ".tensorflow.TensorProto.string_val"])
+        .btree_map(["."])
+        .include_file("protos.rs")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn find(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(())
+}
