@@ -39,7 +39,9 @@ fn main() {
 
     compile_shim(&tensorflow);
 
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsession_group.so.0");
+    // Not as an argument of cdylibs alone, which other packages' libraries would get, too. Linkers ignore it
+    // in programs.
+    println!("cargo:rustc-link-arg=-Wl,-soname,libsession_group.so.0");
     // TensorFlow keeps the session target that is registered with it until the process ends.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // Where session-group-tensorflow links to it.

@@ -64,6 +64,7 @@ impl Timeline<'_> {
         let traced = tensorflow::RunOptions {
             trace_level: tensorflow::run_options::TraceLevel::FullTrace as i32,
             timeout_in_ms,
+            ..tensorflow::RunOptions::default()
         };
         let options = RunOptions::parse(&traced.encode_to_vec())?;
         let mut metadata = Buffer::new();

@@ -1,0 +1,121 @@
+//! What a signature takes and gives.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use session_group::tensorflow::Tensor;
+use session_group::{Error, Result};
+use session_group_serving::signature::{proto_name, tensor_name};
+use session_group_serving::tensorflow::{SignatureDef, TensorInfo};
+
+/// One signature of a model.
+pub struct Signature {
+    pub name: String,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+}
+
+/// An input or output.
+pub struct Port {
+    pub alias: String,
+    /// The graph's name.
+    pub tensor: String,
+    pub dtype: i32,
+    /// -1 for what is not known; `None` where not even the rank is.
+    pub dims: Option<Vec<i64>>,
+}
+
+impl Signature {
+    pub fn new(name: &str, def: &SignatureDef) -> Result<Self> {
+        let ports = |infos: &BTreeMap<String, TensorInfo>| {
+            infos.iter().map(|(alias, info)| Port::new(alias, info)).collect::<Result<_>>()
+        };
+        let of = |error: Error| Error::new(error.code, format!("{name}: {}", error.message));
+        Ok(Self {
+            name: name.to_string(),
+            inputs: ports(&def.inputs).map_err(of)?,
+            outputs: ports(&def.outputs).map_err(of)?,
+        })
+    }
+
+    /// As JSON, in DeepRec's form.
+    pub fn json(&self) -> String {
+        let ports = |ports: &[Port]| -> Value {
+            let port = |port: &Port| {
+                json!({
+                    "name": port.alias,
+                    "shape": port.dims.as_deref().unwrap_or_default(),
+                    "type": proto_name(port.dtype),
+                })
+            };
+            ports.iter().map(port).collect()
+        };
+        json!({
+            "signature_name": self.name,
+            "inputs": ports(&self.inputs),
+            "outputs": ports(&self.outputs),
+        })
+        .to_string()
+    }
+}
+
+/// The one that a request means, by its alias or by the name of its tensor.
+pub fn find<'a>(ports: &'a [Port], name: &str, what: &str, signature: &str) -> Result<&'a Port> {
+    let found = ports.iter().find(|port| port.alias == name);
+    found.or_else(|| ports.iter().find(|port| port.tensor == name)).ok_or_else(|| {
+        let known: Vec<_> = ports.iter().map(|port| port.alias.as_str()).collect();
+        Error::invalid(format!(
+            "signature {signature:?} has no {what} {name:?}: it has {}",
+            known.join(", ")
+        ))
+    })
+}
+
+impl Port {
+    fn new(alias: &str, info: &TensorInfo) -> Result<Self> {
+        let shape = info.tensor_shape.as_ref().filter(|shape| !shape.unknown_rank);
+        Ok(Self {
+            alias: alias.to_string(),
+            tensor: tensor_name(info)
+                .map_err(|error| Error::new(error.code, format!("{alias}: {}", error.message)))?
+                .to_string(),
+            dtype: info.dtype,
+            dims: shape.map(|shape| shape.dim.iter().map(|dim| dim.size).collect()),
+        })
+    }
+
+    /// Whether a tensor may be fed here.
+    pub fn check(&self, tensor: &Tensor) -> Result<()> {
+        let (dtype, dims) = (tensor.dtype(), tensor.dims());
+        if dtype != self.dtype {
+            return Err(Error::invalid(format!(
+                "input {:?} is {}, and has to be {}",
+                self.alias,
+                proto_name(dtype),
+                proto_name(self.dtype)
+            )));
+        }
+        let fits = |own: &Vec<i64>| {
+            own.len() == dims.len()
+                && own.iter().zip(&dims).all(|(&own, &dim)| own < 0 || own == dim)
+        };
+        match &self.dims {
+            Some(own) if !fits(own) => Err(Error::invalid(format!(
+                "input {:?} has shape {dims:?}, and has to have {own:?}, where -1 is any size",
+                self.alias
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A tensor of zeros, or of empty strings, with one where a size is not known.
+    pub fn zeros(&self) -> Result<Tensor> {
+        let dims = self.dims.as_deref().unwrap_or(&[1]);
+        let dims: Vec<i64> = dims.iter().map(|&dim| if dim < 0 { 1 } else { dim }).collect();
+        if self.dtype == tensorflow_sys::TF_STRING as i32 {
+            let count: i64 = dims.iter().product();
+            return Tensor::from_strings(&dims, &vec![""; count as usize]);
+        }
+        Tensor::from_fill(self.dtype, &dims, |_| ())
+    }
+}

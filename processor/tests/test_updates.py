@@ -1,0 +1,183 @@
+"""New checkpoints while a model serves."""
+
+import os
+import pathlib
+import shutil
+import time
+
+import eas
+import numpy as np
+from conftest import ATTRIBUTE, KEYS, REQUEST, VALUES
+
+
+def version(processor):
+    outputs = processor.predict(REQUEST)
+    least, most = outputs["least"].float_val[0], outputs["most"].float_val[0]
+    assert least == most
+    return least
+
+
+def serves(processor, step):
+    processor.wait(lambda info: info.model_path.endswith(f"-{step}"))
+    assert version(processor) == step
+
+
+def test_full_checkpoints_and_deltas_are_taken(start, trainer, capfd):
+    first = trainer.full(1)
+    processor = start(trainer.config())
+    assert processor.info().model_path == first
+    assert version(processor) == 1
+    delta = trainer.delta(2)
+    serves(processor, 2)
+    # Not copied, as TensorFlow's scatter operations copy a variable that is in use.
+    assert "written in place: 3, assigned: 0" in capfd.readouterr().err
+    info = processor.info()
+    assert (info.model_path, info.full_checkpoint) == (delta, first)
+    assert list(info.deltas) == [delta]
+    assert (info.full_updates, info.delta_updates) == (0, 1)
+    # Rows that the delta does not have are still those of the full one.
+    cold = REQUEST | {"ids": eas.array("INT64", [999])}
+    outputs = processor.predict(cold)
+    assert (outputs["least"].float_val[0], outputs["most"].float_val[0]) == (1, 2)
+    trainer.full(10)
+    serves(processor, 10)
+    assert list(processor.info().deltas) == []
+    assert processor.info().full_updates == 1
+    # Of another folder, as another run of the trainer writes it.
+    trainer.full(5, "another")
+    serves(processor, 5)
+    trainer.delta(6, "another")
+    trainer.delta(7, "another")
+    serves(processor, 7)
+    assert processor.info().update_error == ""
+
+
+def test_what_is_there_at_first_is_served_at_first(start, trainer):
+    trainer.full(1)
+    trainer.delta(2)
+    trainer.delta(3)
+    processor = start(trainer.config())
+    assert version(processor) == 3
+    assert processor.info().model_path.endswith("-3")
+
+
+def test_rolling_back(start, trainer):
+    trainer.full(1)
+    trainer.full(2)
+    processor = start(trainer.config())
+    assert version(processor) == 2
+    trainer.delta(3)
+    serves(processor, 3)
+    trainer.current(1)
+    serves(processor, 1)
+    trainer.current(2)
+    serves(processor, 3)
+    # A delta that is taken away.
+    for file in (trainer.checkpoints / "run/.incremental_checkpoint").iterdir():
+        file.unlink()
+    serves(processor, 2)
+
+
+def test_a_broken_full_checkpoint_leaves_the_old_one(start, trainer):
+    trainer.full(1)
+    processor = start(trainer.config())
+    folder = trainer.checkpoints / "run"
+    trainer.full(2, "hidden")
+    for file in (trainer.checkpoints / "hidden").glob("*-2.*"):
+        shutil.copy(file, folder)
+    data = next(folder.glob("*-2.data-*"))
+    data.write_bytes(data.read_bytes()[:1000])
+    trainer.current(2)
+    info = processor.wait(lambda info: "model.ckpt-2" in info.update_error)
+    assert info.model_path.endswith("-1")
+    assert version(processor) == 1
+    # One that lacks a variable.
+    broken = trainer.delta(4)
+    for file in pathlib.Path(broken).parent.glob("*-4.*"):
+        file.rename(folder / file.name.replace("incr", "model"))
+    trainer.current(4)
+    info = processor.wait(lambda info: "model.ckpt-4" in info.update_error)
+    assert "table" in info.update_error
+    trainer.full(3)
+    serves(processor, 3)
+    assert processor.info().update_error == ""
+
+
+def test_a_broken_checkpoint_is_not_tried_again_and_again(start, trainer, capfd):
+    trainer.full(1)
+    processor = start(trainer.config())
+    trainer.delta(2, change=lambda tensors: tensors.pop(f"table{ATTRIBUTE}{VALUES}"))
+    processor.wait(lambda info: info.update_error)
+    capfd.readouterr()
+    time.sleep(1)
+    assert capfd.readouterr().err == ""
+    assert version(processor) == 1
+
+
+def test_broken_deltas_leave_the_model_whole(start, trainer):
+    trainer.full(1)
+    processor = start(trainer.config())
+
+    def refused(says, change):
+        refused.step += 1
+        prefix = trainer.delta(refused.step, change=change)
+        info = processor.wait(lambda info: f"-{refused.step}:" in info.update_error)
+        assert says in info.update_error, info.update_error
+        assert version(processor) == 1
+        for file in pathlib.Path(prefix).parent.iterdir():
+            file.unlink()
+
+    refused.step = 1
+
+    def put(name, value):
+        return lambda tensors: tensors.update({f"{name}": value})
+
+    rows = f"table{ATTRIBUTE}"
+    refused("has shape [64, 63]", put(f"weights{ATTRIBUTE}", np.ones([64, 63], "f4")))
+    refused("is DT_DOUBLE", put(f"bias{ATTRIBUTE}", np.float64(1)))
+    refused("no row 1000", put(rows + KEYS, np.full(100, 1000, np.int64)))
+    refused("no row -1", put(rows + KEYS, np.full(100, -1, np.int64)))
+    refused("values of shape [100, 8]", put(rows + KEYS, np.arange(7)))
+    refused("not DT_INT64", put(rows + KEYS, np.arange(100, dtype="f4")))
+    refused("no tensor table", lambda tensors: tensors.pop(rows + VALUES))
+
+    def nothing(tensors):
+        tensors.clear()
+        tensors["other"] = np.float32(1)
+
+    refused("none of the model's variables: it has other", nothing)
+
+    def scalar(tensors):
+        tensors[f"bias{ATTRIBUTE}{KEYS}"] = np.arange(1)
+        tensors[f"bias{ATTRIBUTE}{VALUES}"] = np.ones([1], "f4")
+
+    refused("scalar, which has no rows", scalar)
+    step = refused.step + 1
+    prefix = trainer.delta(step)
+    data = next(pathlib.Path(prefix).parent.glob("*.data-*"))
+    serves(processor, step)
+    # Cut off.
+    os.truncate(data, 100)
+    whole = version(processor)
+    assert whole == step
+
+
+def test_waits_for_the_first_checkpoint(start, trainer):
+    trainer.checkpoints.mkdir()
+    import threading
+
+    writer = threading.Timer(1, lambda: trainer.full(4))
+    writer.start()
+    processor = start(trainer.config(init_timeout_minutes=1))
+    writer.join()
+    assert version(processor) == 4
+
+
+def test_a_static_model_serves_its_own_variables(start, trainer):
+    config = trainer.config()
+    del config["checkpoint_dir"]
+    processor = start(config)
+    assert version(processor) == 0
+    info = processor.info()
+    assert info.model_path == str(trainer.saved_model)
+    assert info.update_error == ""
