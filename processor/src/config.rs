@@ -272,9 +272,9 @@ impl Text {
             Some(0) => return Err(wrong("checkpoint_poll_interval_ms is 0: use 1 or more")),
             interval => interval.map_or(DEFAULT_POLL, Duration::from_millis),
         };
-        // Never ending, in DeepRec, for what is not above 0.
+        // Never ending, in DeepRec, which does not look at it.
         let init_timeout = match self.init_timeout_minutes {
-            Some(minutes @ 1..) => Duration::from_secs(minutes.min(1 << 20) as u64 * 60),
+            Some(minutes @ 0..) => Duration::from_secs(minutes.min(1 << 20) as u64 * 60),
             _ => DEFAULT_INIT_TIMEOUT,
         };
         let sessions = self.sessions(schedulable_cpus)?;

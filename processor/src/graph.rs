@@ -26,11 +26,24 @@ pub struct Variable {
 /// Of our nodes.
 const PREFIX: &str = "serving_processor";
 
-/// Finds the variables that `restore_op` restores, by the checkpoint's names, and makes the nodes.
-pub fn variables(graph: &Graph, restore_op: &str) -> (BTreeMap<String, Variable>, Graph) {
+/// What is restored.
+#[derive(Default)]
+pub struct Restored {
+    /// By their names in checkpoints.
+    pub variables: BTreeMap<String, Variable>,
+    /// Whether there is anything else, such as a table.
+    pub has_more: bool,
+    /// The nodes to add to the graph.
+    pub nodes: Graph,
+}
+
+/// Finds what `restore_op` restores.
+pub fn restored(graph: &Graph, restore_op: &str) -> Restored {
     let main = Scope::new(&graph.node, HashMap::new());
     let reached = main.reachable(restore_op);
-    let mut found = main.restored(&main, |node| reached.contains(node.name.as_str()));
+    let is_reached = |node: &Node| reached.contains(node.name.as_str());
+    let mut found = main.assigned(&main, is_reached);
+    let mut names = main.restored_names(is_reached);
     let functions: HashMap<&str, &Function> = graph
         .library
         .iter()
@@ -40,20 +53,26 @@ pub fn variables(graph: &Graph, restore_op: &str) -> (BTreeMap<String, Variable>
     for call in reached.iter().filter_map(|name| main.nodes.get(name)) {
         let Some(Value::Func(called)) = attr(call, "f") else { continue };
         let Some(function) = functions.get(called.name.as_str()) else { continue };
-        let names = function.signature.iter().flat_map(|signature| &signature.input_arg);
-        let arguments = names.map(|arg| arg.name.as_str()).zip(data_inputs(call)).collect();
-        found.extend(Scope::new(&function.node_def, arguments).restored(&main, |_| true));
+        let inputs = function.signature.iter().flat_map(|signature| &signature.input_arg);
+        let arguments = inputs.map(|arg| arg.name.as_str()).zip(data_inputs(call)).collect();
+        let scope = Scope::new(&function.node_def, arguments);
+        found.extend(scope.assigned(&main, |_| true));
+        names.extend(scope.restored_names(|_| true));
     }
-    let mut added = Graph::default();
-    let mut variables = BTreeMap::new();
-    for (i, restored) in found.into_iter().enumerate() {
-        let variable = added_for(restored.variable, restored.is_slice, i, &mut added.node);
-        variables.entry(restored.key).or_insert(variable);
+    let mut restored = Restored::default();
+    for (i, one) in found.into_iter().enumerate() {
+        let variable = added_for(one.variable, one.is_slice, i, &mut restored.nodes.node);
+        restored.variables.entry(one.key).or_insert(variable);
     }
-    (variables, added)
+    let others = names.iter().filter(|name| !restored.variables.contains_key(*name));
+    restored.has_more = others.into_iter().any(|name| name != OBJECT_GRAPH);
+    restored
 }
 
-struct Restored<'a> {
+/// What each checkpoint of TensorFlow 2 has.
+const OBJECT_GRAPH: &str = "_CHECKPOINTABLE_OBJECT_GRAPH";
+
+struct Assigned<'a> {
     key: String,
     is_slice: bool,
     variable: &'a Node,
@@ -84,7 +103,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The assignments of restored tensors to variables of the main graph.
-    fn restored(&self, main: &Scope<'a>, is_wanted: impl Fn(&Node) -> bool) -> Vec<Restored<'a>> {
+    fn assigned(&self, main: &Scope<'a>, is_wanted: impl Fn(&Node) -> bool) -> Vec<Assigned<'a>> {
         let mut all = Vec::new();
         for node in self.nodes.values().filter(|node| is_wanted(node)) {
             let is_assignment = matches!(node.op.as_str(), "AssignVariableOp" | "Assign");
@@ -104,11 +123,20 @@ impl<'a> Scope<'a> {
             let is_variable =
                 matches!(variable.op.as_str(), "VarHandleOp" | "VariableV2" | "Variable");
             if restore.op == "RestoreV2" && is_variable {
-                all.push(Restored { key, is_slice: !slice.is_empty(), variable });
+                all.push(Assigned { key, is_slice: !slice.is_empty(), variable });
             }
         }
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all
+    }
+
+    /// The names of all tensors that are restored.
+    fn restored_names(&self, is_wanted: impl Fn(&Node) -> bool) -> BTreeSet<String> {
+        let restores = self.nodes.values().filter(|node| node.op == "RestoreV2" && is_wanted(node));
+        restores
+            .filter_map(|restore| strings(self.behind(restore.input.get(1)?)?.0))
+            .flatten()
+            .collect()
     }
 
     /// The node, and which of its outputs, that gives an input, beyond nodes that only pass it on.

@@ -11,7 +11,7 @@ use session_group::{Code, Error, Request, Result, SessionGroup};
 use session_group_serving::tensorflow;
 
 use crate::config::Sessions;
-use crate::graph::{self, Variable};
+use crate::graph::{self, Restored, Variable};
 use crate::proto::model::collection::Kind;
 use crate::proto::model::{AssetFile, Graph, MetaGraph};
 use crate::signature::Signature;
@@ -24,6 +24,8 @@ pub struct Template {
     /// Names of tensors, and the paths of files to feed them.
     assets: Vec<(String, Tensor)>,
     init_op: Option<String>,
+    /// Whether there is anything to restore.
+    restores: bool,
     pub signatures: BTreeMap<String, Signature>,
     /// By their names in checkpoints.
     pub variables: BTreeMap<String, Variable>,
@@ -61,9 +63,9 @@ impl Template {
             filename: saver.filename_tensor_name,
             op: operation(&saver.restore_op_name).to_string(),
         });
-        let (variables, added) = match &restore {
-            Some(restore) => graph::variables(&parsed, &restore.op),
-            None => (BTreeMap::new(), Graph::default()),
+        let restored = match &restore {
+            Some(restore) => graph::restored(&parsed, &restore.op),
+            None => Restored::default(),
         };
         let assets = assets(&meta, folder).map_err(|error| doing("its assets", error))?;
         let init_op = init_op(&meta);
@@ -76,7 +78,7 @@ impl Template {
             .map_err(|error| doing("its signatures", error))?;
         // Serialised messages one after the other are one, with the nodes of both.
         let mut graph_def = meta.graph_def;
-        added.encode(&mut graph_def).map_err(|error| Error::invalid(error.to_string()))?;
+        restored.nodes.encode(&mut graph_def).map_err(|error| Error::invalid(error.to_string()))?;
         Ok(Self {
             folder: folder.to_path_buf(),
             graph_def,
@@ -84,7 +86,8 @@ impl Template {
             assets,
             init_op,
             signatures,
-            variables,
+            restores: restored.has_more || !restored.variables.is_empty(),
+            variables: restored.variables,
         })
     }
 
@@ -104,6 +107,18 @@ impl Template {
         prefix.with_extension("index").exists().then_some(prefix)
     }
 
+    /// Whether it can be restored from checkpoints.
+    pub fn check_restores(&self) -> Result<()> {
+        if self.restores {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "SavedModel {} restores no variables, so that no checkpoint can be served: export it with \
+             variables, or leave checkpoint_dir out",
+            self.folder.display()
+        )))
+    }
+
     /// A group with the variables of a checkpoint, initialised.
     pub fn load(&self, sessions: &Sessions, checkpoint: Option<&Path>) -> Result<SessionGroup> {
         let group = SessionGroup::new(&sessions.session_options()?, &sessions.options()?)?;
@@ -111,14 +126,7 @@ impl Template {
         let mut feeds: Vec<(&str, &Tensor)> =
             self.assets.iter().map(|(name, path)| (name.as_str(), path)).collect();
         let (prefix, options);
-        if let Some(checkpoint) = checkpoint {
-            let Some(restore) = &self.restore else {
-                return Err(Error::invalid(format!(
-                    "SavedModel {} restores no variables, so that no checkpoint can be served: export \
-                     it with variables, or leave checkpoint_dir out",
-                    self.folder.display()
-                )));
-            };
+        if let (Some(checkpoint), Some(restore)) = (checkpoint, &self.restore) {
             prefix = Tensor::from_strings(&[], &[checkpoint.as_os_str().as_encoded_bytes()])?;
             options = on_this_thread()?;
             feeds.push((&restore.filename, &prefix));

@@ -71,6 +71,7 @@ impl Maker {
             self.warm_up.run(&self.template, &served)?;
             return Ok((served, Report::default()));
         };
+        self.template.check_restores()?;
         let end = Instant::now() + self.config.init_timeout;
         let mut waits = false;
         let version = loop {

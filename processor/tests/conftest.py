@@ -118,7 +118,7 @@ def start(capfd):
 class Versioned(tf.Module):
     """All of its variables have the same value, which is the version."""
 
-    ROWS, HOT = 1000, 100
+    ROWS, HOT = 100_000, 100
 
     def __init__(self):
         super().__init__()

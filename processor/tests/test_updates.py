@@ -36,7 +36,7 @@ def test_full_checkpoints_and_deltas_are_taken(start, trainer, capfd):
     assert list(info.deltas) == [delta]
     assert (info.full_updates, info.delta_updates) == (0, 1)
     # Rows that the delta does not have are still those of the full one.
-    cold = REQUEST | {"ids": eas.array("INT64", [999])}
+    cold = REQUEST | {"ids": eas.array("INT64", [99_999])}
     outputs = processor.predict(cold)
     assert (outputs["least"].float_val[0], outputs["most"].float_val[0]) == (1, 2)
     trainer.full(10)
@@ -135,7 +135,7 @@ def test_broken_deltas_leave_the_model_whole(start, trainer):
     rows = f"table{ATTRIBUTE}"
     refused("has shape [64, 63]", put(f"weights{ATTRIBUTE}", np.ones([64, 63], "f4")))
     refused("is DT_DOUBLE", put(f"bias{ATTRIBUTE}", np.float64(1)))
-    refused("no row 1000", put(rows + KEYS, np.full(100, 1000, np.int64)))
+    refused("no row 100000", put(rows + KEYS, np.full(100, 100_000, np.int64)))
     refused("no row -1", put(rows + KEYS, np.full(100, -1, np.int64)))
     refused("values of shape [100, 8]", put(rows + KEYS, np.arange(7)))
     refused("not DT_INT64", put(rows + KEYS, np.arange(100, dtype="f4")))

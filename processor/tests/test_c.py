@@ -1,0 +1,70 @@
+"""Programs in C, as those that load the processor are."""
+
+import json
+import os
+import statistics
+import subprocess
+
+from conftest import LIBRARY, ROOT
+
+SOURCES = ROOT / "processor/c_tests"
+FULLS, DELTAS, THREADS = 20, 50, 64
+
+
+def compiled(source, folder, compiler=("gcc", "-std=c11")):
+    program = folder / source.partition(".")[0]
+    flags = ["-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    paths = [f"-I{ROOT}/processor/include", f"-Wl,-rpath,{LIBRARY.parent}"]
+    subprocess.run(
+        [*compiler, *flags, *paths, SOURCES / source, "-o", program, LIBRARY],
+        check=True,
+    )
+    return program
+
+
+def test_many_threads_over_many_updates(trainer, tmp_path):
+    """No request fails, each answer is that of one version, and nothing is left of old ones."""
+    trainer.full(1)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(trainer.config(checkpoint_poll_interval_ms=10)))
+    program = subprocess.Popen(
+        [compiled("updates.c", tmp_path), config, str(THREADS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # What is free lies in few enough pieces to be given back.
+        env=os.environ | {"MALLOC_ARENA_MAX": "1", "RUST_LOG": "warn"},
+    )
+    assert program.stdout.readline() == "ready\n"
+    step, folder, resident = 1, "run", []
+
+    def serves():
+        """Waits until the last step serves; what is resident, in KiB."""
+        while True:
+            program.stdin.write("\n")
+            program.stdin.flush()
+            line = program.stdout.readline().split()
+            assert line, f"it has ended: {program.wait()}"
+            if line[3].endswith(f"-{step}"):
+                return int(line[0])
+
+    for full in range(FULLS):
+        for _ in range(DELTAS // FULLS + (full < DELTAS % FULLS)):
+            step += 1
+            trainer.delta(step, folder)
+            serves()
+        step, folder = step + 1, f"run{full % 2}"
+        trainer.full(step, folder)
+        serves()
+        # By then the group before is freed.
+        resident.append(serves())
+    output, _ = program.communicate()
+    assert program.returncode == 0
+    print(output, "resident KiB after each full checkpoint:", resident)
+    assert f"of {1 + FULLS + DELTAS} versions" in output
+    third = FULLS // 3
+    first, last = (
+        statistics.median(resident[third : 2 * third]),
+        statistics.median(resident[-third:]),
+    )
+    assert last < first * 1.05, resident

@@ -1,0 +1,262 @@
+"""Kinds of models, what a configuration says, warm-up and timelines."""
+
+import json
+
+import eas
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import KEYS, MODELS, REQUEST, VALUES, Trainer
+
+tf1 = tf.compat.v1
+
+
+class Trainer1:
+    """As a training program of TensorFlow 1, as DeepRec's are, with each kind of variable."""
+
+    def __init__(self, folder, resources):
+        self.saved_model, self.checkpoints = (
+            folder / "saved_model",
+            folder / "checkpoints",
+        )
+        vocabulary = folder / "vocabulary.txt"
+        vocabulary.write_text("at\nbr\ncn\n")
+        with tf.Graph().as_default():
+            kind = {"use_resource": resources}
+            table = tf1.get_variable(
+                "table", [50, 4], initializer=tf1.zeros_initializer(), **kind
+            )
+            bias = tf1.get_variable(
+                "bias", [], initializer=tf1.zeros_initializer(), **kind
+            )
+            halves = tf1.get_variable(
+                "halves",
+                [4, 2],
+                initializer=tf1.zeros_initializer(),
+                partitioner=tf1.fixed_size_partitioner(2),
+                **kind,
+            )
+            label = tf1.get_variable(
+                "label",
+                [],
+                tf.string,
+                initializer=tf1.constant_initializer("v0"),
+                **kind,
+            )
+            step = tf1.train.get_or_create_global_step()
+            ids = tf1.placeholder(tf.int64, [None], "ids")
+            words = tf1.placeholder(tf.string, [None], "words")
+            lookup = tf.lookup.StaticVocabularyTable(
+                tf.lookup.TextFileInitializer(
+                    str(vocabulary),
+                    tf.string,
+                    tf.lookup.TextFileIndex.WHOLE_LINE,
+                    tf.int64,
+                    tf.lookup.TextFileIndex.LINE_NUMBER,
+                ),
+                1,
+            )
+            rows = tf.gather(table, ids)
+            everything = tf.concat(
+                [
+                    tf.reshape(rows, [-1]),
+                    [bias],
+                    tf.reshape(tf.convert_to_tensor(halves), [-1]),
+                ],
+                0,
+            )
+            outputs = {
+                "least": tf.reduce_min(everything),
+                "most": tf.reduce_max(everything),
+                "words": lookup.lookup(words),
+                "label": tf.identity(label),
+            }
+            self.new = tf1.placeholder(tf.float32, [])
+            self.assigns = [
+                tf1.assign(variable, tf.fill(variable.shape, self.new))
+                for variable in [table, bias, *halves]
+            ]
+            self.assigns.append(
+                tf1.assign(
+                    label,
+                    tf.strings.join(
+                        ["v", tf.strings.as_string(tf.cast(self.new, tf.int32))]
+                    ),
+                )
+            )
+            self.step = tf1.assign(step, tf.cast(self.new, tf.int64))
+            self.saver = tf1.train.Saver(max_to_keep=100)
+            self.session = tf1.Session()
+            self.session.run(
+                [tf1.global_variables_initializer(), tf1.tables_initializer()]
+            )
+            tf1.saved_model.simple_save(
+                self.session,
+                str(self.saved_model),
+                {"ids": ids, "words": words},
+                outputs,
+                legacy_init_op=tf1.tables_initializer(),
+            )
+        vocabulary.unlink()
+
+    config = Trainer.config
+
+    def full(self, version):
+        self.session.run([self.assigns, self.step], {self.new: version})
+        (self.checkpoints / "run").mkdir(parents=True, exist_ok=True)
+        # It writes the file `checkpoint`, too.
+        with self.session.graph.as_default():
+            return self.saver.save(
+                self.session, str(self.checkpoints / "run/model.ckpt"), version
+            )
+
+    def delta(self, version, tensors):
+        folder = self.checkpoints / "run/.incremental_checkpoint"
+        folder.mkdir(exist_ok=True)
+        tf.raw_ops.SaveV2(
+            prefix=str(folder / f"incr-{version}"),
+            tensor_names=list(tensors),
+            shape_and_slices=[""] * len(tensors),
+            tensors=list(tensors.values()),
+        )
+
+
+WORDS = {"ids": eas.array("INT64", [0, 3]), "words": eas.array("STRING", [b"cn", b"?"])}
+
+
+def versions(outputs):
+    return (
+        outputs["least"].float_val[0],
+        outputs["most"].float_val[0],
+        outputs["label"].string_val[0],
+    )
+
+
+@pytest.mark.parametrize("resources", [False, True])
+def test_models_of_tensorflow_1(start, tmp_path, resources):
+    trainer = Trainer1(tmp_path, resources)
+    first = trainer.full(3)
+    processor = start(trainer.config())
+    assert processor.info().model_path == first
+    outputs = processor.predict(WORDS)
+    assert versions(outputs) == (3, 3, b"v3")
+    # The table comes from a file of the SavedModel's own.
+    assert list(outputs["words"].int64_val) == [2, 3]
+    trainer.full(5)
+    processor.wait(lambda info: info.model_path.endswith("-5"))
+    assert versions(processor.predict(WORDS)) == (5, 5, b"v5")
+    trainer.delta(
+        6,
+        {
+            f"table{KEYS}": np.array([3, 0]),
+            f"table{VALUES}": np.array([[7.0] * 4, [6.0] * 4], "f4"),
+            "bias": np.float32(6),
+            "label": np.array("v6"),
+        },
+    )
+    processor.wait(lambda info: info.model_path.endswith("-6"))
+    assert versions(processor.predict(WORDS)) == (5, 7, b"v6")
+    trainer.delta(7, {"halves": np.zeros([4, 2], "f4")})
+    info = processor.wait(lambda info: info.update_error)
+    assert "partitioned variable: use a full checkpoint" in info.update_error
+    trainer.full(8)
+    processor.wait(lambda info: info.model_path.endswith("-8"))
+    assert versions(processor.predict(WORDS)) == (8, 8, b"v8")
+
+
+@pytest.mark.parametrize(
+    "config, says",
+    [
+        (b"{", "model_config is not JSON"),
+        (b"\xff", "model_config is not UTF-8"),
+        ({}, "no savedmodel_dir"),
+        (
+            {"savedmodel_dir": "/nonexistent"},
+            "SavedModel /nonexistent: reading it failed",
+        ),
+        ({"savedmodel": "/m"}, 'did you mean "savedmodel_dir"'),
+        ({"model_store_type": "oss"}, "DeepRec's own TensorFlow alone has"),
+        ({"signature_name": "z"}, 'no signature "z": the model has serving_default'),
+        ({"session_num": 0}, "session_num"),
+        ({"session_num": 2, "cpusets": "0;x"}, "cpuset"),
+        ({"warmup_file_name": "none"}, "warmup_file_name: none"),
+        ({"checkpoint_dir": "/nonexistent", "init_timeout_minutes": 0}, "/nonexistent"),
+    ],
+)
+def test_wrong_configurations(start, trainer, config, says, monkeypatch):
+    if isinstance(config, dict) and config and "savedmodel_dir" not in config:
+        config = {"savedmodel_dir": str(trainer.saved_model)} | config
+    start(config, fails=says)
+
+
+def test_a_model_without_variables_takes_no_checkpoints(start, trainer):
+    trainer.full(1)
+    start(
+        trainer.config(savedmodel_dir=str(MODELS / "strings")),
+        fails="restores no variables",
+    )
+
+
+def test_pinned_sessions_and_policies(start, trainer):
+    trainer.full(1)
+    for policy in ("MOD", "RR", "least_loaded", "cpu_local"):
+        config = trainer.config(
+            session_num=2,
+            cpusets="0;0",
+            select_session_policy=policy,
+            use_per_session_threads=True,
+            inter_op_parallelism_threads=2,
+            intra_op_parallelism_threads=1,
+            omp_num_threads=4,
+        )
+        assert start(config).predict(REQUEST)["least"].float_val[0] == 1
+
+
+def test_warm_up_by_file(start, trainer, tmp_path):
+    trainer.full(1)
+    (tmp_path / "warm.bin").write_bytes(eas.request(REQUEST))
+    config = trainer.config(warmup_file_name="warm.bin")
+    start(config, entry=str(tmp_path).encode())
+    start(trainer.config(warmup_file_name=str(tmp_path / "warm.bin")))
+    (tmp_path / "warm.bin").write_bytes(
+        eas.request(REQUEST | {"ids": eas.array("INT64", [-1])})
+    )
+    start(config, entry=str(tmp_path).encode(), fails="warming up, ")
+    (tmp_path / "warm.bin").write_bytes(b"\xff")
+    start(config, entry=str(tmp_path).encode(), fails="no PredictRequest")
+
+
+def test_warm_up_runs_on_each_session_before_a_version_serves(start, trainer, tmp_path):
+    folder = tmp_path / "timelines"
+    timelines = {
+        "timeline_path": str(folder),
+        "timeline_start_step": 1,
+        "timeline_interval_step": 2,
+        "timeline_trace_count": 2,
+    }
+    trainer.full(1)
+    processor = start(trainer.config(session_num=3, **timelines))
+    for _ in range(8):
+        processor.predict(REQUEST)
+    files = sorted(file.name for file in folder.iterdir())
+    assert files == ["saved_model-timeline-0.json", "saved_model-timeline-1.json"]
+    events = json.loads((folder / files[0]).read_text())["traceEvents"]
+    assert any(event.get("cat") == "Op" and event["dur"] >= 0 for event in events)
+
+
+def test_a_warm_up_that_fails_keeps_the_old_version(start, trainer, tmp_path):
+    trainer.full(1)
+    warm = tmp_path / "warm.bin"
+    # A row that a smaller table would not have can't be read: the checkpoint's shape differs.
+    warm.write_bytes(eas.request(REQUEST))
+    processor = start(trainer.config(warmup_file_name=str(warm)))
+    smaller = tf.train.Checkpoint(
+        table=tf.Variable(tf.zeros([2, 8])),
+        weights=tf.Variable(tf.zeros([64, 64])),
+        bias=tf.Variable(0.0),
+    )
+    smaller.write(str(trainer.checkpoints / "run/model.ckpt-2"))
+    trainer.current(2)
+    info = processor.wait(lambda info: info.update_error)
+    assert info.model_path.endswith("-1")
+    assert processor.predict(REQUEST)["least"].float_val[0] == 1
