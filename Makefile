@@ -29,7 +29,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check soak fuzz asan tsan memcheck dispatches coverage supply-chain reproducible tensorflow system-packages build \
-  install deb dist package-test wheel python-test server serve server-test bench-server models header docs lint requirements clean
+  install deb dist package-test wheel python-test server serve server-test bench-server processor processor-test install-serving models header docs lint requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,7 +41,7 @@ test: tensorflow models ## Run all tests
 	$(CARGO) test --workspace
 	$(CARGO) build --release
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" c_tests/run.sh
-	$(MAKE) --no-print-directory python-test server-test
+	$(MAKE) --no-print-directory python-test server-test processor-test
 
 bench: bench-models ## Compare groups with stock TensorFlow, ONNX Runtime and OpenVINO, about an hour
 	$(BENCH) $(BENCH_ARGS)
@@ -99,6 +99,9 @@ install: ## Install library, headers, pkg-config and CMake files to $(DESTDIR)$(
 	@test -e target/release/libsession_group.so || { echo "run \`make build\` first" >&2; exit 1; }
 	scripts/install.sh target/release "$(DESTDIR)" "$(PREFIX)" $(VERSION) $(SOVERSION)
 
+install-serving: ## Install the processor and the model server there, too, as far as they are built
+	scripts/install-serving.sh target/release "$(DESTDIR)" "$(PREFIX)"
+
 deb: build $(VENV)/installed ## Make Debian packages, in target/deb
 	packaging/deb.sh target/deb $(VERSION) $(SOVERSION)
 
@@ -127,10 +130,17 @@ bench-server: server models ## Requests through the server against the group in 
 server-test: server models $(SERVING_CLIENT) ## Test the server with TensorFlow Serving's own client
 	server/tests/run.sh
 
+processor: tensorflow ## Build the processor, target/release/libserving_processor.so
+	$(CARGO) build --release --package session-group-processor
+
+processor-test: processor models ## Test the processor with models and checkpoints of stock TensorFlow
+	processor/tests/run.sh
+
 models: tensorflow models/build/done ## Export the models of the tests and the demo
 
-header: tensorflow ## Generate include/session_group.h
+header: tensorflow ## Generate include/session_group.h and processor/include/serving_processor.h
 	UPDATE_HEADER=1 $(CARGO) test --quiet --test header the_committed_header
+	UPDATE_HEADER=1 $(CARGO) test --quiet --package session-group-processor --test header the_committed_header
 
 docs: tensorflow ## Make the references of the headers and of the crate, in target/docs
 	@command -v doxygen >/dev/null || packaging/need.sh doxygen
@@ -145,9 +155,9 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
-	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc
-	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples server
-	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples server
+	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc processor/c_tests/*
+	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples server processor
+	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples server processor
 	cd python && ../$(VENV)/bin/mypy
 
 requirements: ## Pin requirements.in and bench/requirements.in anew, with hashes

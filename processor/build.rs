@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Where session-group-tensorflow links to it; then, where it was linked.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-rpath,$ORIGIN/session_group/tensorflow");
     if let Ok(dir) = std::env::var("DEP_SESSION_GROUP_TENSORFLOW_LIBDIR") {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");
     }

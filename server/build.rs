@@ -7,7 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Ok(dir) = std::env::var("DEP_SESSION_GROUP_TENSORFLOW_LIBDIR") {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");
     }
-    // Where it is installed.
+    // Where it is installed: by make install-serving, and in the container.
+    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/session_group/tensorflow");
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
     // TensorFlow's own messages, of which that crate has the types.
     let (proto, tensorflow) = (Path::new("proto"), Path::new("../serving/proto"));

@@ -1,8 +1,8 @@
-// Sends requests from many threads while checkpoints change, and looks at each answer: it has to be that of
-// one version, and of none that is older than what the thread has seen of it before.
+// Sends requests from many threads while checkpoints change, and looks at each answer: it has to be
+// that of one version, and of none that is older than what the thread has seen of it before.
 //
-// Usage: updates CONFIG_FILE [THREADS]. Ends when its standard input does. It is written against DeepRec's own
-// header, whose declarations these are.
+// Usage: updates CONFIG_FILE [THREADS]. Ends when its standard input does. It is written against
+// DeepRec's own header, whose declarations these are.
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -144,7 +144,7 @@ int main(int argc, char** argv) {
   int size = 0;
   CHECK(process(model, "", 0, &output, &size) == 500);
   free(output);
-  printf("%ld answers, %ld batches, of %d versions\n", atomic_load(&answers),
-         atomic_load(&batches), versions);
+  printf("%ld answers, %ld batches, of %d versions\n", atomic_load(&answers), atomic_load(&batches),
+         versions);
   return 0;
 }

@@ -1,4 +1,4 @@
-//! The committed header is what cbindgen makes of src/ffi.rs.
+//! The committed header is what cbindgen makes of src/ffi.rs, and its example is c_tests/example.c.
 
 use std::fs;
 use std::path::Path;
@@ -21,4 +21,19 @@ fn the_committed_header_is_the_generated_one() {
     }
     let committed = fs::read_to_string(&header).unwrap();
     assert!(committed == generated, "the header is out of date: run `make header` and commit it");
+}
+
+#[test]
+fn the_example_in_the_header_is_the_one_that_is_run() {
+    let read = |path| {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a file")
+    };
+    let header = read("include/serving_processor.h");
+    let (_, after) = header.split_once(" * A complete program:\n *\n").expect("an example");
+    let (example, _) = after.split_once(" */\n").expect("the end of the comment");
+    let example: String = example
+        .lines()
+        .map(|line| line.strip_prefix(" *     ").unwrap_or("").to_string() + "\n")
+        .collect();
+    assert_eq!(example, read("c_tests/example.c"));
 }

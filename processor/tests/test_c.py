@@ -5,7 +5,8 @@ import os
 import statistics
 import subprocess
 
-from conftest import LIBRARY, ROOT
+import pytest
+from conftest import LIBRARY, MODELS, ROOT
 
 SOURCES = ROOT / "processor/c_tests"
 FULLS, DELTAS, THREADS = 20, 50, 64
@@ -16,10 +17,34 @@ def compiled(source, folder, compiler=("gcc", "-std=c11")):
     flags = ["-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
     paths = [f"-I{ROOT}/processor/include", f"-Wl,-rpath,{LIBRARY.parent}"]
     subprocess.run(
-        [*compiler, *flags, *paths, SOURCES / source, "-o", program, LIBRARY],
+        [
+            *compiler,
+            *flags,
+            *paths,
+            SOURCES / source,
+            "-x",
+            "none",
+            LIBRARY,
+            "-o",
+            program,
+        ],
         check=True,
     )
     return program
+
+
+@pytest.mark.parametrize("compiler", [("gcc", "-std=c11"), ("g++", "-x", "c++")])
+def test_the_example(tmp_path, compiler):
+    """As the header has it, by C and by C++."""
+    program = compiled("example.c", tmp_path, compiler)
+    run = subprocess.run(
+        [program, MODELS / "half_plus"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "a PredictResponse of 24 bytes\n"
+    run = subprocess.run([program, "/nonexistent"], capture_output=True, text=True)
+    assert run.returncode == 1 and "/nonexistent" in run.stderr
+    run = subprocess.run([program, MODELS / "strings"], capture_output=True, text=True)
+    assert run.returncode == 1 and 'has no input "x": it has text' in run.stderr
 
 
 def test_many_threads_over_many_updates(trainer, tmp_path):

@@ -113,10 +113,11 @@ def test_signatures_filters_and_names_of_tensors(start):
         outputs = processor.predict({alias: x}, **kwargs)
         assert list(outputs) == [out]
         assert list(outputs[out].float_val) == [2.5, 3.0]
-    graph = tf.saved_model.load(HALF_PLUS["savedmodel_dir"]).signatures[
-        "serving_default"
-    ]
-    assert graph
+    # By the names of tensors, as DeepRec's documentation has it.
+    outputs = processor.predict({"x:0": x}, outputs=["y:0"])
+    assert list(outputs["y:0"].float_val) == [2.5, 3.0]
+    message = processor.refused(eas.request({"x:0": x, alias: x}))
+    assert 'input "x" is there twice' in message
     message = processor.refused(eas.request({alias: x}, outputs=["z"]))
     assert f'has no output "z": it has {out}' in message
     message = processor.refused(eas.request({alias: x}, signature="z"))
