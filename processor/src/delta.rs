@@ -81,8 +81,12 @@ impl<'a> Delta<'a> {
                 some(variables.keys())
             )));
         }
-        // Whole values first, where a variable has both.
-        changes.sort_by_key(|change| matches!(change.new, New::Rows { .. }));
+        let both = changes.iter().find(|change| {
+            matches!(change.new, New::Rows { .. }) && keys.iter().any(|key| key == change.key)
+        });
+        if let Some(change) = both {
+            return Err(Error::invalid(format!("{} is there as a whole and by rows", change.key)));
+        }
         Ok(changes)
     }
 
@@ -101,23 +105,21 @@ impl<'a> Delta<'a> {
         let alone = served.alone();
         let (current, again) = (self.current(alone.group)?, self.current(alone.group)?);
         self.check(&current)?;
-        let mut assigned = Vec::new();
-        let mut written = Vec::new();
-        for ((change, current), again) in self.changes.iter().zip(&current).zip(&again) {
-            // A read that copies, as from a GPU, can't be in one place twice.
-            let is_variable = current.bytes().as_ptr() == again.bytes().as_ptr()
-                && current.dtype() != TF_STRING as i32;
-            match is_variable {
-                true => written.push((change, current)),
-                false => assigned.push((change, current)),
-            }
+        // A read that copies, as from a GPU, can't be in one place twice.
+        let is_variable: Vec<bool> = current
+            .iter()
+            .zip(again)
+            .map(|(one, other)| {
+                one.bytes().as_ptr() == other.bytes().as_ptr() && one.dtype() != TF_STRING as i32
+            })
+            .collect();
+        let (mut written, mut assigned) = (Vec::new(), Vec::new());
+        for ((change, current), is_variable) in self.changes.iter().zip(current).zip(is_variable) {
+            if is_variable { &mut written } else { &mut assigned }.push((change, current));
         }
         assign(&alone, &assigned)?;
-        for (change, current) in &written {
-            let bytes = mutable(current, &alone);
-            change.write(bytes, &current.dims());
-        }
         debug!("written in place: {}, assigned: {}", written.len(), assigned.len());
+        written.into_iter().for_each(|(change, current)| write(change, current, &alone));
         Ok(begun.elapsed())
     }
 
@@ -210,7 +212,7 @@ impl Change<'_> {
 }
 
 /// Gives variables whose memory can't be written to new values, all or none.
-fn assign(alone: &Alone<'_>, changes: &[(&Change<'_>, &Tensor)]) -> Result<()> {
+fn assign(alone: &Alone<'_>, changes: &[(&Change<'_>, Tensor)]) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -233,21 +235,22 @@ fn assign(alone: &Alone<'_>, changes: &[(&Change<'_>, &Tensor)]) -> Result<()> {
     };
     run(values.iter().collect()).inspect_err(|_| {
         // Some of them may be assigned.
-        let _ = run(changes.iter().map(|(_, current)| *current).collect());
+        let _ = run(changes.iter().map(|(_, current)| current).collect());
     })
 }
 
-/// The memory of a variable, of which `value` is a tensor.
-fn mutable<'a>(value: &'a Tensor, _alone: &'a Alone<'_>) -> &'a mut [u8] {
-    let length = value.bytes().len();
+/// Writes new values, which have been checked, into the memory of a variable, of which `value` is a tensor.
+fn write(change: &Change<'_>, value: Tensor, _alone: &Alone<'_>) {
+    let (dims, length) = (value.dims(), value.bytes().len());
     if length == 0 {
-        return &mut [];
+        return;
     }
     // SAFETY: the tensor keeps the memory, of this length, alive. Whoever is alone with the group knows
     // that no kernel reads or writes it: requests hold the lock for reading while they run and until their
-    // outputs are copied, and nothing else runs. No other slice over it is in use: `value` is not read
-    // again before this one is dropped.
-    unsafe { std::slice::from_raw_parts_mut(TF_TensorData(value.as_ptr()).cast(), length) }
+    // outputs are copied, and nothing else runs. There is no other slice over it.
+    let bytes =
+        unsafe { std::slice::from_raw_parts_mut(TF_TensorData(value.as_ptr()).cast(), length) };
+    change.write(bytes, &dims);
 }
 
 fn indices(keys: &Tensor) -> Result<Vec<i64>> {

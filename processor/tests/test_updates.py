@@ -139,6 +139,7 @@ def test_broken_deltas_leave_the_model_whole(start, trainer):
     refused("no row -1", put(rows + KEYS, np.full(100, -1, np.int64)))
     refused("values of shape [100, 8]", put(rows + KEYS, np.arange(7)))
     refused("not DT_INT64", put(rows + KEYS, np.arange(100, dtype="f4")))
+    refused("as a whole and by rows", put(rows, np.ones([100_000, 8], "f4")))
     refused("no tensor table", lambda tensors: tensors.pop(rows + VALUES))
 
     def nothing(tensors):
