@@ -95,7 +95,7 @@ pub unsafe extern "C" fn process(
 /// @param model_buf    What initialize() returned.
 /// @param input_data   Serialised PredictRequests; the array ends with a NULL pointer.
 /// @param input_size   The length in bytes of each. NULL asks for the signature that is configured,
-///                     as JSON, in output_data[0].
+///                     as JSON, in the first of output_data.
 /// @param output_data  As many pointers as there are requests: each is set to a serialised
 ///                     PredictResponse or to a message, which begins with "Processor ". The caller
 ///                     frees each with free().

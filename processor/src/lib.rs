@@ -2,7 +2,7 @@
 //!
 //! In reading order: `ffi` is the C ABI over [`handles`], which finds the [`model`] of a request. [`config`]
 //! says what it shall be, [`template`] what its SavedModel is, with the help of [`graph`]; [`predict`] turns
-//! requests into feeds and fetches of a [`signature`], tensors by [`array`], which run on what is [`served`].
+//! requests into feeds and fetches of a [`signature`], tensors by [`mod@array`], which run on what is [`served`].
 //! [`update`] takes the [`versions`] that appear on disk, [`delta`]s by reading their [`bundle`], and lets
 //! each session run a [`warmup`]. [`proto`] are the messages.
 

@@ -1,12 +1,12 @@
 """New checkpoints while a model serves."""
 
-import os
 import pathlib
 import shutil
 import time
 
 import eas
 import numpy as np
+import pytest
 from conftest import ATTRIBUTE, KEYS, REQUEST, VALUES
 
 
@@ -149,18 +149,39 @@ def test_broken_deltas_leave_the_model_whole(start, trainer):
     refused("none of the model's variables: it has other", nothing)
 
     def scalar(tensors):
+        del tensors[f"bias{ATTRIBUTE}"]
         tensors[f"bias{ATTRIBUTE}{KEYS}"] = np.arange(1)
         tensors[f"bias{ATTRIBUTE}{VALUES}"] = np.ones([1], "f4")
 
     refused("scalar, which has no rows", scalar)
-    step = refused.step + 1
-    prefix = trainer.delta(step)
-    data = next(pathlib.Path(prefix).parent.glob("*.data-*"))
-    serves(processor, step)
-    # Cut off.
-    os.truncate(data, 100)
-    whole = version(processor)
-    assert whole == step
+    serves_step = refused.step + 1
+    trainer.delta(serves_step)
+    serves(processor, serves_step)
+
+
+@pytest.mark.parametrize("file", ["index", "data-00000-of-00001"])
+def test_files_of_a_delta_that_are_cut_off(start, trainer, file):
+    trainer.full(1)
+    processor = start(trainer.config())
+    hidden = pathlib.Path(trainer.delta(2, "hidden"))
+    whole = hidden.with_name(f"{hidden.name}.{file}").read_bytes()
+    folder = trainer.checkpoints / "run/.incremental_checkpoint"
+    folder.mkdir()
+    for length in (0, 1, len(whole) // 2, len(whole) - 9):
+        for other in hidden.parent.iterdir():
+            place = folder / (other.name + ".new")
+            place.write_bytes(
+                whole[:length] if other.name.endswith(file) else other.read_bytes()
+            )
+        # The index last, as TensorFlow does.
+        for place in sorted(folder.glob("*.new")):
+            place.rename(place.with_suffix(""))
+        info = processor.wait(lambda info: "incr.ckpt-2" in info.update_error)
+        assert info.model_path.endswith("-1")
+        assert version(processor) == 1
+        for place in folder.iterdir():
+            place.unlink()
+        processor.wait(lambda info: not info.update_error)
 
 
 def test_waits_for_the_first_checkpoint(start, trainer):
