@@ -29,7 +29,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check soak fuzz asan tsan memcheck dispatches coverage supply-chain reproducible tensorflow system-packages build \
-  install deb dist package-test wheel python-test server serve server-test bench-server processor processor-test install-serving models header docs lint requirements clean
+  install deb dist package-test wheel python-test server serve server-test bench-server processor processor-test bench-processor install-serving models header docs lint requirements clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -135,6 +135,9 @@ processor: tensorflow ## Build the processor, target/release/libserving_processo
 
 processor-test: processor models ## Test the processor with models and checkpoints of stock TensorFlow
 	processor/tests/run.sh
+
+bench-processor: processor ## How long requests wait for deltas of a large table
+	$(VENV)/bin/python processor/benches/deltas.py $(BENCH_ARGS)
 
 models: tensorflow models/build/done ## Export the models of the tests and the demo
 
