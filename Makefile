@@ -133,7 +133,7 @@ server-test: server models $(SERVING_CLIENT) ## Test the server with TensorFlow 
 processor: tensorflow ## Build the processor, target/release/libserving_processor.so
 	$(CARGO) build --release --package session-group-processor
 
-processor-test: processor models ## Test the processor with models and checkpoints of stock TensorFlow
+processor-test: build processor models ## Test the processor with models and checkpoints of stock TensorFlow
 	processor/tests/run.sh
 
 bench-processor: processor ## How long requests wait for deltas of a large table

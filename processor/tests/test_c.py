@@ -47,6 +47,27 @@ def test_the_example(tmp_path, compiler):
     assert run.returncode == 1 and 'has no input "x": it has text' in run.stderr
 
 
+def test_what_is_installed(tmp_path):
+    """As a stranger would use it, from another place than it was installed to."""
+    for target in ("install", "install-serving"):
+        command = ["make", target, "PREFIX=/opt/x", f"DESTDIR={tmp_path}"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    prefix = (tmp_path / "opt").rename(tmp_path / "moved") / "x"
+    assert (prefix / "share/session_group/predict.proto").is_file()
+    program = tmp_path / "example"
+    lib = prefix / "lib"
+    flags = [
+        f"-I{prefix}/include",
+        f"-L{lib}",
+        "-lserving_processor",
+        f"-Wl,-rpath,{lib}",
+    ]
+    subprocess.run(["gcc", SOURCES / "example.c", *flags, "-o", program], check=True)
+    subprocess.run(
+        [program, MODELS / "half_plus"], check=True, stdout=subprocess.DEVNULL
+    )
+
+
 def test_many_threads_over_many_updates(trainer, tmp_path):
     """No request fails, each answer is that of one version, and nothing is left of old ones."""
     trainer.full(1)
