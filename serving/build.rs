@@ -1,8 +1,12 @@
-//! Compiles TensorFlow's messages, without protoc.
+//! Compiles TensorFlow's messages, without protoc, and makes tests find the TensorFlow that session-group was
+//! linked with.
 
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Ok(dir) = std::env::var("DEP_SESSION_GROUP_TENSORFLOW_LIBDIR") {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");
+    }
     let proto = Path::new("proto");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", proto.display());

@@ -24,6 +24,9 @@
  *     aborts, and no exception leaves the library.
  *   - What is written to output_data is the caller's, who frees it with free(), always.
  *   - Any number of threads may call any function at a time.
+ *   - When a process ends by exit(), or by returning from main(), no request may be running any more:
+ *     TensorFlow's destructors take away what its kernels use. An update that is under way then is
+ *     waited for.
  *   - A handle is never used twice: calls with one that was destroyed, or never made, fail with 500.
  *
  * What happens to models is written to the standard error stream, as the environment variable

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Once};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -21,6 +21,12 @@ pub struct Held(Guard<Arc<Models>>);
 
 /// Makes a handle.
 pub fn add(model: Model) -> *mut c_void {
+    static AT_EXIT: Once = Once::new();
+    AT_EXIT.call_once(|| {
+        // SAFETY: the function stays as long as the process, since the library is never unloaded. It is
+        // registered after the destructors of TensorFlow's libraries, and so runs before them.
+        unsafe { libc::atexit(end_updates) };
+    });
     static LAST: AtomicUsize = AtomicUsize::new(0);
     // Like a pointer to something that is aligned; NULL is none.
     let handle = (LAST.fetch_add(1, Relaxed) + 1) * 16;
@@ -31,6 +37,11 @@ pub fn add(model: Model) -> *mut c_void {
         models
     });
     std::ptr::without_provenance_mut(handle)
+}
+
+/// When the process ends by exit(): TensorFlow's destructors take away what an update uses.
+extern "C" fn end_updates() {
+    MODELS.load().values().for_each(|model| model.end_updates());
 }
 
 /// Lets no model go until the result is dropped.

@@ -22,7 +22,7 @@ use crate::warmup::WarmUp;
 /// A model that serves.
 pub struct Model {
     /// Dropped first: it uses the rest.
-    _updater: Option<Updater>,
+    updater: Mutex<Option<Updater>>,
     maker: Arc<Maker>,
     current: Arc<ArcSwap<Served>>,
     report: Arc<Mutex<Report>>,
@@ -54,7 +54,8 @@ impl Model {
             None => None,
         };
         let pool = OnceLock::new();
-        Ok(Self { _updater: updater, maker, current, report, timelines, signature_json, pool })
+        let updater = Mutex::new(updater);
+        Ok(Self { updater, maker, current, report, timelines, signature_json, pool })
     }
 
     /// Answers a serialised `PredictRequest` by a serialised `PredictResponse`, for which `place` gives
@@ -85,6 +86,11 @@ impl Model {
             // No more threads are to be had.
             None => all.into_iter().for_each(work),
         }
+    }
+
+    /// Ends updates; waits for one that is under way.
+    pub fn end_updates(&self) {
+        drop(self.updater.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// The configured signature, as JSON.

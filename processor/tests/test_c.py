@@ -4,6 +4,7 @@ import json
 import os
 import statistics
 import subprocess
+import threading
 
 import pytest
 from conftest import LIBRARY, MODELS, ROOT
@@ -66,6 +67,31 @@ def test_what_is_installed(tmp_path):
     subprocess.run(
         [program, MODELS / "half_plus"], check=True, stdout=subprocess.DEVNULL
     )
+
+
+def test_the_end_of_a_process_that_takes_checkpoints(trainer, tmp_path):
+    trainer.full(1)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(trainer.config(checkpoint_poll_interval_ms=1)))
+    program, ends, step = compiled("exit.c", tmp_path), threading.Event(), 2
+
+    def write():
+        nonlocal step
+        while not ends.wait(0.02):
+            trainer.full(step, f"run{step % 2}")
+            step += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for i in range(15):
+            microseconds = str(30000 + 3000 * i)
+            run = subprocess.run([program, config, microseconds], capture_output=True)
+            assert run.returncode == 0, run
+    finally:
+        ends.set()
+        writer.join()
+    assert step > 15
 
 
 def test_many_threads_over_many_updates(trainer, tmp_path):
