@@ -22,6 +22,7 @@ use crate::policy::Dispatcher;
 use crate::registry;
 use crate::run::{Call, Request, Shared, Steps, Terms};
 use crate::stats::{SessionStats, Snapshot};
+use crate::tensorflow::devices::Variable;
 use crate::tensorflow::graph::{Graph, SavedModel};
 use crate::tensorflow::log;
 use crate::tensorflow::run_options::RunOptions;
@@ -272,6 +273,19 @@ impl SessionGroup {
     pub(crate) fn untrack(&self) -> Result<()> {
         self.shared.enter(self.session_num())?.devices.untrack();
         Ok(())
+    }
+
+    /// Lets `write` change the value of a resource variable where it lies, without a copy of it. `false`
+    /// where it is not called: there is no variable of this name, type and shape, it is not on the CPU or
+    /// of a type without a fixed size, or something else refers to its memory, be it a request that
+    /// reads it now or another variable. Assign a new value then. Requests that begin later see the change;
+    /// which of several changes one sees that runs meanwhile is up to the caller.
+    pub fn write_variable(
+        &self,
+        variable: &Variable<'_>,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<bool> {
+        self.shared.enter(self.session_num())?.devices.write_variable(variable, write)
     }
 
     /// Turns new requests away, waits for those that are running, and frees sessions, threads and

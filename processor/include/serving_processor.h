@@ -143,7 +143,8 @@ int batch_process(void *model_buf,
 // @param output_data  Set as by process() for each. The caller frees each with free().
 // @param output_size  The length of each in bytes.
 // @param states       Set to 200 or 500 for each. May be NULL.
-// @return 200, or 500 if any has failed.
+// @return 200, or 500 if any has failed. 500 where n is negative, or output_data or output_size is
+//         NULL; nothing is written then.
 //
 // @par Thread safety: may be called by any number of threads at a time.
 // @since 0.1.0

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 use session_group::tensorflow::Tensor;
-use session_group::{Error, Result};
+use session_group::{Code, Error, Result};
 
 use crate::proto::eas::{ArrayDataType, ArrayProto, ArrayShape};
 
@@ -121,33 +121,39 @@ pub fn from_tensor(tensor: &Tensor) -> Result<ArrayProto> {
         let name = session_group_serving::signature::proto_name(tensor.dtype());
         Error::invalid(format!("a tensor of type {name} has no place in an ArrayProto"))
     };
+    let count = tensor.dims().iter().product::<i64>() as usize;
+    // An answer has 2^31 bytes at most, of which each element takes one at least: before there is an array
+    // that is several times as large as the tensor.
+    if count > i32::MAX as usize {
+        return Err(Error::invalid(format!("{count} elements are too many for an answer")));
+    }
     match ArrayDataType::try_from(tensor.dtype()).map_err(|_| unsent())? {
-        ArrayDataType::DtFloat => array.float_val = tensor.to_vec()?,
-        ArrayDataType::DtDouble => array.double_val = tensor.to_vec()?,
+        ArrayDataType::DtFloat => array.float_val = values(tensor, f32::from_ne_bytes)?,
+        ArrayDataType::DtDouble => array.double_val = values(tensor, f64::from_ne_bytes)?,
         ArrayDataType::DtHalf => {
-            array.float_val = values(tensor, |v| f16::from_ne_bytes(v).to_f32());
+            array.float_val = values(tensor, |v| f16::from_ne_bytes(v).to_f32())?;
         }
         ArrayDataType::DtBfloat16 => {
-            array.float_val = values(tensor, |v| bf16::from_ne_bytes(v).to_f32());
+            array.float_val = values(tensor, |v| bf16::from_ne_bytes(v).to_f32())?;
         }
-        ArrayDataType::DtComplex64 => array.float_val = values(tensor, f32::from_ne_bytes),
-        ArrayDataType::DtComplex128 => array.double_val = values(tensor, f64::from_ne_bytes),
-        ArrayDataType::DtInt32 => array.int_val = tensor.to_vec()?,
-        ArrayDataType::DtQint32 => array.int_val = values(tensor, i32::from_ne_bytes),
+        ArrayDataType::DtComplex64 => array.float_val = values(tensor, f32::from_ne_bytes)?,
+        ArrayDataType::DtComplex128 => array.double_val = values(tensor, f64::from_ne_bytes)?,
+        ArrayDataType::DtInt32 => array.int_val = values(tensor, i32::from_ne_bytes)?,
+        ArrayDataType::DtQint32 => array.int_val = values(tensor, i32::from_ne_bytes)?,
         ArrayDataType::DtInt16 | ArrayDataType::DtQint16 => {
-            array.int_val = values(tensor, |v| i16::from_ne_bytes(v).into());
+            array.int_val = values(tensor, |v| i16::from_ne_bytes(v).into())?;
         }
         ArrayDataType::DtUint16 | ArrayDataType::DtQuint16 => {
-            array.int_val = values(tensor, |v| u16::from_ne_bytes(v).into());
+            array.int_val = values(tensor, |v| u16::from_ne_bytes(v).into())?;
         }
         ArrayDataType::DtInt8 | ArrayDataType::DtQint8 => {
-            array.int_val = values(tensor, |v| i8::from_ne_bytes(v).into());
+            array.int_val = values(tensor, |v| i8::from_ne_bytes(v).into())?;
         }
         ArrayDataType::DtUint8 | ArrayDataType::DtQuint8 => {
-            array.int_val = values(tensor, |v| u8::from_ne_bytes(v).into());
+            array.int_val = values(tensor, |v| u8::from_ne_bytes(v).into())?;
         }
-        ArrayDataType::DtInt64 => array.int64_val = tensor.to_vec()?,
-        ArrayDataType::DtBool => array.bool_val = values(tensor, |[v]: [u8; 1]| v != 0),
+        ArrayDataType::DtInt64 => array.int64_val = values(tensor, i64::from_ne_bytes)?,
+        ArrayDataType::DtBool => array.bool_val = values(tensor, |[v]: [u8; 1]| v != 0)?,
         ArrayDataType::DtString => {
             array.string_val = tensor.strings()?.into_iter().map(Bytes::copy_from_slice).collect();
         }
@@ -158,9 +164,17 @@ pub fn from_tensor(tensor: &Tensor) -> Result<ArrayProto> {
     Ok(array)
 }
 
-fn values<T, const N: usize>(tensor: &Tensor, value: impl Fn([u8; N]) -> T) -> Vec<T> {
+fn values<T, const N: usize>(tensor: &Tensor, value: impl Fn([u8; N]) -> T) -> Result<Vec<T>> {
     let bytes = tensor.bytes().chunks_exact(N);
-    bytes.map(|chunk| value(chunk.try_into().expect("N bytes"))).collect()
+    let mut values = Vec::new();
+    values.try_reserve_exact(bytes.len()).map_err(|error| {
+        Error::new(
+            Code::ResourceExhausted,
+            format!("no memory for {} elements: {error}", bytes.len()),
+        )
+    })?;
+    values.extend(bytes.map(|chunk| value(chunk.try_into().expect("N bytes"))));
+    Ok(values)
 }
 
 #[cfg(test)]

@@ -1,85 +1,228 @@
-//! Reads a checkpoint's tensors, with TensorFlow's own reader.
+//! Reads a checkpoint's tensors.
+//!
+//! TensorFlow's own reader passes over blocks of an index that are damaged, and ends the process where an entry
+//! is not what it expects. A delta has to be read whole or not at all, so this one checks everything.
+//!
+//! `PREFIX.index` is a table of LevelDB's format: blocks of sorted keys, each with a checksum, an index of the
+//! blocks, and a footer. Its keys are the tensors' names; its values, `BundleEntryProto`s, say where in
+//! `PREFIX.data-SSSSS-of-NNNNN` their bytes are.
 
-use std::ffi::{CStr, CString, c_char, c_int};
-use std::path::Path;
-use std::ptr::NonNull;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
-use session_group::tensorflow::{Tensor, status};
-use session_group::{Error, Result};
-use tensorflow_sys::{TF_Status, TF_Tensor};
+use prost::Message;
+use prost::encoding::decode_varint;
+use session_group::tensorflow::Tensor;
+use session_group::{Code, Error, Result};
+use session_group_serving::signature::proto_name;
+use session_group_serving::tensorflow::DataType;
 
-#[repr(C)]
-struct Reader {
-    _private: [u8; 0],
-}
-
-// As tensorflow/c/c_api_experimental.h declares them.
-unsafe extern "C" {
-    fn TF_NewCheckpointReader(filename: *const c_char, status: *mut TF_Status) -> *mut Reader;
-    fn TF_DeleteCheckpointReader(reader: *mut Reader);
-    fn TF_CheckpointReaderHasTensor(reader: *mut Reader, name: *const c_char) -> c_int;
-    fn TF_CheckpointReaderSize(reader: *mut Reader) -> c_int;
-    fn TF_CheckpointReaderGetVariable(reader: *mut Reader, index: c_int) -> *const c_char;
-    fn TF_CheckpointReaderGetTensor(
-        reader: *mut Reader,
-        name: *const c_char,
-        status: *mut TF_Status,
-    ) -> *mut TF_Tensor;
-}
+use crate::proto::model::{BundleEntry, BundleHeader};
 
 /// A checkpoint that is open.
-pub struct Bundle(NonNull<Reader>);
+pub struct Bundle {
+    prefix: PathBuf,
+    shards: i32,
+    entries: BTreeMap<String, BundleEntry>,
+}
+
+const FOOTER: usize = 48;
+const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
+/// Of a block: its kind of compression, and a checksum.
+const TRAILER: usize = 5;
+
+fn damaged(what: impl std::fmt::Display) -> Error {
+    Error::new(Code::DataLoss, format!("its index is damaged: {what}"))
+}
 
 impl Bundle {
     /// `prefix` is what its files' names begin with, up to `.index`.
     pub fn open(prefix: &Path) -> Result<Self> {
-        let name = name(&prefix.to_string_lossy())?;
-        let reader = status::call(|status| {
-            // SAFETY: the name outlives the call, and the status is live.
-            unsafe { TF_NewCheckpointReader(name.as_ptr(), status) }
-        })?;
-        NonNull::new(reader).map(Self).ok_or_else(|| Error::invalid("no reader"))
+        let table = std::fs::read(with(prefix, ".index"))
+            .map_err(|error| Error::new(Code::NotFound, format!("its index: {error}")))?;
+        let footer = table.len().checked_sub(FOOTER).map(|at| &table[at..]);
+        let footer = footer.ok_or_else(|| damaged("it is too short"))?;
+        if footer[FOOTER - 8..] != MAGIC.to_le_bytes() {
+            return Err(damaged("it does not end as one"));
+        }
+        let mut rest = footer;
+        let (_meta, index) = (Handle::take(&mut rest)?, Handle::take(&mut rest)?);
+        let mut entries = BTreeMap::new();
+        let mut header = None;
+        for (_, handle) in block(&table, index)? {
+            for (key, value) in block(&table, Handle::take(&mut handle.as_slice())?)? {
+                let key = String::from_utf8(key).map_err(damaged)?;
+                if key.is_empty() {
+                    header = Some(BundleHeader::decode(value.as_slice()).map_err(damaged)?);
+                } else {
+                    let entry = BundleEntry::decode(value.as_slice()).map_err(damaged)?;
+                    entries.insert(key, entry);
+                }
+            }
+        }
+        let header = header.ok_or_else(|| damaged("it has no header"))?;
+        if header.endianness != 0 {
+            return Err(Error::invalid("it was written on a big-endian machine"));
+        }
+        Ok(Self { prefix: prefix.to_path_buf(), shards: header.num_shards, entries })
     }
 
     /// The names of all tensors.
-    pub fn keys(&self) -> Vec<String> {
-        // SAFETY: the reader is live; its names live as long, and there are as many as it says.
-        unsafe {
-            let key = |index| {
-                CStr::from_ptr(TF_CheckpointReaderGetVariable(self.0.as_ptr(), index))
-                    .to_string_lossy()
-                    .into_owned()
-            };
-            (0..TF_CheckpointReaderSize(self.0.as_ptr())).map(key).collect()
-        }
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &String> {
+        self.entries.keys()
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// The whole tensor, read from disk.
     pub fn tensor(&self, key: &str) -> Result<Tensor> {
-        let name = name(key)?;
-        // SAFETY: the reader is live, and the name outlives the call. A name that is not there is
-        // not asked for: the reader would take it for another.
-        if unsafe { TF_CheckpointReaderHasTensor(self.0.as_ptr(), name.as_ptr()) } == 0 {
-            return Err(Error::invalid(format!("it has no tensor {key}")));
+        let of = |error: Error| Error::new(error.code, format!("{key}: {}", error.message));
+        let entry = self.entries.get(key);
+        let entry = entry.ok_or_else(|| Error::invalid(format!("it has no tensor {key}")))?;
+        self.read(entry).map_err(of)
+    }
+
+    fn read(&self, entry: &BundleEntry) -> Result<Tensor> {
+        if !entry.slices.is_empty() {
+            return Err(Error::invalid("it is in slices: use a full checkpoint"));
         }
-        let tensor = status::call(|status| {
-            // SAFETY: as above, and the status is live.
-            unsafe { TF_CheckpointReaderGetTensor(self.0.as_ptr(), name.as_ptr(), status) }
+        let shape = entry.shape.clone().unwrap_or_default();
+        let dims: Vec<i64> = shape.dim.iter().map(|dim| dim.size).collect();
+        let is_string = entry.dtype == DataType::DtString as i32;
+        if shape.unknown_rank || dims.iter().any(|&dim| dim < 0) {
+            return Err(damaged("a shape is not fully known"));
+        }
+        let bytes = self.bytes(entry)?;
+        if is_string {
+            return strings(&dims, &bytes, entry.crc32c);
+        }
+        if masked(crc32c::crc32c(&bytes)) != entry.crc32c {
+            return Err(Error::new(Code::DataLoss, "its data are damaged"));
+        }
+        Tensor::from_bytes(entry.dtype, &dims, &bytes).map_err(|error| {
+            Error::new(error.code, format!("{}: {}", proto_name(entry.dtype), error.message))
         })
-        .map_err(|error| Error::new(error.code, format!("{key}: {}", error.message)))?;
-        let tensor = NonNull::new(tensor).ok_or_else(|| Error::invalid(format!("no {key}")))?;
-        // SAFETY: the tensor is given away.
-        Ok(unsafe { Tensor::from_raw(tensor) })
+    }
+
+    fn bytes(&self, entry: &BundleEntry) -> Result<Vec<u8>> {
+        let shard = format!(".data-{:05}-of-{:05}", entry.shard_id, self.shards);
+        let path = with(&self.prefix, &shard);
+        let unread =
+            |error: io::Error| Error::new(Code::DataLoss, format!("{}: {error}", path.display()));
+        let file = File::open(&path).map_err(unread)?;
+        let there = file.metadata().map_err(unread)?.len();
+        let (offset, size) = (entry.offset as u64, entry.size as u64);
+        // Before memory is asked for.
+        if offset.checked_add(size).is_none_or(|end| end > there) {
+            let message = format!("{} ends before its data", path.display());
+            return Err(Error::new(Code::DataLoss, message));
+        }
+        let mut bytes = vec![0; size as usize];
+        file.read_exact_at(&mut bytes, offset).map_err(unread)?;
+        Ok(bytes)
     }
 }
 
-impl Drop for Bundle {
-    fn drop(&mut self) {
-        // SAFETY: owned, and deleted once.
-        unsafe { TF_DeleteCheckpointReader(self.0.as_ptr()) }
+fn with(prefix: &Path, end: &str) -> PathBuf {
+    let mut path = prefix.as_os_str().to_owned();
+    path.push(end);
+    path.into()
+}
+
+/// Where a block is.
+#[derive(Clone, Copy)]
+struct Handle {
+    offset: u64,
+    size: u64,
+}
+
+impl Handle {
+    fn take(from: &mut &[u8]) -> Result<Self> {
+        let offset = decode_varint(from).map_err(damaged)?;
+        Ok(Self { offset, size: decode_varint(from).map_err(damaged)? })
     }
 }
 
-fn name(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::invalid(format!("{text:?} has a zero byte")))
+/// The keys and values of a block.
+fn block(table: &[u8], handle: Handle) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let begin = usize::try_from(handle.offset).unwrap_or(usize::MAX);
+    let size = usize::try_from(handle.size).unwrap_or(usize::MAX);
+    let end = begin.checked_add(size).and_then(|end| end.checked_add(TRAILER));
+    let whole = end.and_then(|end| table.get(begin..end));
+    let whole = whole.ok_or_else(|| damaged("a block is not in it"))?;
+    let (checked, checksum) = whole.split_at(size + 1);
+    if masked(crc32c::crc32c(checked)).to_le_bytes() != checksum {
+        return Err(damaged("a block is not what was written"));
+    }
+    if checked[size] != 0 {
+        return Err(Error::invalid("its index is compressed: write it without compression"));
+    }
+    // The places at which keys are whole; they are for searching.
+    let restarts = checked[..size].last_chunk::<4>().map(|n| u32::from_le_bytes(*n) as usize);
+    let entries = restarts
+        .and_then(|n| size.checked_sub(n.checked_mul(4)?.checked_add(4)?))
+        .ok_or_else(|| damaged("a block has no end"))?;
+    let mut rest = &checked[..entries];
+    let (mut key, mut all) = (Vec::new(), Vec::new());
+    while !rest.is_empty() {
+        let mut number = || -> Result<usize> {
+            let number = decode_varint(&mut rest).map_err(damaged)?;
+            usize::try_from(number).map_err(damaged)
+        };
+        // How much of the key before it begins with, how much more there is, how long the value is.
+        let (same, more, length) = (number()?, number()?, number()?);
+        if same > key.len() || more.checked_add(length).is_none_or(|both| both > rest.len()) {
+            return Err(damaged("an entry is longer than its block"));
+        }
+        key.truncate(same);
+        key.extend_from_slice(&rest[..more]);
+        all.push((key.clone(), rest[more..more + length].to_vec()));
+        rest = &rest[more + length..];
+    }
+    Ok(all)
+}
+
+/// As checksums are stored.
+fn masked(crc: u32) -> u32 {
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// Strings: the lengths of all, a checksum of these, then the bytes of all.
+fn strings(dims: &[i64], bytes: &[u8], checksum: u32) -> Result<Tensor> {
+    let wrong = || Error::new(Code::DataLoss, "its data are damaged");
+    let count = dims.iter().try_fold(1i64, |count, &dim| count.checked_mul(dim));
+    let count = count.and_then(|count| usize::try_from(count).ok()).ok_or_else(wrong)?;
+    if count > bytes.len() {
+        return Err(wrong());
+    }
+    let mut rest = bytes;
+    let (mut lengths, mut crc) = (Vec::with_capacity(count), 0);
+    for _ in 0..count {
+        let length = decode_varint(&mut rest).map_err(|_| wrong())?;
+        crc = match u32::try_from(length) {
+            Ok(length) => crc32c::crc32c_append(crc, &length.to_le_bytes()),
+            Err(_) => crc32c::crc32c_append(crc, &length.to_le_bytes()),
+        };
+        lengths.push(usize::try_from(length).map_err(|_| wrong())?);
+    }
+    let (of_lengths, mut rest) = rest.split_first_chunk::<4>().ok_or_else(wrong)?;
+    if *of_lengths != masked(crc).to_le_bytes() {
+        return Err(wrong());
+    }
+    crc = crc32c::crc32c_append(crc, of_lengths);
+    if masked(crc32c::crc32c_append(crc, rest)) != checksum {
+        return Err(wrong());
+    }
+    let mut all = Vec::with_capacity(count);
+    for length in lengths {
+        let (string, more) = rest.split_at_checked(length).ok_or_else(wrong)?;
+        all.push(string);
+        rest = more;
+    }
+    Tensor::from_strings(dims, &all)
 }

@@ -1,20 +1,21 @@
 //! Delta checkpoints: new values of some variables, or of some of their rows.
 //!
 //! All that can fail or take long is done before requests are kept waiting. What is left is copying
-//! the values into the variables' own memory, which no request reads meanwhile.
+//! the values into the variables' own memory, which no request reads meanwhile. Variables whose memory
+//! is not theirs alone, or not the CPU's, are assigned new values.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use session_group::tensorflow::Tensor;
+use session_group::tensorflow::devices::Variable;
 use session_group::{Error, Request, Result, SessionGroup};
 use session_group_serving::signature::proto_name;
-use tensorflow_sys::{TF_INT32, TF_INT64, TF_STRING, TF_TensorData};
-use tracing::debug;
+use tensorflow_sys::{TF_INT32, TF_INT64, TF_STRING};
+use tracing::{debug, info};
 
 use crate::bundle::Bundle;
-use crate::graph::Variable;
+use crate::graph;
 use crate::served::{Alone, Served};
 use crate::template::Template;
 use crate::versions::Checkpoint;
@@ -31,7 +32,7 @@ pub struct Delta<'a> {
 
 struct Change<'a> {
     key: &'a str,
-    variable: &'a Variable,
+    variable: &'a graph::Variable,
     new: New,
 }
 
@@ -44,7 +45,7 @@ impl<'a> Delta<'a> {
     /// Reads all of it.
     pub fn read(template: &'a Template, checkpoint: &Checkpoint) -> Result<Self> {
         let mut delta = Self { prefix: checkpoint.prefix.clone(), changes: Vec::new() };
-        delta.changes = delta.changes_of(&template.variables).map_err(|error| delta.of(error))?;
+        delta.changes = delta.changes_of(template).map_err(|error| delta.of(error))?;
         Ok(delta)
     }
 
@@ -52,40 +53,51 @@ impl<'a> Delta<'a> {
         Error::new(error.code, format!("delta {}: {}", self.prefix.display(), error.message))
     }
 
-    fn changes_of(&self, variables: &'a BTreeMap<String, Variable>) -> Result<Vec<Change<'a>>> {
+    fn changes_of(&self, template: &'a Template) -> Result<Vec<Change<'a>>> {
         let bundle = Bundle::open(&self.prefix)?;
-        let keys = bundle.keys();
-        let mut changes = Vec::new();
-        for key in &keys {
-            let name = key.strip_suffix(KEYS).unwrap_or(key);
-            // Others, such as those of optimisers, are not of the model.
-            let Some((name, variable)) = variables.get_key_value(name) else { continue };
-            let new = match key.ends_with(KEYS) {
+        let (mut changes, mut others) = (Vec::new(), Vec::new());
+        for key in bundle.keys() {
+            let (name, is_rows) = match (key.strip_suffix(KEYS), key.strip_suffix(VALUES)) {
+                (Some(name), _) => (name, true),
+                // They are read with their keys.
+                (_, Some(name)) if bundle.has(&format!("{name}{KEYS}")) => continue,
+                (_, Some(name)) if template.variables.contains_key(name) => {
+                    return Err(Error::invalid(format!("it has no tensor {name}{KEYS}")));
+                }
+                _ => (key.as_str(), false),
+            };
+            if template.others.contains(name) {
+                return Err(Error::invalid(format!(
+                    "{name} is not simply assigned to a variable when it is restored, but put into a \
+                     slice, a table or several variables, or changed before: use a full checkpoint"
+                )));
+            }
+            let Some((name, variable)) = template.variables.get_key_value(name) else {
+                others.push(key);
+                continue;
+            };
+            if is_rows && bundle.has(name) {
+                return Err(Error::invalid(format!("{name} is there as a whole and by rows")));
+            }
+            let new = match is_rows {
                 false => New::Whole(bundle.tensor(key)?),
                 true => New::Rows {
                     indices: indices(&bundle.tensor(key)?)?,
                     values: bundle.tensor(&format!("{name}{VALUES}"))?,
                 },
             };
-            if variable.is_slice {
-                return Err(Error::invalid(format!(
-                    "{name} is restored into a partitioned variable: use a full checkpoint"
-                )));
-            }
             changes.push(Change { key: name, variable, new });
         }
         if changes.is_empty() {
             return Err(Error::invalid(format!(
                 "it has none of the model's variables: it has {}; the model has {}",
-                some(keys.iter()),
-                some(variables.keys())
+                some(others.into_iter()),
+                some(template.variables.keys())
             )));
         }
-        let both = changes.iter().find(|change| {
-            matches!(change.new, New::Rows { .. }) && keys.iter().any(|key| key == change.key)
-        });
-        if let Some(change) = both {
-            return Err(Error::invalid(format!("{} is there as a whole and by rows", change.key)));
+        if !others.is_empty() {
+            // Such as those of optimisers.
+            info!("{}: not of the model: {}", self.prefix.display(), some(others.into_iter()));
         }
         Ok(changes)
     }
@@ -97,37 +109,31 @@ impl<'a> Delta<'a> {
 
     fn apply_to(&self, served: &Served) -> Result<Duration> {
         // What is prepared the first time is prepared now.
-        {
+        let shapes = {
             let _unchanged = served.unchanged();
-            self.check(&self.current(served.group())?)?;
-        }
+            let current = current(&self.changes, served.group())?;
+            self.check(&current)?;
+            current.iter().map(Tensor::dims).collect::<Vec<_>>()
+        };
         let begun = Instant::now();
-        let alone = served.alone();
-        let (current, again) = (self.current(alone.group)?, self.current(alone.group)?);
-        self.check(&current)?;
-        // A read that copies, as from a GPU, can't be in one place twice.
-        let is_variable: Vec<bool> = current
-            .iter()
-            .zip(again)
-            .map(|(one, other)| {
-                one.bytes().as_ptr() == other.bytes().as_ptr() && one.dtype() != TF_STRING as i32
-            })
-            .collect();
-        let (mut written, mut assigned) = (Vec::new(), Vec::new());
-        for ((change, current), is_variable) in self.changes.iter().zip(current).zip(is_variable) {
-            if is_variable { &mut written } else { &mut assigned }.push((change, current));
+        let alone = served.alone()?;
+        // Which can't be written where they are: others share their memory, or it is not the CPU's.
+        let mut assigned = Vec::new();
+        let mut written = Vec::new();
+        for (change, dims) in self.changes.iter().zip(&shapes) {
+            match change.write(&alone, dims, false)? {
+                true => written.push((change, dims)),
+                false => assigned.push(change),
+            }
         }
-        assign(&alone, &assigned)?;
         debug!("written in place: {}, assigned: {}", written.len(), assigned.len());
-        written.into_iter().for_each(|(change, current)| write(change, current, &alone));
+        assign(&alone, &assigned)?;
+        for (change, dims) in written {
+            if !change.write(&alone, dims, true)? {
+                assign(&alone, &[change])?;
+            }
+        }
         Ok(begun.elapsed())
-    }
-
-    /// The variables' values.
-    fn current(&self, group: &SessionGroup) -> Result<Vec<Tensor>> {
-        let outputs: Vec<_> =
-            self.changes.iter().map(|change| change.variable.read.as_str()).collect();
-        group.run_request(&Request { outputs: &outputs, ..Request::default() }, None)
     }
 
     fn check(&self, current: &[Tensor]) -> Result<()> {
@@ -137,51 +143,70 @@ impl<'a> Delta<'a> {
     }
 }
 
+/// The variables' values.
+fn current<'a>(
+    changes: impl IntoIterator<Item = &'a Change<'a>>,
+    group: &SessionGroup,
+) -> Result<Vec<Tensor>> {
+    let outputs: Vec<_> = changes.into_iter().map(|change| change.variable.read.as_str()).collect();
+    group.run_request(&Request { outputs: &outputs, ..Request::default() }, None)
+}
+
 impl Change<'_> {
-    fn check(&self, current: &Tensor) -> std::result::Result<(), String> {
+    fn check(&self, current: &Tensor) -> Result<()> {
+        self.misfit(current)
+            .map_or(Ok(()), |what| Err(Error::invalid(format!("{} {what}", self.key))))
+    }
+
+    /// Why the new value is none for a variable of this one.
+    fn misfit(&self, current: &Tensor) -> Option<String> {
         let (dtype, dims) = (current.dtype(), current.dims());
-        let new = match &self.new {
-            New::Whole(new) => new,
-            New::Rows { values, .. } => values,
-        };
+        let (New::Whole(new) | New::Rows { values: new, .. }) = &self.new;
         if new.dtype() != dtype {
-            return Err(format!(
-                "is {} in the delta, and {} in the model",
-                proto_name(new.dtype()),
-                proto_name(dtype)
+            let (own, models) = (proto_name(new.dtype()), proto_name(dtype));
+            return Some(format!("is {own} in the delta, and {models} in the model"));
+        }
+        let indices = match &self.new {
+            New::Whole(new) if new.dims() == dims => return None,
+            New::Whole(new) => {
+                let own = new.dims();
+                return Some(format!("has shape {own:?} in the delta, and {dims:?} in the model"));
+            }
+            New::Rows { .. } if dtype == TF_STRING as i32 => {
+                return Some("is a variable of strings, which have no rows to change".to_string());
+            }
+            New::Rows { indices, .. } => indices,
+        };
+        let Some((&rows, row)) = dims.split_first() else {
+            return Some("is a scalar, which has no rows to change".to_string());
+        };
+        let changed = indices.len();
+        let expected: Vec<i64> = [changed as i64].into_iter().chain(row.iter().copied()).collect();
+        if new.dims() != expected {
+            let given = new.dims();
+            return Some(format!(
+                "has {changed} rows to change by values of shape {given:?}, instead of {expected:?}"
             ));
         }
-        match &self.new {
-            New::Whole(new) if new.dims() != dims => {
-                Err(format!("has shape {:?} in the delta, and {dims:?} in the model", new.dims()))
+        let wrong = indices.iter().find(|&&index| index < 0 || index >= rows)?;
+        Some(format!("has {rows} rows, and no row {wrong} to change"))
+    }
+
+    /// Writes the new value over that of the variable, where it is; `false` where that can't be. Without
+    /// `really`, only says whether it could.
+    fn write(&self, alone: &Alone<'_>, dims: &[i64], really: bool) -> Result<bool> {
+        let Some((container, name)) = &self.variable.resource else { return Ok(false) };
+        let (New::Whole(new) | New::Rows { values: new, .. }) = &self.new;
+        let variable = Variable { container, name, dtype: new.dtype(), dims };
+        alone.group.write_variable(&variable, |bytes| {
+            if really {
+                self.overwrite(bytes, dims);
             }
-            New::Whole(_) => Ok(()),
-            New::Rows { .. } if dtype == TF_STRING as i32 => {
-                Err("is a variable of strings, which have no rows to change".to_string())
-            }
-            New::Rows { indices, values } => {
-                let Some((&rows, row)) = dims.split_first() else {
-                    return Err("is a scalar, which has no rows to change".to_string());
-                };
-                let expected: Vec<i64> =
-                    [indices.len() as i64].into_iter().chain(row.iter().copied()).collect();
-                if values.dims() != expected {
-                    return Err(format!(
-                        "has {} rows to change by values of shape {:?}, instead of {expected:?}",
-                        indices.len(),
-                        values.dims()
-                    ));
-                }
-                match indices.iter().find(|&&index| index < 0 || index >= rows) {
-                    Some(index) => Err(format!("has {rows} rows, and no row {index} to change")),
-                    None => Ok(()),
-                }
-            }
-        }
+        })
     }
 
     /// Writes the new values, which have been checked, over those of a variable of these dimensions.
-    fn write(&self, bytes: &mut [u8], dims: &[i64]) {
+    fn overwrite(&self, bytes: &mut [u8], dims: &[i64]) {
         match &self.new {
             New::Whole(new) => bytes.copy_from_slice(new.bytes()),
             New::Rows { indices, values } => {
@@ -199,12 +224,15 @@ impl Change<'_> {
     /// The whole new value.
     fn whole(&self, current: &Tensor) -> Result<Tensor> {
         match &self.new {
+            New::Whole(new) if new.dtype() == TF_STRING as i32 => {
+                Tensor::from_strings(&new.dims(), &new.strings()?)
+            }
             New::Whole(new) => Tensor::from_bytes(new.dtype(), &new.dims(), new.bytes()),
             New::Rows { .. } => {
                 let dims = current.dims();
                 Tensor::from_fill(current.dtype(), &dims, |bytes| {
                     bytes.copy_from_slice(current.bytes());
-                    self.write(bytes, &dims);
+                    self.overwrite(bytes, &dims);
                 })
             }
         }
@@ -212,45 +240,27 @@ impl Change<'_> {
 }
 
 /// Gives variables whose memory can't be written to new values, all or none.
-fn assign(alone: &Alone<'_>, changes: &[(&Change<'_>, Tensor)]) -> Result<()> {
+fn assign(alone: &Alone<'_>, changes: &[&Change<'_>]) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    let mut values = Vec::with_capacity(changes.len());
-    for (change, current) in changes {
-        values.push(match &change.new {
-            New::Whole(new) if new.dtype() == TF_STRING as i32 => {
-                Tensor::from_strings(&new.dims(), &new.strings()?)?
-            }
-            _ => change.whole(current)?,
-        });
-    }
-    let targets: Vec<_> =
-        changes.iter().map(|(change, _)| change.variable.assign.as_str()).collect();
-    let run = |values: Vec<&Tensor>| {
-        let names = changes.iter().map(|(change, _)| change.variable.value.as_str());
+    let old = current(changes.iter().copied(), alone.group)?;
+    let new = changes.iter().zip(&old).map(|(change, old)| {
+        change.check(old)?;
+        change.whole(old)
+    });
+    let new: Vec<Tensor> = new.collect::<Result<_>>()?;
+    let targets: Vec<_> = changes.iter().map(|change| change.variable.assign.as_str()).collect();
+    let run = |values: &[Tensor]| {
+        let names = changes.iter().map(|change| change.variable.value.as_str());
         let inputs: Vec<_> = names.zip(values).collect();
         let request = Request { inputs: &inputs, targets: &targets, ..Request::default() };
         alone.group.run_request(&request, None).map(drop)
     };
-    run(values.iter().collect()).inspect_err(|_| {
+    run(&new).inspect_err(|_| {
         // Some of them may be assigned.
-        let _ = run(changes.iter().map(|(_, current)| current).collect());
+        let _ = run(&old);
     })
-}
-
-/// Writes new values, which have been checked, into the memory of a variable, of which `value` is a tensor.
-fn write(change: &Change<'_>, value: Tensor, _alone: &Alone<'_>) {
-    let (dims, length) = (value.dims(), value.bytes().len());
-    if length == 0 {
-        return;
-    }
-    // SAFETY: the tensor keeps the memory, of this length, alive. Whoever is alone with the group knows
-    // that no kernel reads or writes it: requests hold the lock for reading while they run and until their
-    // outputs are copied, and nothing else runs. There is no other slice over it.
-    let bytes =
-        unsafe { std::slice::from_raw_parts_mut(TF_TensorData(value.as_ptr()).cast(), length) };
-    change.write(bytes, &dims);
 }
 
 fn indices(keys: &Tensor) -> Result<Vec<i64>> {

@@ -7,12 +7,15 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Once;
 
 use session_group::{Code, Error, Result};
+use session_group_serving::text::beginning;
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 use crate::handles;
 use crate::model::Model;
 
+/// In bytes; TensorFlow quotes what it was given.
+const MOST_OF_A_MESSAGE: usize = 4000;
 const OK: c_int = 200;
 const FAILED: c_int = 500;
 
@@ -45,7 +48,10 @@ pub unsafe extern "C" fn initialize(
     let (model, outcome) = match made {
         Ok(model) => (handles::add(model), 0),
         Err(error) => {
-            error!("initialize: {}", error.message);
+            let _ = caught(|| {
+                error!("initialize: {}", error.message);
+                Ok(())
+            });
             (null_mut(), -1)
         }
     };
@@ -79,8 +85,8 @@ pub unsafe extern "C" fn process(
     // SAFETY: the caller passes what is documented.
     let Some(outputs) = (unsafe { Slot::new(output_data, output_size) }) else { return FAILED };
     outputs.answer("process", || {
-        let models = handles::hold();
-        let model = models.model(model_buf)?;
+        let held = handles::hold(model_buf)?;
+        let model = held.model();
         if input_size == 0 {
             return Output::text(model.signature_json());
         }
@@ -117,10 +123,9 @@ pub unsafe extern "C" fn batch_process(
         // SAFETY: the caller passes NULL or arrays of at least one element.
         let Some(outputs) = (unsafe { Slot::new(output_data, output_size) }) else { return FAILED };
         return outputs.answer("batch_process", || {
-            let models = handles::hold();
-            let model = models.model(model_buf)?;
+            let held = handles::hold(model_buf)?;
             match asks {
-                true => Output::text(model.signature_json()),
+                true => Output::text(held.model().signature_json()),
                 false => Err(null("input_data")),
             }
         });
@@ -145,7 +150,8 @@ pub unsafe extern "C" fn batch_process(
 /// @param output_data  Set as by process() for each. The caller frees each with free().
 /// @param output_size  The length of each in bytes.
 /// @param states       Set to 200 or 500 for each. May be NULL.
-/// @return 200, or 500 if any has failed.
+/// @return 200, or 500 if any has failed. 500 where n is negative, or output_data or output_size is
+///         NULL; nothing is written then.
 ///
 /// @par Thread safety: may be called by any number of threads at a time.
 /// @since 0.1.0
@@ -160,8 +166,9 @@ pub unsafe extern "C" fn batch_process_n(
     states: *mut c_int,
 ) -> c_int {
     let Ok(n) = usize::try_from(n) else { return FAILED };
+    let held = handles::hold(model_buf);
     if n == 0 {
-        return OK;
+        return if held.is_ok() { OK } else { FAILED };
     }
     if output_data.is_null() || output_size.is_null() {
         return FAILED;
@@ -196,11 +203,11 @@ pub unsafe extern "C" fn batch_process_n(
         .zip(states.iter_mut())
         .map(|((request, (data, size)), state)| (request, Slot { data, size }, state))
         .collect();
-    let models = handles::hold();
-    let model = models.model(model_buf);
+    let model = held.as_ref().map(handles::Held::model);
     let one = |(request, slot, state): (Result<&[u8]>, Slot<'_>, &mut c_int)| {
         *state = slot.answer("batch_process", || {
-            let (model, request) = (model.as_ref().map_err(Error::clone)?, request?);
+            let (model, request) =
+                (*model.as_ref().map_err(|error| Error::clone(error))?, request?);
             match request.is_empty() {
                 true => Output::text(model.signature_json()),
                 false => model.predict(request, Output::new),
@@ -232,10 +239,7 @@ pub unsafe extern "C" fn get_serving_model_info(
 ) -> c_int {
     // SAFETY: the caller passes what is documented.
     let Some(outputs) = (unsafe { Slot::new(output_data, output_size) }) else { return FAILED };
-    outputs.answer("get_serving_model_info", || {
-        let models = handles::hold();
-        models.model(model_buf)?.info(Output::new)
-    })
+    outputs.answer("get_serving_model_info", || handles::hold(model_buf)?.model().info(Output::new))
 }
 
 /// Ends a model: waits for requests that it is answering, and frees it. Later calls with it fail.
@@ -275,7 +279,8 @@ impl<'a> Slot<'a> {
         let (state, output) = match caught(work) {
             Ok(output) => (OK, Some(output)),
             Err(error) => {
-                let message = format!("Processor {function} failed: {}", error.message);
+                let what = beginning(&error.message, MOST_OF_A_MESSAGE);
+                let message = format!("Processor {function} failed: {what}");
                 (FAILED, Output::text(&message).ok())
             }
         };
@@ -383,6 +388,8 @@ fn log_to_stderr() {
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
             .with_ansi(false)
+            // Who closes the standard error stream wants no messages, and no panics either.
+            .log_internal_errors(false)
             .try_init();
     });
 }

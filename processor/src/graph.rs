@@ -1,9 +1,11 @@
 //! Which variable of a graph each tensor of a checkpoint is restored into, and nodes that read and assign
 //! these variables.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
-use session_group_serving::tensorflow::{TensorProto, TensorShapeProto};
+use session_group_serving::tensorflow::TensorProto;
 
 use crate::proto::model::attr::Value;
 use crate::proto::model::{Attr, Function, Graph, Node};
@@ -11,11 +13,8 @@ use crate::proto::model::{Attr, Function, Graph, Node};
 /// A variable that a checkpoint has a value for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variable {
-    pub dtype: i32,
-    /// Where they are known before it has a value.
-    pub dims: Option<Vec<i64>>,
-    /// Whether the checkpoint's tensor is larger, and the variable a slice of it.
-    pub is_slice: bool,
+    /// Of a resource variable, its container and shared_name.
+    pub resource: Option<(String, String)>,
     /// The tensor that has its value.
     pub read: String,
     /// The tensor to feed a new value to, and the operation that assigns it.
@@ -23,71 +22,98 @@ pub struct Variable {
     pub assign: String,
 }
 
-/// Of our nodes.
-const PREFIX: &str = "serving_processor";
-
 /// What is restored.
 #[derive(Default)]
 pub struct Restored {
     /// By their names in checkpoints.
     pub variables: BTreeMap<String, Variable>,
-    /// Whether there is anything else, such as a table.
-    pub has_more: bool,
+    /// Names of what else is, such as tables, slices of variables, and variables that are not
+    /// simply assigned what the checkpoint has.
+    pub others: BTreeSet<String>,
     /// The nodes to add to the graph.
     pub nodes: Graph,
 }
 
+/// Of our nodes.
+const PREFIX: &str = "serving_processor";
+/// What each checkpoint of TensorFlow 2 has.
+const OBJECT_GRAPH: &str = "_CHECKPOINTABLE_OBJECT_GRAPH";
+/// Of functions that call functions.
+const MOST_NESTED: usize = 16;
+
 /// Finds what `restore_op` restores.
 pub fn restored(graph: &Graph, restore_op: &str) -> Restored {
-    let main = Scope::new(&graph.node, HashMap::new());
-    let reached = main.reachable(restore_op);
-    let is_reached = |node: &Node| reached.contains(node.name.as_str());
-    let mut found = main.assigned(&main, is_reached);
-    let mut names = main.restored_names(is_reached);
     let functions: HashMap<&str, &Function> = graph
         .library
         .iter()
         .flat_map(|library| &library.function)
         .filter_map(|function| Some((function.signature.as_ref()?.name.as_str(), function)))
         .collect();
-    for call in reached.iter().filter_map(|name| main.nodes.get(name)) {
-        let Some(Value::Func(called)) = attr(call, "f") else { continue };
-        let Some(function) = functions.get(called.name.as_str()) else { continue };
-        let inputs = function.signature.iter().flat_map(|signature| &signature.input_arg);
-        let arguments = inputs.map(|arg| arg.name.as_str()).zip(data_inputs(call)).collect();
-        let scope = Scope::new(&function.node_def, arguments);
-        found.extend(scope.assigned(&main, |_| true));
-        names.extend(scope.restored_names(|_| true));
+    let main = Scope::new(&graph.node, HashMap::new());
+    let mut finder =
+        Finder { functions, main: &main, found: BTreeMap::new(), names: BTreeSet::new() };
+    let reached = main.reachable(restore_op);
+    finder.look(&main, &|node| reached.contains(node.name.as_str()), 0);
+    let mut restored = Restored { others: finder.names, ..Restored::default() };
+    restored.others.remove(OBJECT_GRAPH);
+    for (i, (key, variables)) in finder.found.into_iter().enumerate() {
+        // One that is restored twice, or into a slice, is one of the others.
+        if let [(variable, false)] = variables[..] {
+            restored.others.remove(&key);
+            let variable = added_for(variable, i, &mut restored.nodes.node);
+            restored.variables.insert(key, variable);
+        }
     }
-    let mut restored = Restored::default();
-    for (i, one) in found.into_iter().enumerate() {
-        let variable = added_for(one.variable, one.is_slice, i, &mut restored.nodes.node);
-        restored.variables.entry(one.key).or_insert(variable);
-    }
-    let others = names.iter().filter(|name| !restored.variables.contains_key(*name));
-    restored.has_more = others.into_iter().any(|name| name != OBJECT_GRAPH);
     restored
 }
 
-/// What each checkpoint of TensorFlow 2 has.
-const OBJECT_GRAPH: &str = "_CHECKPOINTABLE_OBJECT_GRAPH";
+struct Finder<'a, 'm> {
+    functions: HashMap<&'a str, &'a Function>,
+    main: &'m Scope<'a>,
+    /// Variables, and whether they are slices, by the checkpoint's names.
+    found: BTreeMap<String, Vec<(&'a Node, bool)>>,
+    /// All of these names.
+    names: BTreeSet<String>,
+}
 
-struct Assigned<'a> {
-    key: String,
-    is_slice: bool,
-    variable: &'a Node,
+impl<'a> Finder<'a, '_> {
+    fn look(&mut self, scope: &Scope<'a>, is_wanted: &dyn Fn(&Node) -> bool, depth: usize) {
+        for node in scope.nodes.values().filter(|node| is_wanted(node)) {
+            if node.op == "RestoreV2" {
+                let names = node.input.get(1).and_then(|names| scope.strings(names));
+                self.names.extend(names.iter().flat_map(|names| names.iter().cloned()));
+            }
+            if let Some((key, variable, is_slice)) = scope.assigned(node, self.main) {
+                self.found.entry(key).or_default().push((variable, is_slice));
+            }
+            let Some(Value::Func(called)) = attr(node, "f") else { continue };
+            let Some(function) = self.functions.get(called.name.as_str()).copied() else {
+                continue;
+            };
+            if depth == MOST_NESTED {
+                continue;
+            }
+            let names = function.signature.iter().flat_map(|signature| &signature.input_arg);
+            let given = data_inputs(node).map(|input| scope.given(input));
+            let arguments = names.map(|arg| arg.name.as_str()).zip(given).collect();
+            self.look(&Scope::new(&function.node_def, arguments), &|_| true, depth + 1);
+        }
+    }
 }
 
 /// The nodes of the graph, or of a function with its arguments.
 struct Scope<'a> {
     nodes: HashMap<&'a str, &'a Node>,
-    /// What the caller gives for each.
+    /// The main graph's tensor for each.
     arguments: HashMap<&'a str, &'a str>,
+    /// Of constants.
+    strings: RefCell<HashMap<&'a str, Rc<Vec<String>>>>,
 }
 
 impl<'a> Scope<'a> {
     fn new(nodes: &'a [Node], arguments: HashMap<&'a str, &'a str>) -> Self {
-        Self { nodes: nodes.iter().map(|node| (node.name.as_str(), node)).collect(), arguments }
+        let nodes = nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+        Self { nodes, arguments, strings: RefCell::default() }
     }
 
     /// The names of all that a node depends on.
@@ -102,41 +128,31 @@ impl<'a> Scope<'a> {
         reached
     }
 
-    /// The assignments of restored tensors to variables of the main graph.
-    fn assigned(&self, main: &Scope<'a>, is_wanted: impl Fn(&Node) -> bool) -> Vec<Assigned<'a>> {
-        let mut all = Vec::new();
-        for node in self.nodes.values().filter(|node| is_wanted(node)) {
-            let is_assignment = matches!(node.op.as_str(), "AssignVariableOp" | "Assign");
-            let [variable, value] = node.input.as_slice() else { continue };
-            if !is_assignment {
-                continue;
-            }
-            let Some((restore, output)) = self.behind(value) else { continue };
-            let [_, names, slices] = restore.input.as_slice() else { continue };
-            let text = |input| {
-                self.behind(input).and_then(|(node, _)| strings(node)?.get(output).cloned())
-            };
-            let (Some(key), Some(slice)) = (text(names), text(slices)) else { continue };
-            // In a function, variables are arguments.
-            let name = self.arguments.get(producer(variable).0).copied().unwrap_or(variable);
-            let Some((variable, _)) = main.behind(name) else { continue };
-            let is_variable =
-                matches!(variable.op.as_str(), "VarHandleOp" | "VariableV2" | "Variable");
-            if restore.op == "RestoreV2" && is_variable {
-                all.push(Assigned { key, is_slice: !slice.is_empty(), variable });
-            }
+    /// Where a node assigns a restored tensor to a variable of the main graph: the tensor's name, the
+    /// variable, and whether that is a slice of it.
+    fn assigned(&self, node: &Node, main: &Scope<'a>) -> Option<(String, &'a Node, bool)> {
+        if !matches!(node.op.as_str(), "AssignVariableOp" | "Assign") {
+            return None;
         }
-        all.sort_by(|a, b| a.key.cmp(&b.key));
-        all
+        let [variable, value] = node.input.as_slice() else { return None };
+        let (restore, output) = self.behind(value)?;
+        if restore.op != "RestoreV2" {
+            return None;
+        }
+        let [_, names, slices] = restore.input.as_slice() else { return None };
+        let key = self.strings(names)?.get(output)?.clone();
+        let is_slice = !self.strings(slices)?.get(output)?.is_empty();
+        let (variable, _) = main.behind(self.given(variable))?;
+        let is_variable = matches!(variable.op.as_str(), "VarHandleOp" | "VariableV2" | "Variable");
+        is_variable.then_some((key, variable, is_slice))
     }
 
-    /// The names of all tensors that are restored.
-    fn restored_names(&self, is_wanted: impl Fn(&Node) -> bool) -> BTreeSet<String> {
-        let restores = self.nodes.values().filter(|node| node.op == "RestoreV2" && is_wanted(node));
-        restores
-            .filter_map(|restore| strings(self.behind(restore.input.get(1)?)?.0))
-            .flatten()
-            .collect()
+    /// What the main graph gives for an argument; else the input itself.
+    fn given<'b>(&self, input: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        self.arguments.get(producer(input).0).copied().unwrap_or(input)
     }
 
     /// The node, and which of its outputs, that gives an input, beyond nodes that only pass it on.
@@ -149,6 +165,17 @@ impl<'a> Scope<'a> {
             }
             (name, output) = producer(node.input.first()?);
         }
+    }
+
+    /// The strings of the constant that gives an input.
+    fn strings(&self, input: &str) -> Option<Rc<Vec<String>>> {
+        let (node, _) = self.behind(input)?;
+        if let Some(known) = self.strings.borrow().get(node.name.as_str()) {
+            return Some(known.clone());
+        }
+        let strings = Rc::new(strings(node)?);
+        self.strings.borrow_mut().insert(&node.name, strings.clone());
+        Some(strings)
     }
 }
 
@@ -189,14 +216,11 @@ fn strings(node: &Node) -> Option<Vec<String>> {
     )
 }
 
-fn added_for(variable: &Node, is_slice: bool, i: usize, nodes: &mut Vec<Node>) -> Variable {
+/// Adds nodes that read and assign a variable.
+fn added_for(variable: &Node, i: usize, nodes: &mut Vec<Node>) -> Variable {
     let dtype = match attr(variable, "dtype") {
         Some(&Value::Type(dtype)) => dtype,
         _ => 0,
-    };
-    let dims = match attr(variable, "shape") {
-        Some(Value::Shape(shape)) => known(shape),
-        _ => None,
     };
     let name = |what: &str| format!("{PREFIX}/{i}/{what}");
     let mut add = |what, op: &str, inputs: &[&str], dtype_attr: &str| {
@@ -211,25 +235,22 @@ fn added_for(variable: &Node, is_slice: bool, i: usize, nodes: &mut Vec<Node>) -
     };
     let value = name("value");
     add("value", "Placeholder", &[], "dtype");
-    if variable.op == "VarHandleOp" {
+    let is_resource = variable.op == "VarHandleOp";
+    if is_resource {
         add("read", "ReadVariableOp", &[&variable.name], "dtype");
         add("assign", "AssignVariableOp", &[&variable.name, &value], "dtype");
     } else {
         add("read", "Identity", &[&variable.name], "T");
         add("assign", "Assign", &[&variable.name, &value], "T");
     }
+    let text = |name: &str| match attr(variable, name) {
+        Some(Value::S(text)) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
+    };
     Variable {
-        dtype,
-        dims,
-        is_slice,
+        resource: is_resource.then(|| (text("container"), text("shared_name"))),
         read: format!("{}:0", name("read")),
         value: format!("{value}:0"),
         assign: name("assign"),
     }
-}
-
-/// The dimensions, if all are known.
-fn known(shape: &TensorShapeProto) -> Option<Vec<i64>> {
-    let dims: Vec<i64> = shape.dim.iter().map(|dim| dim.size).collect();
-    (!shape.unknown_rank && dims.iter().all(|&dim| dim >= 0)).then_some(dims)
 }

@@ -7,17 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Once};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use session_group::{Error, Result};
 
 use crate::model::Model;
 
-type Models = HashMap<usize, Arc<Model>>;
+/// Slots stay with who looks at them, models don't.
+type Models = HashMap<usize, Arc<ArcSwapOption<Model>>>;
 
 static MODELS: LazyLock<ArcSwap<Models>> = LazyLock::new(ArcSwap::default);
-
-/// Keeps all models while one is used.
-pub struct Held(Guard<Arc<Models>>);
 
 /// Makes a handle.
 pub fn add(model: Model) -> *mut c_void {
@@ -30,10 +28,10 @@ pub fn add(model: Model) -> *mut c_void {
     static LAST: AtomicUsize = AtomicUsize::new(0);
     // Like a pointer to something that is aligned; NULL is none.
     let handle = (LAST.fetch_add(1, Relaxed) + 1) * 16;
-    let model = Arc::new(model);
+    let slot = Arc::new(ArcSwapOption::from_pointee(model));
     MODELS.rcu(|models| {
         let mut models = Models::clone(models);
-        models.insert(handle, model.clone());
+        models.insert(handle, slot.clone());
         models
     });
     std::ptr::without_provenance_mut(handle)
@@ -41,26 +39,30 @@ pub fn add(model: Model) -> *mut c_void {
 
 /// When the process ends by exit(): TensorFlow's destructors take away what an update uses.
 extern "C" fn end_updates() {
-    MODELS.load().values().for_each(|model| model.end_updates());
+    let models = MODELS.load();
+    models.values().for_each(|slot| slot.load().iter().for_each(|model| model.end_updates()));
 }
 
-/// Lets no model go until the result is dropped.
-pub fn hold() -> Held {
-    Held(MODELS.load())
-}
+/// A model that stays until this is dropped.
+pub struct Held(Guard<Option<Arc<Model>>>);
 
 impl Held {
-    pub fn model(&self, handle: *mut c_void) -> Result<&Model> {
-        let model = self.0.get(&handle.addr());
-        model.map(Arc::as_ref).ok_or_else(|| {
-            Error::invalid(match handle.is_null() {
-                true => "model_buf is NULL: pass what initialize() returned".to_string(),
-                false => format!(
-                    "model_buf is {handle:?}, which is no model, or one that destroy() has ended"
-                ),
-            })
-        })
+    pub fn model(&self) -> &Model {
+        self.0.as_ref().expect("it was there")
     }
+}
+
+/// Finds a model.
+pub fn hold(handle: *mut c_void) -> Result<Held> {
+    let held = MODELS.load().get(&handle.addr()).map(|slot| Held(slot.load()));
+    held.filter(|held| held.0.is_some()).ok_or_else(|| {
+        Error::invalid(match handle.is_null() {
+            true => "model_buf is NULL: pass what initialize() returned".to_string(),
+            false => format!(
+                "model_buf is {handle:?}, which is no model, or one that destroy() has ended"
+            ),
+        })
+    })
 }
 
 /// Ends a model, once no request uses it.
@@ -71,7 +73,7 @@ pub fn remove(handle: *mut c_void) {
         removed = models.remove(&handle.addr());
         models
     });
-    let Some(mut model) = removed else { return };
+    let Some(mut model) = removed.and_then(|slot| slot.swap(None)) else { return };
     loop {
         match Arc::try_unwrap(model) {
             Ok(model) => return drop(model),

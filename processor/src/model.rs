@@ -28,8 +28,9 @@ pub struct Model {
     report: Arc<Mutex<Report>>,
     timelines: Option<Timelines>,
     signature_json: String,
-    /// As many threads as sessions, for requests that come several at a time.
-    pool: OnceLock<ThreadPool>,
+    /// As many threads as sessions, for requests that come several at a time, and the process that has
+    /// them.
+    pool: OnceLock<(u32, ThreadPool)>,
 }
 
 impl Model {
@@ -79,12 +80,15 @@ impl Model {
             let threads = self.current.load().group().session_num();
             let name = |i| format!("batch-process{i}");
             let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build();
-            pool.ok().map(|pool| self.pool.get_or_init(|| pool))
+            pool.ok().map(|pool| self.pool.get_or_init(|| (std::process::id(), pool)))
         });
         match pool {
-            Some(pool) => pool.install(|| all.into_par_iter().for_each(work)),
+            // A child that was forked has none of its threads.
+            Some((process, pool)) if *process == std::process::id() => {
+                pool.install(|| all.into_par_iter().for_each(work))
+            }
             // No more threads are to be had.
-            None => all.into_iter().for_each(work),
+            _ => all.into_iter().for_each(work),
         }
     }
 

@@ -6,14 +6,17 @@ use session_group::{Error, Result};
 
 use crate::array;
 use crate::proto::eas::{PredictRequest, PredictResponse};
-use crate::signature::{Port, find};
+use crate::signature::{Port, find, shortened};
 use crate::template::Template;
 
 /// What to run for a request.
 pub struct Step<'a> {
     inputs: Vec<(&'a Port, Tensor)>,
-    /// Under the names that were asked for.
-    outputs: Vec<(String, &'a Port)>,
+    /// What is fetched: one of the signature's outputs, or all. Each other set of them would be prepared
+    /// anew, and there are too many.
+    fetched: &'a [Port],
+    /// The names that were asked for, and which of the fetched they are.
+    outputs: Vec<(String, usize)>,
 }
 
 impl<'a> Step<'a> {
@@ -33,7 +36,7 @@ impl<'a> Step<'a> {
                 return Err(Error::invalid(format!("input {:?} is there twice", port.alias)));
             }
             let tensor = array::to_tensor(array).map_err(|error| {
-                Error::new(error.code, format!("input {key:?}: {}", error.message))
+                Error::new(error.code, format!("input {:?}: {}", shortened(key), error.message))
             })?;
             port.check(&tensor)?;
             inputs.push((port, tensor));
@@ -47,14 +50,27 @@ impl<'a> Step<'a> {
                 names.join(", ")
             )));
         }
+        // In the signature's order, whatever the request's: the same request is prepared once.
+        inputs.sort_by_key(|(port, _)| position(&signature.inputs, port));
         let mut outputs = Vec::with_capacity(signature.outputs.len());
         for key in &request.output_filter {
-            outputs.push((key.clone(), find(&signature.outputs, key, "output", name)?));
+            let port = find(&signature.outputs, key, "output", name)?;
+            let output = (key.clone(), position(&signature.outputs, port));
+            if outputs.contains(&output) {
+                return Err(Error::invalid(format!("output {key:?} is in the filter twice")));
+            }
+            outputs.push(output);
         }
-        if outputs.is_empty() {
-            outputs.extend(signature.outputs.iter().map(|port| (port.alias.clone(), port)));
+        let mut fetched = &signature.outputs[..];
+        match &mut outputs[..] {
+            [] => outputs.extend(all(fetched)),
+            [(_, output)] => {
+                fetched = &fetched[*output..=*output];
+                *output = 0;
+            }
+            _ => {}
         }
-        Ok(Self { inputs, outputs })
+        Ok(Self { inputs, fetched, outputs })
     }
 
     /// What a signature takes, with zeros, and all that it gives.
@@ -68,7 +84,8 @@ impl<'a> Step<'a> {
         };
         Ok(Self {
             inputs: signature.inputs.iter().map(zeros).collect::<Result<_>>()?,
-            outputs: signature.outputs.iter().map(|port| (port.alias.clone(), port)).collect(),
+            fetched: &signature.outputs,
+            outputs: all(&signature.outputs).collect(),
         })
     }
 
@@ -79,18 +96,25 @@ impl<'a> Step<'a> {
 
     /// Fetches, by the graph's names.
     pub fn fetches(&self) -> Vec<&str> {
-        self.outputs.iter().map(|(_, port)| port.tensor.as_str()).collect()
+        self.fetched.iter().map(|port| port.tensor.as_str()).collect()
     }
 
     /// The answer, of what was fetched.
     pub fn response(&self, tensors: &[Tensor]) -> Result<PredictResponse> {
-        let output = |((key, _), tensor): (&(String, &Port), &Tensor)| {
-            let array = array::from_tensor(tensor).map_err(|error| {
+        let output = |(key, fetched): &(String, usize)| {
+            let array = array::from_tensor(&tensors[*fetched]).map_err(|error| {
                 Error::new(error.code, format!("output {key:?}: {}", error.message))
             })?;
             Ok((key.clone(), array))
         };
-        let outputs = self.outputs.iter().zip(tensors).map(output).collect::<Result<_>>()?;
-        Ok(PredictResponse { outputs })
+        Ok(PredictResponse { outputs: self.outputs.iter().map(output).collect::<Result<_>>()? })
     }
+}
+
+fn position(ports: &[Port], port: &Port) -> usize {
+    ports.iter().position(|one| std::ptr::eq(one, port)).expect("one of them")
+}
+
+fn all(ports: &[Port]) -> impl Iterator<Item = (String, usize)> {
+    ports.iter().enumerate().map(|(i, port)| (port.alias.clone(), i))
 }

@@ -1,9 +1,11 @@
 //! A version that serves, and the lock between its requests and deltas.
 
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
-use session_group::{Request, Result, SessionGroup};
+use crossbeam_utils::CachePadded;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use session_group::{Code, Error, Request, Result, SessionGroup};
 use session_group_serving::timeline::Timelines;
 
 use crate::predict::Step;
@@ -12,14 +14,20 @@ use crate::proto::eas::PredictResponse;
 /// A group with the variables of one full checkpoint and some deltas.
 pub struct Served {
     group: SessionGroup,
-    /// Requests hold it for reading while they use variables. It has a lock for each of several
-    /// groups of threads, so that requests don't write to one cache line.
-    variables: ShardedLock<()>,
+    /// Requests hold one of them for reading while they use variables, each thread always the same, so
+    /// that requests of several threads seldom write to one cache line.
+    variables: [CachePadded<RwLock<()>>; LOCKS],
+    /// How long the next delta waits for requests, while others wait for it, in milliseconds.
+    patience: AtomicU64,
 }
+
+const LOCKS: usize = 32;
+/// How long a delta waits for requests: at first, and at most after attempts that were in vain.
+const PATIENCE_MS: (u64, u64) = (100, 5000);
 
 impl Served {
     pub fn new(group: SessionGroup) -> Self {
-        Self { group, variables: ShardedLock::new(()) }
+        Self { group, variables: Default::default(), patience: AtomicU64::new(PATIENCE_MS.0) }
     }
 
     /// Runs a request on a session of the policy's choice.
@@ -42,14 +50,30 @@ impl Served {
     }
 
     /// As long as it is held, no variable changes.
-    pub fn unchanged(&self) -> ShardedLockReadGuard<'_, ()> {
-        self.variables.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn unchanged(&self) -> RwLockReadGuard<'_, ()> {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local!(static THREAD: usize = THREADS.fetch_add(1, Relaxed));
+        self.variables[THREAD.with(|thread| thread % LOCKS)].read()
     }
 
-    /// Waits for requests, and keeps new ones waiting until the result is dropped.
-    pub fn alone(&self) -> Alone<'_> {
-        let guard = self.variables.write().unwrap_or_else(PoisonError::into_inner);
-        Alone { group: &self.group, _guard: guard }
+    /// Waits for requests, and keeps new ones waiting, until the result is dropped. Only for so long: a
+    /// slow request must not stop all others.
+    pub fn alone(&self) -> Result<Alone<'_>> {
+        let patience = self.patience.load(Relaxed);
+        let end = Instant::now() + Duration::from_millis(patience);
+        let guards: Option<Vec<_>> =
+            self.variables.iter().map(|lock| lock.try_write_until(end)).collect();
+        let Some(guards) = guards else {
+            self.patience.store((patience * 2).min(PATIENCE_MS.1), Relaxed);
+            return Err(Error::new(
+                Code::Unavailable,
+                format!(
+                    "a request ran for more than {patience} ms, for which it was waited in vain"
+                ),
+            ));
+        };
+        self.patience.store(PATIENCE_MS.0, Relaxed);
+        Ok(Alone { group: &self.group, _guards: guards })
     }
 
     /// For runs that don't matter to requests.
@@ -61,5 +85,5 @@ impl Served {
 /// A group on which no request runs.
 pub struct Alone<'a> {
     pub group: &'a SessionGroup,
-    _guard: ShardedLockWriteGuard<'a, ()>,
+    _guards: Vec<RwLockWriteGuard<'a, ()>>,
 }

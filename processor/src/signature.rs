@@ -7,6 +7,7 @@ use session_group::tensorflow::Tensor;
 use session_group::{Error, Result};
 use session_group_serving::signature::{proto_name, tensor_name};
 use session_group_serving::tensorflow::{SignatureDef, TensorInfo};
+use session_group_serving::text::beginning;
 
 /// One signature of a model.
 pub struct Signature {
@@ -59,13 +60,24 @@ impl Signature {
     }
 }
 
+/// Elements of a tensor that warms up.
+const MOST_ZEROS: i64 = 1 << 24;
+/// Bytes of a client's text in a message.
+const MOST_QUOTED: usize = 200;
+
+/// The beginning of a client's text.
+pub fn shortened(text: &str) -> &str {
+    beginning(text, MOST_QUOTED)
+}
+
 /// The one that a request means, by its alias or by the name of its tensor.
 pub fn find<'a>(ports: &'a [Port], name: &str, what: &str, signature: &str) -> Result<&'a Port> {
     let found = ports.iter().find(|port| port.alias == name);
     found.or_else(|| ports.iter().find(|port| port.tensor == name)).ok_or_else(|| {
         let known: Vec<_> = ports.iter().map(|port| port.alias.as_str()).collect();
         Error::invalid(format!(
-            "signature {signature:?} has no {what} {name:?}: it has {}",
+            "signature {signature:?} has no {what} {:?}: it has {}",
+            shortened(name),
             known.join(", ")
         ))
     })
@@ -108,12 +120,15 @@ impl Port {
         }
     }
 
-    /// A tensor of zeros, or of empty strings, with one where a size is not known.
+    /// A tensor of zeros, of a shape that is not out of proportion, or of empty strings, with one where a size is not known.
     pub fn zeros(&self) -> Result<Tensor> {
         let dims = self.dims.as_deref().unwrap_or(&[1]);
         let dims: Vec<i64> = dims.iter().map(|&dim| if dim < 0 { 1 } else { dim }).collect();
+        let count = dims.iter().try_fold(1i64, |count, &dim| count.checked_mul(dim));
+        let Some(count) = count.filter(|&count| count <= MOST_ZEROS) else {
+            return Err(Error::invalid(format!("shape {dims:?} is too large to be made up")));
+        };
         if self.dtype == tensorflow_sys::TF_STRING as i32 {
-            let count: i64 = dims.iter().product();
             return Tensor::from_strings(&dims, &vec![""; count as usize]);
         }
         Tensor::from_fill(self.dtype, &dims, |_| ())

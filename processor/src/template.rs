@@ -1,6 +1,6 @@
 //! A SavedModel as it is on disk: what each version of it is made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -9,12 +9,13 @@ use session_group::tensorflow::run_options::RunOptions;
 use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Code, Error, Request, Result, SessionGroup};
 use session_group_serving::tensorflow;
+use tracing::warn;
 
 use crate::config::Sessions;
 use crate::graph::{self, Restored, Variable};
 use crate::proto::model::collection::Kind;
 use crate::proto::model::{AssetFile, Graph, MetaGraph};
-use crate::signature::Signature;
+use crate::signature::{Signature, shortened};
 
 /// A SavedModel, read once.
 pub struct Template {
@@ -24,11 +25,11 @@ pub struct Template {
     /// Names of tensors, and the paths of files to feed them.
     assets: Vec<(String, Tensor)>,
     init_op: Option<String>,
-    /// Whether there is anything to restore.
-    restores: bool,
     pub signatures: BTreeMap<String, Signature>,
     /// By their names in checkpoints.
     pub variables: BTreeMap<String, Variable>,
+    /// Names of what else checkpoints restore.
+    pub others: BTreeSet<String>,
 }
 
 struct Restore {
@@ -73,9 +74,14 @@ impl Template {
             .signature_def
             .iter()
             .filter(|(name, _)| !name.starts_with("__"))
-            .map(|(name, def)| Ok((name.clone(), Signature::new(name, def)?)))
-            .collect::<Result<_>>()
-            .map_err(|error| doing("its signatures", error))?;
+            .filter_map(|(name, def)| match Signature::new(name, def) {
+                Ok(signature) => Some((name.clone(), signature)),
+                Err(error) => {
+                    warn!("signature {}", error.message);
+                    None
+                }
+            })
+            .collect();
         // Serialised messages one after the other are one, with the nodes of both.
         let mut graph_def = meta.graph_def;
         restored.nodes.encode(&mut graph_def).map_err(|error| Error::invalid(error.to_string()))?;
@@ -86,8 +92,8 @@ impl Template {
             assets,
             init_op,
             signatures,
-            restores: restored.has_more || !restored.variables.is_empty(),
             variables: restored.variables,
+            others: restored.others,
         })
     }
 
@@ -95,7 +101,8 @@ impl Template {
         self.signatures.get(name).ok_or_else(|| {
             let known: Vec<_> = self.signatures.keys().map(String::as_str).collect();
             Error::invalid(format!(
-                "there is no signature {name:?}: the model has {}",
+                "there is no signature {:?}: the model has {}",
+                shortened(name),
                 known.join(", ")
             ))
         })
@@ -109,7 +116,7 @@ impl Template {
 
     /// Whether it can be restored from checkpoints.
     pub fn check_restores(&self) -> Result<()> {
-        if self.restores {
+        if !self.variables.is_empty() || !self.others.is_empty() {
             return Ok(());
         }
         Err(Error::invalid(format!(

@@ -1,6 +1,7 @@
 //! Takes new checkpoints while the model serves: full ones into a new group that takes the place of the
 //! old one, deltas into the variables of the one that serves.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -8,13 +9,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use session_group::{Code, Error, Result};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::delta::Delta;
 use crate::served::Served;
 use crate::template::Template;
-use crate::versions::Version;
+use crate::versions::{Checkpoint, Version};
 use crate::warmup::WarmUp;
 
 /// What makes versions.
@@ -48,7 +49,7 @@ impl Maker {
             match Delta::read(&self.template, delta).and_then(|delta| delta.apply(&made.served)) {
                 Ok(_) => made.version.deltas.push(delta.clone()),
                 Err(error) => {
-                    made.error = Some(error);
+                    made.error = Some((delta.clone(), error));
                     break;
                 }
             }
@@ -99,7 +100,7 @@ impl Maker {
             thread::sleep(self.config.poll.min(Duration::from_secs(1)));
         };
         let made = self.make(&version)?;
-        let error = made.error.map(|error| error.message);
+        let error = made.error.map(|(_, error)| error.message);
         Ok((made.served, Report { version: Some(made.version), error, ..Report::default() }))
     }
 }
@@ -108,7 +109,7 @@ struct Made {
     served: Served,
     version: Version,
     /// Of the delta that comes next.
-    error: Option<Error>,
+    error: Option<Refused>,
 }
 
 /// Looks for checkpoints until it is dropped.
@@ -153,10 +154,13 @@ struct Worker {
 
 /// What could not be taken, and when it is tried again.
 struct Failure {
-    version: Option<Version>,
+    checkpoint: Checkpoint,
     again: Instant,
     pause: Duration,
 }
+
+/// A checkpoint that could not be taken.
+type Refused = (Checkpoint, Error);
 
 /// Between attempts at a version that fails: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1800));
@@ -185,56 +189,74 @@ impl Worker {
         }
     }
 
-    /// Takes what is new.
+    /// Takes what is new. A panic is a failure like any other.
     fn look(&mut self) {
-        let Some(checkpoint_dir) = &self.maker.config.checkpoint_dir else { return };
-        let (version, outcome) = match Version::newest(checkpoint_dir) {
+        let Some(checkpoint_dir) = self.maker.config.checkpoint_dir.clone() else { return };
+        let looked = catch_unwind(AssertUnwindSafe(|| match Version::newest(&checkpoint_dir) {
             // There was one, so that it is being replaced.
-            Ok(None) => return,
-            Ok(Some(version)) => {
-                let known =
-                    self.failed.as_ref().filter(|failed| failed.version.as_ref() == Some(&version));
-                if known.is_some_and(|failed| Instant::now() < failed.again) {
-                    return;
+            Ok(None) => {}
+            Ok(Some(version)) => match self.take(&version) {
+                Ok(true) => {
+                    self.failed = None;
+                    self.tell(|report| report.error = None);
                 }
-                let outcome = self.take(&version);
-                (Some(version), outcome)
-            }
-            Err(error) => (None, Err(error)),
+                Ok(false) => {}
+                Err((checkpoint, error)) => self.fail(checkpoint, error),
+            },
+            Err(error) => self.tell_error(error.message),
+        }));
+        if looked.is_err() {
+            self.tell_error("looking for checkpoints panicked".to_string());
+        }
+    }
+
+    fn fail(&mut self, checkpoint: Checkpoint, error: Error) {
+        let before = self.failed.take().filter(|failed| failed.checkpoint == checkpoint);
+        let pause = match before {
+            // Requests were in the way; they will not always be.
+            _ if error.code == Code::Unavailable => PAUSES.0.min(Duration::from_secs(1)),
+            None => PAUSES.0,
+            Some(failed) => (failed.pause * 2).clamp(PAUSES.0, PAUSES.1),
         };
-        match outcome {
-            Ok(()) => {
-                self.failed = None;
-                self.tell(|report| report.error = None);
-            }
-            Err(error) => self.fail(version, error),
-        }
+        self.failed = Some(Failure { checkpoint, again: Instant::now() + pause, pause });
+        self.tell_error(error.message);
     }
 
-    fn fail(&mut self, version: Option<Version>, error: Error) {
-        let before = self.failed.as_ref().filter(|failed| failed.version == version);
-        let pause = before.map_or(PAUSES.0, |failed| (failed.pause * 2).min(PAUSES.1));
-        let is_new = before.is_none();
-        self.failed = Some(Failure { version, again: Instant::now() + pause, pause });
-        if is_new {
-            warn!("the model stays as it is: {}", error.message);
+    /// In the log, once.
+    fn tell_error(&self, message: String) {
+        if self.report().error.as_ref() != Some(&message) {
+            warn!("the model stays as it is: {message}");
         }
-        self.tell(|report| report.error = Some(error.message));
+        self.tell(|report| report.error = Some(message));
     }
 
-    fn take(&mut self, version: &Version) -> Result<()> {
-        let served = self.report().version;
-        let next = match &served {
-            Some(served)
-                if served.full == version.full && version.deltas.starts_with(&served.deltas) =>
-            {
-                &version.deltas[served.deltas.len()..]
+    /// Whether a checkpoint has failed and its time has not come again.
+    fn waits(&self, checkpoint: &Checkpoint) -> bool {
+        let failed = self.failed.as_ref().filter(|failed| failed.checkpoint == *checkpoint);
+        failed.is_some_and(|failed| Instant::now() < failed.again)
+    }
+
+    /// `false` where something has failed before, and is not tried again yet.
+    fn take(&mut self, version: &Version) -> std::result::Result<bool, Refused> {
+        let next = match &self.report().version {
+            Some(served) if served.full == version.full => served.next(version),
+            _ => None,
+        };
+        let Some(next) = next else {
+            if self.waits(&version.full) {
+                return Ok(false);
             }
-            _ => return self.replace(version),
+            return self.replace(version).map(|()| true);
         };
         for delta in next {
+            if self.waits(delta) {
+                return Ok(false);
+            }
             let begun = Instant::now();
-            let waited = Delta::read(&self.maker.template, delta)?.apply(&self.current.load())?;
+            debug!("delta {}", delta.prefix.display());
+            let waited = Delta::read(&self.maker.template, delta)
+                .and_then(|read| read.apply(&self.current.load()))
+                .map_err(|error| (delta.clone(), error))?;
             info!(
                 "delta {}: applied in {:.1?}, for {waited:.1?} of which requests waited",
                 delta.prefix.display(),
@@ -247,12 +269,13 @@ impl Worker {
                 }
             });
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn replace(&mut self, version: &Version) -> Result<()> {
+    fn replace(&mut self, version: &Version) -> std::result::Result<(), Refused> {
         let begun = Instant::now();
-        let made = self.maker.make(version)?;
+        debug!("checkpoint {}", version.full.prefix.display());
+        let made = self.maker.make(version).map_err(|error| (version.full.clone(), error))?;
         // From here on requests get the new one.
         self.retired.push(self.current.swap(Arc::new(made.served)));
         info!(

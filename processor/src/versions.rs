@@ -41,17 +41,31 @@ impl Version {
         let Some(state) = newest_state(checkpoint_dir)? else { return Ok(None) };
         let folder = state.parent().unwrap_or(checkpoint_dir);
         let prefix = current(&state)?;
-        let full = Checkpoint::at(&folder.join(prefix)).map_err(|error| {
-            let message = format!("{} names a checkpoint: {}", state.display(), error.message);
-            Error::new(error.code, message)
-        })?;
-        let next =
-            checkpoints(folder)?.iter().map(|other| other.step).filter(|&s| s > full.step).min();
+        let named = Checkpoint::at(&folder.join(&prefix));
+        // The folder may have been copied from where it was written.
+        let beside = prefix.file_name().map(|name| Checkpoint::at(&folder.join(name)));
+        let full =
+            named.or_else(|error| beside.and_then(Result::ok).ok_or(error)).map_err(|error| {
+                let message = format!("{} names a checkpoint: {}", state.display(), error.message);
+                Error::new(error.code, message)
+            })?;
+        let all = checkpoints(folder)?;
+        let next = all.iter().filter(|other| other.stem() == full.stem());
+        let next = next.map(|other| other.step).filter(|&step| step > full.step).min();
         let deltas = folder.join(DELTAS);
         let mut deltas = if deltas.is_dir() { checkpoints(&deltas)? } else { Vec::new() };
         // Those after a later full checkpoint are that one's, if it was rolled back from there.
         deltas.retain(|delta| delta.step > full.step && next.is_none_or(|next| delta.step < next));
         Ok(Some(Self { full, deltas }))
+    }
+
+    /// Which deltas to apply to this version for it to become another with the same full checkpoint. `None`
+    /// where the way leads back. A trainer may take deltas away that were applied.
+    pub fn next<'a>(&self, to: &'a Self) -> Option<&'a [Checkpoint]> {
+        let Some(last) = self.deltas.last() else { return Some(&to.deltas) };
+        let newer = to.deltas.partition_point(|delta| delta.step <= last.step);
+        let is_there = to.deltas[..newer].last() == Some(last);
+        (is_there || newer < to.deltas.len()).then_some(&to.deltas[newer..])
     }
 
     /// The checkpoint that comes last.
@@ -61,6 +75,12 @@ impl Version {
 }
 
 impl Checkpoint {
+    /// Its name without the number.
+    fn stem(&self) -> String {
+        let name = self.prefix.file_name().unwrap_or_default().to_string_lossy();
+        name.rsplit_once('-').map_or_else(|| name.to_string(), |(stem, _)| stem.to_string())
+    }
+
     fn at(prefix: &Path) -> Result<Self> {
         let mut index = prefix.as_os_str().to_owned();
         index.push(".index");
@@ -99,7 +119,11 @@ fn newest_state(checkpoint_dir: &Path) -> Result<Option<PathBuf>> {
     let unread = |error| unread(checkpoint_dir, &error);
     let mut folders = vec![checkpoint_dir.to_path_buf()];
     for entry in fs::read_dir(checkpoint_dir).map_err(unread)? {
-        folders.push(entry.map_err(unread)?.path());
+        let entry = entry.map_err(unread)?;
+        // Hidden ones, such as that of deltas, may have a file of that name, too.
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            folders.push(entry.path());
+        }
     }
     let mut states: Vec<_> = folders
         .into_iter()

@@ -6,7 +6,7 @@ import eas
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import KEYS, MODELS, REQUEST, VALUES, Trainer
+from conftest import ATTRIBUTE, KEYS, MODELS, REQUEST, VALUES, Trainer
 
 tf1 = tf.compat.v1
 
@@ -158,10 +158,172 @@ def test_models_of_tensorflow_1(start, tmp_path, resources):
     assert versions(processor.predict(WORDS)) == (5, 7, b"v6")
     trainer.delta(7, {"halves": np.zeros([4, 2], "f4")})
     info = processor.wait(lambda info: info.update_error)
-    assert "partitioned variable: use a full checkpoint" in info.update_error
+    assert "halves is not simply assigned" in info.update_error
     trainer.full(8)
     processor.wait(lambda info: info.model_path.endswith("-8"))
     assert versions(processor.predict(WORDS)) == (8, 8, b"v8")
+
+
+def checkpointed(folder, module, signatures):
+    """A model with a checkpoint; the configuration, and what writes a delta."""
+    tf.saved_model.save(module, str(folder / "model"), signatures=signatures)
+    checkpoints = folder / "checkpoints"
+    (checkpoints / ".incremental_checkpoint").mkdir(parents=True)
+    tf.train.Checkpoint(root=module).write(str(checkpoints / "c-1"))
+    tf1.train.update_checkpoint_state(str(checkpoints), str(checkpoints / "c-1"))
+
+    def delta(step, tensors):
+        tf.raw_ops.SaveV2(
+            prefix=str(checkpoints / f".incremental_checkpoint/d-{step}"),
+            tensor_names=list(tensors),
+            shape_and_slices=[""] * len(tensors),
+            tensors=list(tensors.values()),
+        )
+
+    config = {
+        "savedmodel_dir": str(folder / "model"),
+        "checkpoint_dir": str(checkpoints),
+        "checkpoint_poll_interval_ms": 50,
+        "session_num": 2,
+    }
+    return config, delta
+
+
+def test_memory_that_others_share_is_not_written_to(start, tmp_path, capfd):
+    """TensorFlow lets a variable share what is assigned to it, be it another's value or a constant."""
+
+    class Sharing(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = tf.Variable(tf.zeros([1000]))
+            self.b = tf.Variable(tf.zeros([1000]))
+            self.c = tf.Variable(tf.zeros([1000]))
+
+        @tf.function(input_signature=[])
+        def share(self):
+            self.b.assign(self.a)
+            self.c.assign(tf.constant(np.arange(1000, dtype=np.float32)))
+            return {"done": tf.constant(1)}
+
+        @tf.function(input_signature=[])
+        def serve(self):
+            return {
+                "a": self.a.read_value()[7],
+                "b": self.b.read_value()[7],
+                "c": self.c.read_value()[7],
+            }
+
+    module = Sharing()
+    config, delta = checkpointed(
+        tmp_path, module, {"share": module.share, "serving_default": module.serve}
+    )
+    processor = start(config)
+
+    def values():
+        # Of length 0, a request asks for the signature.
+        outputs = processor.predict({}, outputs="abc")
+        return [outputs[name].float_val[0] for name in "abc"]
+
+    processor.predict({}, signature="share")
+    assert values() == [0, 0, 7]
+    delta(
+        2,
+        {
+            f"a{ATTRIBUTE}": np.full(1000, 5, "f4"),
+            f"c{ATTRIBUTE}": np.full(1000, 9, "f4"),
+        },
+    )
+    processor.wait(lambda info: info.model_path.endswith("d-2"))
+    assert values() == [5, 0, 9]
+    assert "in place: 0, assigned: 2" in capfd.readouterr().err
+    # The constant is what it was, and what is assigned by now is each one's own.
+    processor.predict({}, signature="share")
+    assert values() == [5, 5, 7]
+    delta(3, {f"b{ATTRIBUTE}": np.full(1000, 6, "f4")})
+    processor.wait(lambda info: info.model_path.endswith("d-3"))
+    assert values() == [5, 6, 7]
+
+
+def test_variables_that_requests_scatter_into(start, tmp_path, capfd):
+    class Counting(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.counts = tf.Variable(tf.zeros([1000]))
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, "ids")])
+        def serve(self, ids):
+            self.counts.scatter_add(
+                tf.IndexedSlices(tf.ones_like(ids, tf.float32), ids)
+            )
+            return {"counts": tf.gather(self.counts, ids)}
+
+    module = Counting()
+    config, delta = checkpointed(tmp_path, module, module.serve)
+    processor = start(config)
+    ask = {"ids": eas.array("INT32", [3])}
+    assert processor.predict(ask)["counts"].float_val[0] == 1
+    rows = f"counts{ATTRIBUTE}"
+    delta(2, {rows + KEYS: np.array([3]), rows + VALUES: np.array([100], "f4")})
+    processor.wait(lambda info: info.model_path.endswith("d-2"))
+    assert processor.predict(ask)["counts"].float_val[0] == 101
+    assert "in place: 1, assigned: 0" in capfd.readouterr().err
+
+
+def test_what_is_changed_when_it_is_restored_is_not_left_out_of_a_delta(
+    start, tmp_path
+):
+    """By a Saver with a reshape, as some of TensorFlow 1 have it."""
+    saved_model, checkpoints = tmp_path / "model", tmp_path / "checkpoints"
+    with tf.Graph().as_default(), tf1.Session() as session:
+        weights = tf1.get_variable("weights", [4], initializer=tf1.ones_initializer())
+        bias = tf1.get_variable("bias", [], initializer=tf1.ones_initializer())
+        x = tf1.placeholder(tf.float32, [], "x")
+        y = tf.reduce_sum(weights) * x + bias
+        saver = tf1.train.Saver([weights], reshape=True)
+        assert saver
+        session.run(tf1.global_variables_initializer())
+        builder = tf1.saved_model.Builder(str(saved_model))
+        signature = tf1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": signature},
+            saver=tf1.train.Saver(reshape=True),
+        )
+        builder.save()
+        (checkpoints / ".incremental_checkpoint").mkdir(parents=True)
+        tf1.train.Saver().save(session, str(checkpoints / "c"), 1)
+    processor = start(
+        {
+            "savedmodel_dir": str(saved_model),
+            "checkpoint_dir": str(checkpoints),
+            "checkpoint_poll_interval_ms": 50,
+        }
+    )
+    tf.raw_ops.SaveV2(
+        prefix=str(checkpoints / ".incremental_checkpoint/d-2"),
+        tensor_names=["weights"],
+        shape_and_slices=[""],
+        tensors=[np.zeros([4], "f4")],
+    )
+    info = processor.wait(lambda info: info.update_error)
+    assert "weights is not simply assigned" in info.update_error
+    assert processor.predict({"x": eas.array("FLOAT", 2.0, [])})["y"].float_val[0] == 9
+
+
+def test_zeros_that_are_too_many(start, tmp_path):
+    class Large(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = tf.Variable(1.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([1 << 40], tf.string, "words")])
+        def serve(self, words):
+            return {"y": self.bias + 0.0 * tf.cast(tf.size(words), tf.float32)}
+
+    module = Large()
+    config, _ = checkpointed(tmp_path, module, module.serve)
+    start(config, fails="too large to be made up")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +388,26 @@ def test_warm_up_by_file(start, trainer, tmp_path):
     start(config, entry=str(tmp_path).encode(), fails="no PredictRequest")
 
 
-def test_warm_up_runs_on_each_session_before_a_version_serves(start, trainer, tmp_path):
+def test_warm_up_runs_on_each_session_before_a_version_serves(start, tmp_path):
+    """A model that counts its requests, and so those that warm up."""
+
+    class Counting(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.count = tf.Variable(0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "words")])
+        def serve(self, words):
+            return {"count": self.count.assign_add(tf.maximum(tf.size(words), 1))}
+
+    module = Counting()
+    config, _ = checkpointed(tmp_path, module, module.serve)
+    processor = start(config | {"session_num": 3})
+    count = processor.predict({"words": eas.array("STRING", [b"a"])})["count"]
+    assert count.int_val[0] == 4
+
+
+def test_timelines(start, trainer, tmp_path):
     folder = tmp_path / "timelines"
     timelines = {
         "timeline_path": str(folder),

@@ -208,6 +208,31 @@ def test_any_bytes_are_answered(one_for_all):
     one_for_all.predict(REQUEST)
 
 
+def test_filters_in_any_order(one_for_all):
+    every = one_for_all.predict(REQUEST)
+    for names in (
+        ["sizes", "least"],
+        ["least", "sizes"],
+        ["most"],
+        ["most", "least", "sizes"],
+    ):
+        outputs = one_for_all.predict(REQUEST, outputs=names)
+        assert sorted(outputs) == sorted(names)
+        assert all(outputs[name] == every[name] for name in names)
+    message = one_for_all.refused(eas.request(REQUEST, outputs=["most"] * 2))
+    assert 'output "most" is in the filter twice' in message
+
+
+def test_long_names_are_not_quoted_whole(one_for_all):
+    long = "x" * (1 << 20)
+    for request in (
+        eas.request(REQUEST, outputs=[long]),
+        eas.request(REQUEST, signature=long),
+        eas.request(REQUEST | {long: REQUEST["ids"]}),
+    ):
+        assert len(one_for_all.refused(request)) < 1000
+
+
 def test_null_and_foreign_handles(one_for_all):
     right = eas.request(REQUEST)
     data, size = ctypes.c_void_p(), ctypes.c_int()
@@ -285,6 +310,10 @@ def test_batches(one_for_all):
     assert state == OK and json.loads(answers[0])["signature_name"]
     handle = ctypes.c_void_p(one_for_all.handle)
     assert library.batch_process_n(handle, 0, None, None, None, None, None) == OK
+    assert (
+        library.batch_process_n(ctypes.c_void_p(7), 0, None, None, None, None, None)
+        == FAILED
+    )
     assert library.batch_process_n(handle, -1, None, None, None, None, None) == FAILED
     assert library.batch_process_n(handle, 1, None, None, None, None, None) == FAILED
     assert library.batch_process(handle, None, None, None, None) == FAILED

@@ -2,12 +2,14 @@
 
 import pathlib
 import shutil
+import threading
 import time
 
 import eas
 import numpy as np
 import pytest
-from conftest import ATTRIBUTE, KEYS, REQUEST, VALUES
+import tensorflow as tf
+from conftest import ATTRIBUTE, KEYS, POLL_MS, REQUEST, VALUES
 
 
 def version(processor):
@@ -108,10 +110,143 @@ def test_a_broken_checkpoint_is_not_tried_again_and_again(start, trainer, capfd)
     processor = start(trainer.config())
     trainer.delta(2, change=lambda tensors: tensors.pop(f"table{ATTRIBUTE}{VALUES}"))
     processor.wait(lambda info: info.update_error)
-    capfd.readouterr()
+    # As many looks as there may be.
     time.sleep(1)
-    assert capfd.readouterr().err == ""
+    attempts = capfd.readouterr().err.count(": delta ")
+    assert attempts == 2, "one line for the attempt, one for what came of it"
     assert version(processor) == 1
+
+
+def test_a_broken_full_checkpoint_is_not_restored_for_each_delta(start, trainer, capfd):
+    trainer.full(1)
+    processor = start(trainer.config())
+    prefix = pathlib.Path(trainer.full(2))
+    data = next(prefix.parent.glob("*-2.data-*"))
+    processor.wait(lambda info: info.model_path.endswith("-2"))
+    trainer.full(3, "hidden")
+    for file in (trainer.checkpoints / "hidden").glob("*-3.*"):
+        shutil.copy(file, prefix.parent)
+    data = next(prefix.parent.glob("*-3.data-*"))
+    data.write_bytes(data.read_bytes()[:1000])
+    trainer.current(3)
+    processor.wait(lambda info: "model.ckpt-3" in info.update_error)
+    for step in range(4, 8):
+        trainer.delta(step)
+        time.sleep(0.15)
+    assert (
+        capfd.readouterr().err.count("DEBUG serving_processor::update: checkpoint ")
+        == 2
+    )
+    assert version(processor) == 2
+
+
+def test_a_trainer_that_takes_old_deltas_away(start, trainer):
+    """As DeepRec's, which keeps so many."""
+    trainer.full(1)
+    processor = start(trainer.config())
+    for step in range(2, 8):
+        delta = pathlib.Path(trainer.delta(step))
+        serves(processor, step)
+        for old in delta.parent.glob("*"):
+            if f"-{step}." not in old.name:
+                old.unlink()
+    # The folder's own file, as DeepRec's trainer writes it.
+    tf.compat.v1.train.update_checkpoint_state(str(delta.parent), str(delta))
+    trainer.delta(8)
+    serves(processor, 8)
+    info = processor.info()
+    assert (info.full_updates, info.delta_updates) == (0, 7)
+
+
+def test_checkpoints_in_the_folder_itself(start, trainer):
+    trainer.full(1)
+    delta = pathlib.Path(trainer.delta(2))
+    tf.compat.v1.train.update_checkpoint_state(str(delta.parent), str(delta))
+    processor = start(trainer.config(checkpoint_dir=str(trainer.checkpoints / "run")))
+    assert version(processor) == 2
+    # Copied from where it was written.
+    copy = trainer.folder / "copy"
+    shutil.copytree(trainer.checkpoints / "run", copy)
+    shutil.rmtree(trainer.checkpoints / "run")
+    assert version(start(trainer.config(checkpoint_dir=str(copy)))) == 2
+
+
+def test_a_damaged_block_of_a_large_index(start, trainer):
+    """It is not passed over: an index of several blocks, of which one has another bit."""
+    trainer.full(1)
+    processor = start(trainer.config())
+    many = {f"n{i:05}{'x' * 60}": np.float32(0) for i in range(6000)}
+    hidden = pathlib.Path(
+        trainer.delta(2, "hidden", change=lambda tensors: tensors.update(many))
+    )
+    index = bytearray(hidden.with_name(hidden.name + ".index").read_bytes())
+    assert len(index) > 1 << 18
+    place = index.rfind(b"weights")
+    index[place] ^= 1
+    folder = trainer.checkpoints / "run/.incremental_checkpoint"
+    folder.mkdir()
+    shutil.copy(next(hidden.parent.glob("*.data-*")), folder)
+    (folder / (hidden.name + ".index")).write_bytes(index)
+    info = processor.wait(lambda info: info.update_error)
+    assert "its index is damaged: a block is not what was written" in info.update_error
+    assert version(processor) == 1
+
+
+def test_a_slow_request_stops_a_delta_and_not_all_others(start, tmp_path):
+    class Slow(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = tf.Variable(1.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "n")])
+        def serve(self, n):
+            x = tf.ones([100, 100])
+            for _ in tf.range(n):
+                x = tf.linalg.matmul(x, x) / 100.0
+            return {"y": x[0, 0] * self.bias}
+
+    module = Slow()
+    tf.saved_model.save(module, str(tmp_path / "model"), signatures=module.serve)
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    tf.train.Checkpoint(root=module).write(str(checkpoints / "c-1"))
+    tf.compat.v1.train.update_checkpoint_state(
+        str(checkpoints), str(checkpoints / "c-1")
+    )
+    config = {
+        "savedmodel_dir": str(tmp_path / "model"),
+        "checkpoint_dir": str(checkpoints),
+        "checkpoint_poll_interval_ms": POLL_MS,
+        "session_num": 2,
+    }
+    processor = start(config)
+
+    def ask(n):
+        return processor.predict({"n": eas.array("INT32", n, [])})["y"].float_val[0]
+
+    ask(1)
+    begun = time.monotonic()
+    ask(2000)
+    per_second = 2000 / (time.monotonic() - begun)
+    slow = threading.Thread(target=ask, args=(int(4 * per_second),))
+    slow.start()
+    time.sleep(0.1)
+    (checkpoints / ".incremental_checkpoint").mkdir()
+    tf.raw_ops.SaveV2(
+        prefix=str(checkpoints / ".incremental_checkpoint/d-2"),
+        tensor_names=[f"bias{ATTRIBUTE}"],
+        shape_and_slices=[""],
+        tensors=[np.float32(2)],
+    )
+    processor.wait(lambda info: "waited in vain" in info.update_error)
+    answers = 0
+    while slow.is_alive() and answers < 100:
+        assert ask(1) == 1
+        answers += 1
+    assert answers > 10
+    slow.join()
+    processor.wait(lambda info: info.model_path.endswith("d-2"))
+    assert ask(1) == 2
 
 
 def test_broken_deltas_leave_the_model_whole(start, trainer):

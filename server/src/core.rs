@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use session_group::{Code, Error, Result};
+use session_group_serving::text::beginning;
 use tokio::sync::Semaphore;
 use tracing::info;
 
@@ -174,8 +175,7 @@ fn ending() -> Error {
 /// The text, of which what is beyond so many bytes is replaced by `end`.
 pub fn shortened(mut text: String, most: usize, end: &str) -> String {
     if text.len() > most {
-        let at = (0..=most).rev().find(|&at| text.is_char_boundary(at));
-        text.truncate(at.unwrap_or(0));
+        text.truncate(beginning(&text, most).len());
         text.push_str(end);
     }
     text

@@ -1,6 +1,7 @@
 //! What the model server and the processor share.
 
 pub mod signature;
+pub mod text;
 pub mod timeline;
 
 #[allow(missing_docs, dead_code, clippy::all)]

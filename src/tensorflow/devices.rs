@@ -1,5 +1,8 @@
 //! The devices whose resource managers hold what the sessions of a group share.
 
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 // The shim calls it.
 use libmimalloc_sys as _;
 
@@ -11,6 +14,19 @@ use crate::error::Result;
 
 /// Where a session of a multi-stream group computes: the index of a GPU, and of a stream on it.
 pub(crate) use super::shim::sg_seat as Seat;
+
+/// A resource variable, as a `VarHandleOp` names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable<'a> {
+    /// The default one where it is empty.
+    pub container: &'a str,
+    /// Its `shared_name`.
+    pub name: &'a str,
+    /// A `DataType`.
+    pub dtype: i32,
+    /// Its shape.
+    pub dims: &'a [i64],
+}
 
 /// A set of TensorFlow devices, in shared ownership of the sessions over them.
 pub struct Devices(*mut shim::sg_devices);
@@ -79,6 +95,60 @@ impl Devices {
     pub(crate) fn written(&self) {
         // SAFETY: the devices are live.
         unsafe { shim::sg_devices_written(self.0) }
+    }
+
+    /// Lets `write` change a variable where it lies; see the shim.
+    pub(crate) fn write_variable(
+        &self,
+        variable: &Variable<'_>,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<bool> {
+        struct Context<W> {
+            write: Option<W>,
+            outcome: std::thread::Result<()>,
+        }
+        unsafe extern "C" fn call<W: FnOnce(&mut [u8])>(
+            context: *mut c_void,
+            data: *mut c_void,
+            size: usize,
+        ) {
+            // SAFETY: it is the context below, which nobody else uses during the call.
+            let context = unsafe { &mut *context.cast::<Context<W>>() };
+            // SAFETY: the variable has this many bytes, at least one, which nobody else refers to.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(data.cast::<u8>(), size) };
+            if let Some(write) = context.write.take() {
+                // No panic may pass through C++.
+                context.outcome = catch_unwind(AssertUnwindSafe(|| write(bytes)));
+            }
+        }
+        fn of<W: FnOnce(&mut [u8])>(
+            _: &Context<W>,
+        ) -> unsafe extern "C" fn(*mut c_void, *mut c_void, usize) {
+            call::<W>
+        }
+
+        let mut context = Context { write: Some(write), outcome: Ok(()) };
+        let call = of(&context);
+        let written = status::call(|status| {
+            // SAFETY: devices, names and dimensions are live; the context outlives the call.
+            unsafe {
+                shim::sg_devices_write_variable(
+                    self.0,
+                    variable.container.into(),
+                    variable.name.into(),
+                    variable.dtype,
+                    variable.dims.as_ptr(),
+                    variable.dims.len(),
+                    call,
+                    std::ptr::from_mut(&mut context).cast(),
+                    status,
+                )
+            }
+        })?;
+        match context.outcome {
+            Ok(()) => Ok(written != 0),
+            Err(panic) => resume_unwind(panic),
+        }
     }
 
     /// Tells them that variables may change from now on without being told.

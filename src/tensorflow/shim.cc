@@ -25,6 +25,7 @@
 #include "tensorflow/core/common_runtime/direct_session.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/resource_mgr.h"
+#include "tensorflow/core/framework/resource_var.h"
 
 using session_group::Caught;
 using session_group::Guard;
@@ -266,6 +267,34 @@ void sg_devices_clear(sg_devices* devices, TF_Status* status) {
 }
 
 void sg_devices_written(sg_devices* devices) { devices->writes.Add(); }
+
+int32_t sg_devices_write_variable(sg_devices* devices, sg_str container, sg_str name, int32_t dtype,
+                                  const int64_t* dims, size_t ndims, sg_write write, void* context,
+                                  TF_Status* status) {
+  int32_t written = 0;
+  Guard(status, [&]() -> absl::Status {
+    if (devices->devices.size() != 1 || !devices->gpus.empty()) return absl::OkStatus();
+    // Sessions let go of what they keep.
+    devices->writes.Add();
+    tensorflow::ResourceMgr* resources = devices->devices[0]->resource_manager();
+    const std::string in = container.size == 0 ? resources->default_container() : String(container);
+    tensorflow::Var* found = nullptr;
+    if (!resources->Lookup(in, String(name), &found).ok()) return absl::OkStatus();
+    tensorflow::core::RefCountPtr<tensorflow::Var> var(found);
+    // Whoever reads the variable holds this lock, or a reference to its memory.
+    tensorflow::mutex_lock lock(*var->mu());
+    Tensor* value = var->tensor();
+    const tensorflow::DataType type = static_cast<tensorflow::DataType>(dtype);
+    const bool is_same = var->is_initialized && value->dtype() == type &&
+                         tensorflow::DataTypeCanUseMemcpy(type) && value->dims() == (int)ndims &&
+                         std::equal(dims, dims + ndims, value->shape().dim_sizes().begin());
+    if (!is_same || value->NumElements() == 0 || !value->RefCountIsOne()) return absl::OkStatus();
+    write(context, value->data(), value->TotalBytes());
+    written = 1;
+    return absl::OkStatus();
+  });
+  return written;
+}
 
 void sg_devices_untrack(sg_devices* devices) { devices->writes.Untrack(); }
 

@@ -89,6 +89,14 @@ void sg_devices_sync(const sg_devices* devices, TF_Status* status);
 void sg_devices_clear(sg_devices* devices, TF_Status* status);
 // Tells sessions that a variable may have changed.
 void sg_devices_written(sg_devices* devices);
+// Gives `write` the memory of a resource variable on the CPU to write to, if it has this type, of a
+// fixed size, and this shape, and nothing else refers to the memory: neither another variable or
+// constant that shares it nor whoever reads it now. The container is the default one where it is
+// empty. 1 where it was written, 0 where it could not be.
+typedef void (*sg_write)(void* context, void* data, size_t size);
+int32_t sg_devices_write_variable(sg_devices* devices, sg_str container, sg_str name, int32_t dtype,
+                                  const int64_t* dims, size_t ndims, sg_write write, void* context,
+                                  TF_Status* status);
 // Tells them that variables may change from now on without being told.
 void sg_devices_untrack(sg_devices* devices);
 // All sessions over the devices must be deleted first.

@@ -176,6 +176,17 @@ unsafe extern "C" {
     );
     pub fn sg_devices_clear(devices: *mut sg_devices, status: *mut tf::TF_Status);
     pub fn sg_devices_written(devices: *mut sg_devices);
+    pub fn sg_devices_write_variable(
+        devices: *mut sg_devices,
+        container: sg_str<'_>,
+        name: sg_str<'_>,
+        dtype: i32,
+        dims: *const i64,
+        ndims: usize,
+        write: unsafe extern "C" fn(context: *mut c_void, data: *mut c_void, size: usize),
+        context: *mut c_void,
+        status: *mut tf::TF_Status,
+    ) -> i32;
     pub fn sg_devices_untrack(devices: *mut sg_devices);
     pub fn sg_devices_delete(devices: *mut sg_devices);
 

@@ -7,7 +7,7 @@ use tensorflow_sys as tf;
 use crate::error::{Code, Error, Result};
 
 /// Calls `f` with a fresh status and turns what it reports into a [`Result`].
-pub fn call<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> Result<T> {
+pub(crate) fn call<T>(f: impl FnOnce(*mut tf::TF_Status) -> T) -> Result<T> {
     let status = Status::new();
     let value = f(status.0);
     status.result().map(|()| value)
