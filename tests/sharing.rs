@@ -4,6 +4,7 @@ mod common;
 
 use common::{create, load, options, run_on};
 use session_group::tensorflow::Tensor;
+use session_group::tensorflow::devices::Variable;
 use session_group::{Code, Result, SessionGroup};
 
 fn y(group: &SessionGroup, session: usize) -> Result<Vec<f32>> {
@@ -39,6 +40,35 @@ fn a_write_by_any_session_is_seen_by_all() {
             assert_eq!(y(&group, reader).unwrap()[2], expected);
         }
     }
+}
+
+#[test]
+fn a_variable_that_is_written_where_it_lies_is_seen_by_all() {
+    let group = create("init_op", &options(3));
+    run_on(&group, 0, &[], &[], &["initialize"]).unwrap();
+    let write = |name, dtype, dims: &[i64]| {
+        let variable = Variable { container: "", name, dtype, dims };
+        group
+            .write_variable(&variable, |bytes| bytes.copy_from_slice(&20f32.to_ne_bytes()))
+            .unwrap()
+    };
+    let seen = |expected| (0..3).for_each(|i| assert_eq!(y(&group, i).unwrap()[2], expected));
+    seen(110.);
+    let (float, double) = (1, 2);
+    // As it was initialised, it is the memory of a constant, which has to stay as it is.
+    assert!(!write("resource", float, &[]));
+    increase(&group, 1, 1.);
+    seen(112.);
+    assert!(write("resource", float, &[]));
+    seen(121.);
+    // Another name, type or shape; and a reference variable, which TensorFlow keeps elsewhere.
+    assert!(!write("none", float, &[]));
+    assert!(!write("resource", double, &[]));
+    assert!(!write("resource", float, &[1]));
+    assert!(!write("ref", float, &[]));
+    seen(121.);
+    increase(&group, 1, 1.);
+    seen(123.);
 }
 
 #[test]
