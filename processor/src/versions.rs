@@ -54,6 +54,12 @@ impl Version {
         let next = next.map(|other| other.step).filter(|&step| step > full.step).min();
         let deltas = folder.join(DELTAS);
         let mut deltas = if deltas.is_dir() { checkpoints(&deltas)? } else { Vec::new() };
+        if let Some(delta) = deltas.iter().find(|delta| number(&delta.prefix).is_none()) {
+            return Err(Error::invalid(format!(
+                "delta {} has no number at the end of its name to tell its place by",
+                delta.prefix.display()
+            )));
+        }
         // Those after a later full checkpoint are that one's, if it was rolled back from there.
         deltas.retain(|delta| delta.step > full.step && next.is_none_or(|next| delta.step < next));
         Ok(Some(Self { full, deltas }))
@@ -90,10 +96,13 @@ impl Checkpoint {
         };
         let file = fs::metadata(&index).map_err(unread)?;
         let stamp = (file.modified().map_err(unread)?, file.len());
-        let name = prefix.file_name().unwrap_or_default().to_string_lossy();
-        let step = name.rsplit_once('-').and_then(|(_, step)| step.parse().ok()).unwrap_or(0);
-        Ok(Self { prefix: prefix.to_path_buf(), step, stamp })
+        Ok(Self { prefix: prefix.to_path_buf(), step: number(prefix).unwrap_or(0), stamp })
     }
+}
+
+/// The number at the end of a checkpoint's name.
+fn number(prefix: &Path) -> Option<i64> {
+    prefix.file_name()?.to_str()?.rsplit_once('-')?.1.parse().ok()
 }
 
 fn unread(path: &Path, error: &std::io::Error) -> Error {
@@ -235,6 +244,9 @@ mod tests {
         };
         folder.state("", "m-1", 1);
         says("m-1.index");
+        folder.index("m-1");
+        folder.index(".incremental_checkpoint/delta");
+        says("delta has no number");
         fs::write(folder.0.join("checkpoint"), "model_checkpoint_path: ").unwrap();
         says("checkpoint: ");
         fs::write(folder.0.join("checkpoint"), "").unwrap();
