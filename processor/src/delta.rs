@@ -137,9 +137,7 @@ impl<'a> Delta<'a> {
     }
 
     fn check(&self, current: &[Tensor]) -> Result<()> {
-        self.changes.iter().zip(current).try_for_each(|(change, current)| {
-            change.check(current).map_err(|what| Error::invalid(format!("{} {what}", change.key)))
-        })
+        self.changes.iter().zip(current).try_for_each(|(change, current)| change.check(current))
     }
 }
 
