@@ -104,8 +104,13 @@ def test_many_threads_over_many_updates(trainer, tmp_path):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # What is free lies in few enough pieces to be given back.
-        env=os.environ | {"MALLOC_ARENA_MAX": "1", "RUST_LOG": "warn"},
+        # What is free lies in few enough pieces to be given back, and not with threads.
+        env=os.environ
+        | {
+            "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
+            "MALLOC_ARENA_MAX": "1",
+            "RUST_LOG": "warn",
+        },
     )
     assert program.stdout.readline() == "ready\n"
     step, folder, resident = 1, "run", []
