@@ -17,6 +17,7 @@ use prost::Message;
 use prost::encoding::decode_varint;
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
+use session_group_serving::checksum::masked;
 use session_group_serving::signature::proto_name;
 use session_group_serving::tensorflow::DataType;
 
@@ -185,11 +186,6 @@ fn block(table: &[u8], handle: Handle) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         rest = &rest[more + length..];
     }
     Ok(all)
-}
-
-/// As checksums are stored.
-fn masked(crc: u32) -> u32 {
-    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// Strings: the lengths of all, a checksum of these, then the bytes of all.

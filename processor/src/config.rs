@@ -12,6 +12,7 @@ use session_group::policy::Policy;
 use session_group::tensorflow::SessionOptions;
 use session_group::{Code, Error, Options, Result};
 use session_group_serving::tensorflow::ConfigProto;
+use session_group_serving::text::beginning;
 use session_group_serving::timeline::Choice;
 use tracing::warn;
 
@@ -104,7 +105,7 @@ impl Config {
     /// Reads the text. `schedulable_cpus` is the environment variable of that name.
     pub fn parse(text: &str, schedulable_cpus: Option<&str>) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|error| {
-            Error::invalid(format!("model_config is not JSON: {error}: {:?}", shortened(text)))
+            Error::invalid(format!("model_config is not JSON: {error}: {:?}", beginning(text, 80)))
         })?;
         let Value::Object(object) = value else {
             return Err(wrong("is not an object: give {\"savedmodel_dir\": \"...\"}"));
@@ -145,10 +146,6 @@ fn deeprec_alone(what: impl std::fmt::Display) -> Error {
         Code::Unimplemented,
         format!("model_config {what}, which DeepRec's own TensorFlow alone has"),
     )
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 impl Text {

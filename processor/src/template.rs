@@ -130,21 +130,20 @@ impl Template {
     pub fn load(&self, sessions: &Sessions, checkpoint: Option<&Path>) -> Result<SessionGroup> {
         let group = SessionGroup::new(&sessions.session_options()?, &sessions.options()?)?;
         group.create(&self.graph_def)?;
-        let mut feeds: Vec<(&str, &Tensor)> =
+        let options = on_this_thread()?;
+        let assets: Vec<(&str, &Tensor)> =
             self.assets.iter().map(|(name, path)| (name.as_str(), path)).collect();
-        let (prefix, options);
         if let (Some(checkpoint), Some(restore)) = (checkpoint, &self.restore) {
-            prefix = Tensor::from_strings(&[], &[checkpoint.as_os_str().as_encoded_bytes()])?;
-            options = on_this_thread()?;
+            let prefix = Tensor::from_strings(&[], &[checkpoint.as_os_str().as_encoded_bytes()])?;
+            let mut feeds = assets.clone();
             feeds.push((&restore.filename, &prefix));
             run(&group, &feeds, &restore.op, &options).map_err(|error| {
                 let message = format!("checkpoint {}: {}", checkpoint.display(), error.message);
                 Error::new(error.code, message)
             })?;
-            feeds.pop();
         }
         if let Some(init_op) = &self.init_op {
-            run(&group, &feeds, init_op, &on_this_thread()?).map_err(|error| {
+            run(&group, &assets, init_op, &options).map_err(|error| {
                 Error::new(error.code, format!("initialising the model: {}", error.message))
             })?;
         }

@@ -121,7 +121,6 @@ def test_a_broken_full_checkpoint_is_not_restored_for_each_delta(start, trainer,
     trainer.full(1)
     processor = start(trainer.config())
     prefix = pathlib.Path(trainer.full(2))
-    data = next(prefix.parent.glob("*-2.data-*"))
     processor.wait(lambda info: info.model_path.endswith("-2"))
     trainer.full(3, "hidden")
     for file in (trainer.checkpoints / "hidden").glob("*-3.*"):

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use prost::Message;
 use session_group::{Code, Error, Result};
+use session_group_serving::checksum::masked;
 
 use crate::examples::{classify, multi_inference, regress};
 use crate::predict::{Manner, predict};
@@ -115,9 +116,7 @@ impl<R: Read> Records<R> {
         if read_up_to(&mut self.0, &mut stored)? < stored.len() {
             return Err("truncated record".to_string());
         }
-        // Masked, as the format has it.
-        let crc = crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8);
-        match u32::from_le_bytes(stored) == crc {
+        match u32::from_le_bytes(stored) == masked(crc32c::crc32c(bytes)) {
             true => Ok(()),
             false => Err("corrupted record".to_string()),
         }

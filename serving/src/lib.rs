@@ -1,5 +1,6 @@
 //! What the model server and the processor share.
 
+pub mod checksum;
 pub mod signature;
 pub mod text;
 pub mod timeline;
