@@ -2,15 +2,22 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 10] = [
+const SHIM: [&str; 17] = [
+    "callable",
+    "constant_store",
+    "control_flow",
+    "effects",
+    "graph_capture",
     "group_session",
+    "hidden_constants",
     "host_allocator",
+    "layout",
     "lookups",
     "program",
     "serial_executor",
     "session_device",
-    "shared_constants",
     "shim",
+    "split_gathers",
     "variable_reads",
     "virtual_gpus",
 ];
@@ -74,7 +81,7 @@ fn compile_shim(tensorflow: &pkg_config::Library) {
     for (name, value) in &tensorflow.defines {
         build.define(name, value.as_deref());
     }
-    for header in ["caught.h", "shim_internal.h"] {
+    for header in ["caught.h", "private_buffer.h", "shim_internal.h"] {
         println!("cargo:rerun-if-changed=src/tensorflow/{header}");
     }
     for name in SHIM {

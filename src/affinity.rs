@@ -76,8 +76,13 @@ pub fn rename(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
+/// Room for what goes deeper with a graph's size, as optimising does. Takes memory only as far as it is
+/// used.
+const DEEP_STACK: usize = 64 << 20;
+
 /// Calls `f` on a new thread that is pinned to `cpus`, if any, and waits for it. What `f` starts
-/// inherits the mask; the mask of the calling thread is never touched.
+/// inherits the mask; the mask of the calling thread is never touched. The thread has a large stack,
+/// whatever the caller's.
 pub fn on_thread<T: Send>(
     name: &str,
     cpus: Option<&CpuSet>,
@@ -86,13 +91,14 @@ pub fn on_thread<T: Send>(
     thread::scope(|scope| {
         let handle = thread::Builder::new()
             .name(name.to_string())
+            .stack_size(DEEP_STACK)
             .spawn_scoped(scope, || {
                 cpus.map_or(Ok(()), pin)?;
                 f()
             })
             .map_err(|error| failed("start a thread", &error))?;
         handle.join().unwrap_or_else(|panic| {
-            Err(Error::panicked("a thread that starts sessions", panic.as_ref()))
+            Err(Error::panicked("a thread of a session group", panic.as_ref()))
         })
     })
 }

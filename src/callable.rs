@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::cache::Signature;
 use crate::error::{Error, Result};
+use crate::recent::Recent;
 use crate::run::{Call, Request, Shared, Terms};
+use crate::signature::{Order, Signature};
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::session::Session;
 use crate::tensorflow::{Tensor, program};
@@ -14,8 +15,8 @@ use crate::tensorflow::{Tensor, program};
 /// the group.
 pub struct Callable {
     pub(crate) group: Arc<Shared>,
-    /// Where the program is among those that the group has prepared, if it is.
-    pub(crate) place: Option<usize>,
+    /// Where the program is, which is pinned; `None` where it has to run by its names.
+    pub(crate) recent: Option<Arc<Recent>>,
     pub(crate) feeds: Vec<String>,
     pub(crate) fetches: Vec<String>,
     pub(crate) targets: Vec<String>,
@@ -47,7 +48,7 @@ impl Callable {
                 self.fetches.len()
             )));
         }
-        match self.place {
+        match self.recent {
             Some(_) => self.run_call(None, false, &mut PreparedCall { inputs, outputs }),
             None => {
                 let inputs: Vec<_> =
@@ -73,8 +74,8 @@ impl Callable {
         wants_metadata: bool,
         call: &mut dyn Call,
     ) -> Result<()> {
-        if let Some(place) = self.place {
-            return self.group.run_prepared(place, session, wants_metadata, call);
+        if let Some(recent) = &self.recent {
+            return self.group.run_prepared(recent, session, wants_metadata, call);
         }
         let [feeds, fetches, targets] = self.names();
         let signature = Signature { feeds: feeds.into(), fetches: &fetches, targets: &targets };
@@ -87,6 +88,17 @@ impl Callable {
     }
 }
 
+impl Drop for Callable {
+    fn drop(&mut self) {
+        // Where the group is closed, it is gone.
+        if let Some(recent) = &self.recent
+            && let Ok(members) = self.group.enter(self.group.plan.sessions.len())
+        {
+            members.unpin(recent.place);
+        }
+    }
+}
+
 /// The tensors of a callable that was prepared, which is run as a program.
 struct PreparedCall<'a> {
     inputs: &'a [&'a Tensor],
@@ -94,8 +106,14 @@ struct PreparedCall<'a> {
 }
 
 impl Call for PreparedCall<'_> {
-    fn run_callable(&mut self, callable: &program::Callable, timeout_ms: i64) -> Result<()> {
-        callable.run(self.inputs.iter().copied(), self.outputs, timeout_ms)
+    fn run_callable(
+        &mut self,
+        callable: &program::Callable,
+        order: &Order,
+        timeout_ms: i64,
+        notes: &mut program::Notes,
+    ) -> Result<()> {
+        callable.run(self.inputs.iter().copied(), self.outputs, order, timeout_ms, notes)
     }
 
     fn run_session(&mut self, _: &Session, _: &RunOptions) -> Result<()> {

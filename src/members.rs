@@ -1,20 +1,27 @@
 //! The sessions of a group, and what they share.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use once_cell::sync::OnceCell;
 
 use crate::affinity;
-use crate::cache::{Cache, Signature};
+use crate::cache::{Cache, Found};
+use crate::cpuset::CpuSet;
 use crate::error::Result;
 use crate::optimization::{Optimization, Optimizations};
 use crate::plan::{Plan, SessionPlan};
+use crate::recent::{self, Recent};
+use crate::signature::{Names, Signature};
+use crate::slot::Inside;
 use crate::tensorflow::SessionOptions;
-use crate::tensorflow::devices::Devices;
+use crate::tensorflow::devices::{Devices, Seat};
 use crate::tensorflow::graph::Graph;
 use crate::tensorflow::program::{Callable, Program};
+use crate::tensorflow::log;
 use crate::tensorflow::session::{IntraOpPool, Session};
 use crate::workers::Workers;
 
@@ -23,8 +30,11 @@ use crate::workers::Workers;
 pub(crate) struct Members {
     /// Programs, by the names in requests.
     prepared: Cache<Prepared>,
+    /// Of this cache in the process.
+    number: u64,
     pub all: Vec<Member>,
     compiler: Member,
+    compiling: Compiling,
     /// What was created and then extended, in this order.
     graphs: RwLock<Vec<Graph>>,
     /// How many there are.
@@ -44,13 +54,39 @@ pub(crate) struct Member {
     changing: Mutex<()>,
 }
 
-/// A program, and each session's instance of it, made when first needed.
-pub(crate) struct Prepared {
-    program: Arc<Program>,
-    callables: Box<[OnceCell<Callable>]>,
-    /// Whether sessions can run instances; else they run it by its names.
-    pub is_callable: bool,
+/// What making a session to compile with takes.
+struct Compiling {
+    name: String,
+    allowed: CpuSet,
+    options: SessionOptions,
+    seat: Option<Seat>,
 }
+
+/// What is known about requests with some names.
+pub(crate) struct Prepared {
+    names: Names,
+    compiled: OnceCell<Compiled>,
+}
+
+/// A program, and each session's instance of it, made when first needed.
+pub(crate) struct Compiled {
+    pub program: Arc<Program>,
+    pub took: Duration,
+    callables: Box<[OnceCell<Callable>]>,
+    /// How often a session could not make an instance.
+    failures: AtomicUsize,
+    /// By session: whether TensorFlow's has run it by its names.
+    named: Box<[AtomicBool]>,
+}
+
+/// A prepared request, which stays until this is dropped.
+pub(crate) struct Ready<'a> {
+    pub recent: Arc<Recent>,
+    prepared: Inside<'a, Prepared>,
+}
+
+/// More attempts than this to make an instance of a program are not worth it.
+const MOST_FAILURES: usize = 3;
 
 impl Drop for Members {
     fn drop(&mut self) {
@@ -84,16 +120,21 @@ impl Members {
                 Member::new(&name, session, plan, session_options, devices.clone())
             })
             .collect::<Result<Vec<_>>>()?;
-        // Like any thread that is nobody's, the compiler's may use all CPUs of the process.
-        let compiler =
-            affinity::on_thread(&format!("{name}-compile"), Some(&plan.allowed), || {
-                let pool = IntraOpPool::new(session_options, 1)?;
-                Session::compiler(devices.clone(), session_options, plan.sessions[0].seat, pool)
-            })?;
+        let compiling = Compiling {
+            name: format!("{name}-compile"),
+            allowed: plan.allowed.clone(),
+            options: session_options.try_clone()?,
+            seat: plan.sessions[0].seat,
+        };
+        let compiler = compiling.on_thread(|| compiling.session(&devices))?;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
-            prepared: Cache::new(),
+            // A lane for each session, and one for what concerns all.
+            prepared: Cache::new(all.len() + 1),
+            number: NEXT.fetch_add(1, Relaxed),
             all,
             compiler: Member::of(compiler, None),
+            compiling,
             graphs: RwLock::default(),
             graph_count: AtomicUsize::new(0),
             devices,
@@ -140,21 +181,12 @@ impl Members {
         let _changing = first.lock();
         first.catch_up(&graphs)?;
         self.devices.check(&graph)?;
-        let container = format!("session_group.constants.{}", graphs.len());
-        let taken = if self.optimizations.has(Optimization::SharedConstants) {
-            graph.share_constants(&self.devices, &container)
-        } else {
-            Ok(graph)
-        }
-        .and_then(|graph| first.take(&graph, graphs.len()).map(|()| graph));
-        match taken {
-            Ok(graph) => graphs.push(graph),
-            Err(error) => {
-                // The graph's error says more than one of clearing up after it.
-                let _ = self.devices.clear_container(&container);
-                return Err(error);
-            }
-        }
+        let graph = match self.optimizations.has(Optimization::SharedConstants) {
+            true => graph.hide_constants(&self.devices)?,
+            false => graph,
+        };
+        first.take(&graph, graphs.len())?;
+        graphs.push(graph);
         self.graph_count.store(graphs.len(), Release);
         Ok(())
     }
@@ -173,53 +205,136 @@ impl Members {
         Ok(&member.session)
     }
 
-    /// The program for these names, and where to find it again. `None` where there are too many
-    /// already.
-    pub fn prepare(&self, signature: &Signature<'_>) -> Result<Option<(usize, &Prepared)>> {
-        let place = self.prepared.find_or_add(signature, || {
-            let compiler = self.up_to_date(&self.compiler)?;
-            // "x" is "x:0". A program gives each tensor once; TensorFlow's session knows repetitions.
-            let tensor = |name: &&str| name.strip_suffix(":0").unwrap_or(name).to_string();
-            let mut seen = HashSet::new();
-            let fetches: Vec<&str> = signature
-                .fetches
-                .iter()
-                .filter(|name| seen.insert(tensor(name)))
-                .copied()
-                .collect();
-            let has_repetition = fetches.len() < signature.fetches.len();
-            let program =
-                Program::compile(compiler, &signature.feeds, &fetches, signature.targets)?;
-            Ok(Prepared {
-                is_callable: program.obstacle().is_none() && !has_repetition,
-                program: Arc::new(program),
-                callables: self.all.iter().map(|_| OnceCell::new()).collect(),
-            })
+    /// What is known about requests with these names, for who runs one on this session. `None` where
+    /// there is no room for more.
+    pub fn prepare(&self, signature: &Signature<'_>, session: usize) -> Result<Option<Ready<'_>>> {
+        if let Some(recent) = recent::find(self.number, signature)
+            && let Some(prepared) = self.prepared.at(recent.place, recent.number, session)
+        {
+            return Ok(Some(Ready { recent, prepared }));
+        }
+        let (names, order) = Names::shared(signature);
+        let make = || Prepared { names: names.clone(), compiled: OnceCell::new() };
+        let Some(Found { place, value }) = self.prepared.find_or_add(&names, session, make) else {
+            return Ok(None);
+        };
+        let number = value.number();
+        if let Err(error) = value.compiled.get_or_try_init(|| self.compile(&names)) {
+            // It is not to take the place of what works.
+            drop(value);
+            self.prepared.remove(place, number);
+            return Err(error);
+        }
+        let recent = recent::remember(self.number, signature, (place, number), order);
+        Ok(Some(Ready { recent, prepared: value }))
+    }
+
+    /// What was pinned, for who runs it on this session.
+    pub fn pinned(&self, recent: &Recent, session: usize) -> Option<Inside<'_, Prepared>> {
+        self.prepared.at(recent.place, recent.number, session)
+    }
+
+    /// Keeps what is prepared until it is unpinned.
+    pub fn pin(&self, ready: &Ready<'_>) {
+        self.prepared.pin(ready.recent.place);
+    }
+
+    pub fn unpin(&self, place: usize) {
+        self.prepared.unpin(place);
+    }
+
+    /// Calls `f` with all that was compiled and is still there.
+    pub fn for_each_compiled(&self, mut f: impl FnMut(&Names, &Compiled)) {
+        self.prepared.for_each(self.all.len(), |prepared| {
+            if let Some(compiled) = prepared.compiled.get() {
+                f(&prepared.names, compiled);
+            }
+        });
+    }
+
+    fn compile(&self, names: &Names) -> Result<Compiled> {
+        let begun = Instant::now();
+        let [feeds, fetches, targets] = names.all();
+        let program = self.compiling.on_thread(|| {
+            let graphs = self.graphs.read().unwrap_or_else(PoisonError::into_inner);
+            if !graphs.iter().any(Graph::can_reveal) {
+                let compiler = &self.compiler;
+                let _changing = compiler.lock();
+                compiler.catch_up(&graphs)?;
+                drop(_changing);
+                return Program::compile(&compiler.session, &graphs, &feeds, &fetches, &targets);
+            }
+            // Its copies of large constants go with it.
+            let compiler = self.compiling.session(&self.devices)?;
+            for (i, graph) in graphs.iter().enumerate() {
+                compiler.add_revealed(graph, i > 0)?;
+            }
+            Program::compile(&compiler, &graphs, &feeds, &fetches, &targets)
         })?;
-        Ok(place.and_then(|place| Some((place, self.prepared.at(place)?))))
+        Ok(Compiled {
+            program: Arc::new(program),
+            took: begun.elapsed(),
+            callables: self.all.iter().map(|_| OnceCell::new()).collect(),
+            failures: AtomicUsize::new(0),
+            named: self.all.iter().map(|_| AtomicBool::new(false)).collect(),
+        })
     }
 
-    /// A program that was prepared.
-    pub fn prepared(&self, place: usize) -> Option<&Prepared> {
-        self.prepared.at(place)
-    }
-
-    /// A session's instance of a program that has them.
-    pub fn callable<'a>(&self, session: usize, prepared: &'a Prepared) -> Result<&'a Callable> {
-        prepared.callables[session].get_or_try_init(|| {
+    /// A session's instance of a program; `None` where it can't have one, so that TensorFlow's session
+    /// has to run it.
+    pub fn callable<'a>(&self, session: usize, compiled: &'a Compiled) -> Option<&'a Callable> {
+        if let Some(callable) = compiled.callables[session].get() {
+            return Some(callable);
+        }
+        if compiled.program.obstacle().is_some()
+            || compiled.failures.load(Relaxed) >= MOST_FAILURES
+        {
+            return None;
+        }
+        let made = compiled.callables[session].get_or_try_init(|| {
             let own = self.all[session].session.clone();
             let has = |optimization| self.optimizations.has(optimization);
             Callable::new(
                 own,
-                prepared.program.clone(),
+                compiled.program.clone(),
                 has(Optimization::ResolvedReads),
                 has(Optimization::FusedLookups),
             )
+        });
+        made.inspect_err(|error| {
+            compiled.failures.fetch_add(1, Relaxed);
+            log::info(&format!("a program's kernels can't be made: {error}"));
         })
+        .ok()
+    }
+}
+
+impl Compiling {
+    /// Like any thread that is nobody's, the compiler's may use all CPUs of the process.
+    fn on_thread<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        affinity::on_thread(&self.name, Some(&self.allowed), f)
+    }
+
+    fn session(&self, devices: &Arc<Devices>) -> Result<Session> {
+        affinity::check_room_for(2)?;
+        let pool = IntraOpPool::new(&self.options, 1)?;
+        Session::compiler(devices.clone(), &self.options, self.seat, pool)
+    }
+}
+
+impl Ready<'_> {
+    pub fn compiled(&self) -> &Compiled {
+        self.prepared.compiled()
     }
 }
 
 impl Prepared {
+    pub fn compiled(&self) -> &Compiled {
+        self.compiled.get().expect("what is given out was compiled")
+    }
+}
+
+impl Compiled {
     /// Whether running it may change a variable or a table.
     pub fn writes(&self) -> bool {
         self.program.writes()
@@ -228,6 +343,21 @@ impl Prepared {
     /// Whether that may be one on a GPU.
     pub fn writes_on_gpu(&self) -> bool {
         self.program.writes_elsewhere()
+    }
+
+    /// Whether sessions can run instances; else they run it by its names.
+    pub fn is_callable(&self) -> bool {
+        self.program.obstacle().is_none() && self.failures.load(Relaxed) < MOST_FAILURES
+    }
+
+    /// The instance of a session, if it has made one.
+    pub fn made(&self) -> Option<&Callable> {
+        self.callables.iter().find_map(OnceCell::get)
+    }
+
+    /// Whether a session runs it by its names for the first time, and so compiles it, too.
+    pub fn is_first_by_names(&self, session: usize) -> bool {
+        !self.named[session].load(Relaxed) && !self.named[session].swap(true, Relaxed)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use crate::cache::Signature;
+use crate::affinity;
 use crate::callable::Callable;
 use crate::describe;
 use crate::error::{Error, Result};
@@ -15,11 +15,13 @@ use crate::execution::Execution;
 use crate::fork::Process;
 use crate::gate::{Entered, Gate};
 use crate::gpu::Streams;
-use crate::members::{Members, Prepared};
+use crate::members::{Compiled, Members};
 use crate::optimization::Optimization;
 use crate::plan::Plan;
 use crate::policy::{Counts, Dispatcher};
-use crate::stats::{SessionStats, Snapshot};
+use crate::recent::Recent;
+use crate::signature::{Order, Signature};
+use crate::stats::{SessionStats, Snapshot, Way, WayCell};
 use crate::tensorflow::log;
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::session::{Session, Step};
@@ -84,8 +86,15 @@ pub(crate) struct Terms<'a> {
 /// The tensors of a request, in the types of the API that it came by. It is run on whichever thread,
 /// by one at a time.
 pub(crate) trait Call: Send {
-    /// Runs a program with them. A timeout of 0 is none.
-    fn run_callable(&mut self, callable: &program::Callable, timeout_ms: i64) -> Result<()>;
+    /// Runs a program with them, whose feeds and fetches are in the order that is given. A timeout of 0
+    /// is none.
+    fn run_callable(
+        &mut self,
+        callable: &program::Callable,
+        order: &Order,
+        timeout_ms: i64,
+        notes: &mut program::Notes,
+    ) -> Result<()>;
     /// Lets TensorFlow's session run them by their names.
     fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()>;
     /// Drops what a run has given, before another.
@@ -100,8 +109,15 @@ struct RequestCall<'a> {
 }
 
 impl Call for RequestCall<'_> {
-    fn run_callable(&mut self, callable: &program::Callable, timeout_ms: i64) -> Result<()> {
-        callable.run(self.step.inputs.iter().map(|&(_, tensor)| tensor), self.outputs, timeout_ms)
+    fn run_callable(
+        &mut self,
+        callable: &program::Callable,
+        order: &Order,
+        timeout_ms: i64,
+        notes: &mut program::Notes,
+    ) -> Result<()> {
+        let inputs = self.step.inputs.iter().map(|&(_, tensor)| tensor);
+        callable.run(inputs, self.outputs, order, timeout_ms, notes)
     }
 
     fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()> {
@@ -117,8 +133,12 @@ impl Call for RequestCall<'_> {
 }
 
 /// What to run, and how.
+#[derive(Clone, Copy)]
 struct Work<'a> {
-    prepared: Option<&'a Prepared>,
+    /// What is known about requests with these names, and the order of this one's.
+    prepared: Option<(&'a Compiled, &'a Order)>,
+    /// Why not, if nothing is.
+    otherwise: Way,
     options: Option<&'a RunOptions>,
     wants_metadata: bool,
     /// Whether the policy has chosen the session, and not the caller.
@@ -153,22 +173,25 @@ impl Shared {
         if !members.has_graph() {
             return Err(no_graph());
         }
-        self.stats[session].count(|| {
+        self.stats[session].count(|way| {
             let &Terms { options, wants_metadata, .. } = terms;
-            let prepared = match self.prepares() || self.streams.is_some() {
-                true => members.prepare(&terms.signature)?.map(|(_, prepared)| prepared),
+            let prepares = self.prepares() || self.streams.is_some();
+            let ready = match prepares {
+                true => members.prepare(&terms.signature, session)?,
                 false => None,
             };
+            let prepared = ready.as_ref().map(|ready| (ready.compiled(), &ready.recent.order));
+            let otherwise = if prepares { Way::NoRoom } else { Way::Disabled };
             let anywhere = terms.session.is_none();
-            let work = Work { prepared, options, wants_metadata, anywhere };
-            self.run_on(session, &members, &work, call)
+            let work = Work { prepared, otherwise, options, wants_metadata, anywhere };
+            self.run_on(session, &members, &work, way, call)
         })
     }
 
     /// Runs what [`callable`](Self::callable) prepared.
     pub fn run_prepared(
         &self,
-        place: usize,
+        recent: &Recent,
         session: Option<usize>,
         wants_metadata: bool,
         call: &mut dyn Call,
@@ -176,10 +199,11 @@ impl Shared {
         let anywhere = session.is_none();
         let session = self.choose(session)?;
         let members = self.enter(session)?;
-        let prepared = members.prepared(place);
-        assert!(prepared.is_some(), "stays until the group is closed");
-        let work = Work { prepared, options: None, wants_metadata, anywhere };
-        self.stats[session].count(|| self.run_on(session, &members, &work, call))
+        let pinned = members.pinned(recent, session).expect("pinned, so it stays");
+        let prepared = Some((pinned.compiled(), &recent.order));
+        let work =
+            Work { prepared, otherwise: Way::NoRoom, options: None, wants_metadata, anywhere };
+        self.stats[session].count(|way| self.run_on(session, &members, &work, way, call))
     }
 
     /// Calls `f` with a session and its number, as a request that may do anything.
@@ -193,13 +217,14 @@ impl Shared {
         if !members.has_graph() {
             return Err(no_graph());
         }
-        self.stats[session].count(|| {
+        self.stats[session].count(|way| {
             let run = || {
+                way.set(Way::Visit);
+                let _writing = members.devices.writing();
                 let result = f(members.session(session)?, session);
                 if result.is_err() {
                     self.look_after(session, &members);
                 }
-                members.devices.written();
                 result
             };
             match &self.streams {
@@ -252,26 +277,31 @@ impl Shared {
         }
         // Also where it is not run as a program, this finds what is wrong with the names.
         let signature = Signature { feeds: feeds.into(), fetches, targets };
-        let mut place = None;
-        if let Some((found, prepared)) = members.prepare(&signature)?
-            && prepared.is_callable
+        let lane = members.all.len();
+        let mut recent = None;
+        if let Some(ready) = members.prepare(&signature, lane)?
             && self.prepares()
         {
-            let mut may_wait = false;
+            let mut is_callable = true;
             for session in 0..members.all.len() {
-                may_wait |= members.callable(session, prepared)?.may_wait();
+                let callable = members.callable(session, ready.compiled());
+                // A timeout has to end what waits, which takes the session and so the names.
+                is_callable &= callable
+                    .is_some_and(|callable| !callable.may_wait() || self.steps.timeout_ms <= 0);
             }
-            // A timeout has to end what waits, which takes the session and so the names.
-            place = (!may_wait || self.steps.timeout_ms <= 0).then_some(found);
+            if is_callable {
+                members.pin(&ready);
+                recent = Some(ready.recent.clone());
+            }
         }
-        if place.is_none() {
+        if recent.is_none() {
             // Then they run it by its names, for which they need their graph.
             (0..members.all.len()).try_for_each(|session| members.session(session).map(drop))?;
         }
         let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         Ok(Callable {
             group: self.clone(),
-            place,
+            recent,
             feeds: owned(feeds),
             fetches: owned(fetches),
             targets: owned(targets),
@@ -289,6 +319,7 @@ impl Shared {
         session: usize,
         members: &Members,
         work: &Work<'_>,
+        way: &WayCell,
         call: &mut dyn Call,
     ) -> Result<()> {
         let timeout_ms = match work.options.map_or(0, RunOptions::timeout_ms) {
@@ -297,7 +328,7 @@ impl Shared {
         };
         let stats = &self.stats[session];
         let Some(workers) = &members.all[session].workers else {
-            return self.execute(session, members, work, timeout_ms, call);
+            return self.execute(session, members, work, way, timeout_ms, call);
         };
 
         let deadline = u64::try_from(timeout_ms)
@@ -314,7 +345,7 @@ impl Shared {
             if deadline.is_some() && timeout_ms == 0 {
                 return Err(workers::deadline_exceeded());
             }
-            stats.busy(|| self.execute(session, members, work, timeout_ms, call))
+            stats.busy(|| self.execute(session, members, work, way, timeout_ms, call))
         });
         result.map_err(|refusal| match refusal {
             Refusal::Full(error) => {
@@ -331,34 +362,59 @@ impl Shared {
         session: usize,
         members: &Members,
         work: &Work<'_>,
+        way: &WayCell,
         timeout_ms: i64,
         call: &mut dyn Call,
     ) -> Result<()> {
-        let is_plain = self.prepares()
-            && work.options.is_none_or(RunOptions::is_plain)
-            && !(work.wants_metadata && self.steps.fills_metadata);
-        if let Some(prepared) = work.prepared.filter(|prepared| prepared.is_callable && is_plain) {
-            let callable = members.callable(session, prepared)?;
-            if timeout_ms == 0 || !callable.may_wait() {
-                let result = call.run_callable(callable, timeout_ms);
-                if prepared.writes() {
-                    members.devices.written();
+        // Only programs keep what they have read.
+        let may_write = work.prepared.is_none_or(|(compiled, _)| compiled.writes());
+        let _writing = (self.prepares() && may_write).then(|| members.devices.writing());
+        match self.as_program(session, members, work, timeout_ms) {
+            Ok((callable, order)) => {
+                way.set(Way::Program);
+                let mut notes = program::Notes::default();
+                let result = call.run_callable(callable, order, timeout_ms, &mut notes);
+                self.stats[session].noted(notes.unresolved != 0, notes.unfused != 0);
+                result
+            }
+            Err(why) => {
+                way.set(why);
+                let result = match &self.streams {
+                    None => self.run_by_names(session, members, work, timeout_ms, call),
+                    Some(streams) => {
+                        self.run_on_gpu(streams, session, members, work, timeout_ms, call)
+                    }
+                };
+                if result.is_err() {
+                    self.look_after(session, members);
                 }
-                return result;
+                result
             }
         }
-        let result = match &self.streams {
-            None => self.run_by_names(members.session(session)?, work, timeout_ms, call),
-            Some(streams) => self.run_on_gpu(streams, session, members, work, timeout_ms, call),
-        };
-        if result.is_err() {
-            self.look_after(session, members);
+    }
+
+    /// The session's instance of the request's program or, where it can't run as one, why.
+    fn as_program<'a>(
+        &self,
+        session: usize,
+        members: &'a Members,
+        work: &Work<'a>,
+        timeout_ms: i64,
+    ) -> std::result::Result<(&'a program::Callable, &'a Order), Way> {
+        if !self.prepares() {
+            return Err(Way::Disabled);
         }
-        // Only programs keep what they have read.
-        if self.prepares() && work.prepared.is_none_or(Prepared::writes) {
-            members.devices.written();
+        let is_plain = work.options.is_none_or(RunOptions::is_plain)
+            && !(work.wants_metadata && self.steps.fills_metadata);
+        if !is_plain {
+            return Err(Way::Options);
         }
-        result
+        let (compiled, order) = work.prepared.ok_or(work.otherwise)?;
+        let callable = members.callable(session, compiled).ok_or(Way::NoProgram)?;
+        match timeout_ms > 0 && callable.may_wait() {
+            true => Err(Way::MayWait),
+            false => Ok((callable, order)),
+        }
     }
 
     /// Leaves the request to TensorFlow's session, or to one on each GPU, if it may write what each
@@ -374,9 +430,9 @@ impl Shared {
     ) -> Result<()> {
         let mut run = |session| {
             call.forget();
-            self.run_by_names(members.session(session)?, work, timeout_ms, call)
+            self.run_by_names(session, members, work, timeout_ms, call)
         };
-        if work.prepared.is_some_and(|prepared| !prepared.writes_on_gpu()) {
+        if work.prepared.is_some_and(|(compiled, _)| !compiled.writes_on_gpu()) {
             return streams.with_others(|| run(session));
         }
         streams.alone(&members.devices, || match work.anywhere && streams.leaders > 1 {
@@ -389,13 +445,17 @@ impl Shared {
     /// Leaves the request to TensorFlow's session.
     fn run_by_names(
         &self,
-        session: &Session,
+        session: usize,
+        members: &Members,
         work: &Work<'_>,
         timeout_ms: i64,
         call: &mut dyn Call,
     ) -> Result<()> {
+        let own_session = members.session(session)?;
+        let recurses = work.prepared.is_some_and(|(compiled, _)| compiled.program.recurses());
         let here = self.plan.execution != Execution::Pool
             && timeout_ms == 0
+            && !recurses
             && work.options.is_none_or(RunOptions::leaves_pool_open);
         let own;
         let options = match work.options {
@@ -410,7 +470,18 @@ impl Shared {
                 &own
             }
         };
-        call.run_session(session, options)
+        if !here {
+            self.stats[session].on_pool();
+        }
+        // The first time, the session compiles the graph, on the thread that asks for it.
+        let is_first =
+            work.prepared.is_some_and(|(compiled, _)| compiled.is_first_by_names(session));
+        match is_first {
+            false => call.run_session(own_session, options),
+            true => affinity::on_thread(&format!("sg{}-first", self.number), None, || {
+                call.run_session(own_session, options)
+            }),
+        }
     }
 
     /// What a session has done so far. `None` where there is no such session.
@@ -508,7 +579,7 @@ mod tests {
             let turn = || {
                 let session = shared.dispatcher.choose(shared).unwrap();
                 let members = shared.enter(session).unwrap();
-                shared.stats[session].count(|| Ok(black_box(members.all.len()))).unwrap();
+                shared.stats[session].count(|_| Ok(black_box(members.all.len()))).unwrap();
             };
             let name = policy.name();
             println!("dispatch by {name}: {}", nanoseconds(turn));

@@ -3,7 +3,7 @@
 //! Whoever answers a request counts it in its session's own set, with atomic additions. Sets don't
 //! share cache lines, so sessions don't slow each other down by counting.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use histogram::{AtomicHistogram, Config, Histogram};
@@ -17,6 +17,60 @@ const RANGE: u8 = 42;
 
 /// How many `TF_Code`s there are, `TF_OK` included.
 pub const CODES: usize = 17;
+
+/// How a request ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Way {
+    /// As a program.
+    Program,
+    /// By its names, on TensorFlow's session and the thread that called: there is no program for it,
+    /// see `SessionGroup_Explain`.
+    NoProgram,
+    /// By its names, because of its `RunOptions`: a trace, for one.
+    Options,
+    /// By its names, because it has a timeout and an operation that may wait.
+    MayWait,
+    /// By its names, because there are too many other signatures in use.
+    NoRoom,
+    /// By its names, because programs are switched off.
+    Disabled,
+    /// On TensorFlow's session, for what programs don't do: partial runs, foreign thread pools.
+    Visit,
+    /// Not at all: it failed before, or was refused.
+    NotRun,
+}
+
+impl Way {
+    /// All of them, by their numbers.
+    pub const ALL: [Self; WAYS] = [
+        Self::Program,
+        Self::NoProgram,
+        Self::Options,
+        Self::MayWait,
+        Self::NoRoom,
+        Self::Disabled,
+        Self::Visit,
+        Self::NotRun,
+    ];
+
+    /// For JSON and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Program => "program",
+            Self::NoProgram => "no_program",
+            Self::Options => "run_options",
+            Self::MayWait => "may_wait",
+            Self::NoRoom => "no_room",
+            Self::Disabled => "disabled",
+            Self::Visit => "visit",
+            Self::NotRun => "not_run",
+        }
+    }
+}
+
+/// How many [`Way`]s there are.
+pub const WAYS: usize = 8;
 
 /// The counters of one session.
 #[repr(align(128))]
@@ -32,6 +86,14 @@ pub(crate) struct SessionStats {
     busy_ns: AtomicU64,
     latency_ns: AtomicU64,
     latencies: AtomicHistogram,
+    /// Requests that ran in another way than as a program; number 0 is what is left of the latencies.
+    others: [AtomicU64; WAYS],
+    /// On the inter-op pool, whichever way.
+    on_pool: AtomicU64,
+    /// As programs that had to read a variable in TensorFlow's way.
+    unresolved: AtomicU64,
+    /// As programs that had to gather rows one table after the other.
+    unfused: AtomicU64,
     /// Whether requests go to other sessions, where there is one.
     pub is_broken: AtomicBool,
 }
@@ -48,6 +110,16 @@ pub struct Snapshot {
     pub in_flight: u64,
     /// Those of them that wait for a worker thread.
     pub queued: u64,
+    /// Those that were answered, by the way in which they ran ([`Way`]).
+    pub ways: [u64; WAYS],
+    /// Those of them that ran on the session's inter-op pool, instead of a single thread.
+    pub on_pool: u64,
+    /// Programs that read some variable in TensorFlow's way: it had no value yet, or was being changed
+    /// in place.
+    pub unresolved: u64,
+    /// Programs that gathered rows one table after the other, because of an index that is out of range
+    /// or a shape that is unusual.
+    pub unfused: u64,
     /// How long threads have run requests on the session, summed up; not the time in the queue.
     pub busy: Duration,
     /// How long requests took from the call to the answer, summed up.
@@ -68,16 +140,44 @@ impl SessionStats {
             busy_ns: AtomicU64::new(0),
             latency_ns: AtomicU64::new(0),
             latencies: AtomicHistogram::with_config(&config),
+            others: Default::default(),
+            on_pool: AtomicU64::new(0),
+            unresolved: AtomicU64::new(0),
+            unfused: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
         }
     }
 
-    /// Runs a request and counts it.
-    pub fn count<T>(&self, request: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Runs a request, which says in which way it ran, and counts it.
+    pub fn count<T>(&self, request: impl FnOnce(&WayCell) -> Result<T>) -> Result<T> {
         let begun = Instant::now();
-        let result = request();
+        let way = WayCell::new();
+        let result = request(&way);
+        self.ran(way.get());
         self.answered(begun, &result);
         result
+    }
+
+    /// Counts a request's way; the usual one costs nothing.
+    fn ran(&self, way: Way) {
+        if way != Way::Program {
+            self.others[way as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts a request that ran on the inter-op pool.
+    pub fn on_pool(&self) {
+        self.on_pool.fetch_add(1, Relaxed);
+    }
+
+    /// Counts what was unusual about a program's run.
+    pub fn noted(&self, unresolved: bool, unfused: bool) {
+        if unresolved {
+            self.unresolved.fetch_add(1, Relaxed);
+        }
+        if unfused {
+            self.unfused.fetch_add(1, Relaxed);
+        }
     }
 
     /// Counts a request that was answered now.
@@ -117,11 +217,13 @@ impl SessionStats {
     pub fn snapshot(&self, in_flight: u64) -> Snapshot {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
         // Failures first: each of them is among the latencies a moment later.
+        let mut ways = self.others.each_ref().map(load);
         let mut answers = self.failures.each_ref().map(load);
         let failures: u64 = answers.iter().sum();
         let histogram = self.latencies.load();
         let counted: u64 = histogram.iter().map(|bucket| bucket.count()).sum();
         answers[0] = counted.saturating_sub(failures);
+        ways[Way::Program as usize] = counted.saturating_sub(ways.iter().sum());
         let latency = Duration::from_nanos(load(&self.latency_ns));
         Snapshot {
             answers,
@@ -130,9 +232,30 @@ impl SessionStats {
             queued: self.queued(),
             busy: if self.has_queue { Duration::from_nanos(load(&self.busy_ns)) } else { latency },
             latency,
+            ways,
+            on_pool: load(&self.on_pool),
+            unresolved: load(&self.unresolved),
+            unfused: load(&self.unfused),
             stream: None,
             histogram,
         }
+    }
+}
+
+/// The way of a request that is under way, perhaps on another thread.
+pub(crate) struct WayCell(AtomicUsize);
+
+impl WayCell {
+    fn new() -> Self {
+        Self(AtomicUsize::new(Way::NotRun as usize))
+    }
+
+    pub fn set(&self, way: Way) {
+        self.0.store(way as usize, Relaxed);
+    }
+
+    fn get(&self) -> Way {
+        Way::ALL[self.0.load(Relaxed)]
     }
 }
 
@@ -153,6 +276,11 @@ impl Snapshot {
     /// Requests answered, whatever the answer.
     pub fn runs(&self) -> u64 {
         self.answers.iter().sum()
+    }
+
+    /// Requests that ran in this way.
+    pub fn ran(&self, way: Way) -> u64 {
+        self.ways[way as usize]
     }
 
     /// Requests answered with this error.

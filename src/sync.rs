@@ -1,9 +1,9 @@
-//! The primitives under [`gate`](crate::gate), [`ticket`](crate::ticket), [`workers`](crate::workers) and
-//! [`cache`](crate::cache), so that `tests/interleavings.rs` can put loom's in their place and try
-//! every order in which threads can run.
+//! The primitives under [`gate`](crate::gate), [`ticket`](crate::ticket), [`workers`](crate::workers),
+//! [`slot`](crate::slot) and [`cache`](crate::cache), so that `tests/interleavings.rs` can put loom's in
+//! their place and try every order in which threads can run.
 
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-pub(crate) use std::sync::{Condvar, Mutex, OnceLock};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, park_timeout};
 
 pub(crate) use crossbeam_channel as channel;

@@ -7,7 +7,7 @@ use tensorflow_sys as tf;
 
 use super::check::{caught, guard, guard_infallible, null, reference};
 use crate::SessionGroup;
-use crate::cache::Signature;
+use crate::signature::Signature;
 use crate::callable::Callable;
 use crate::error::{Error, Result};
 use crate::run::Terms;

@@ -83,18 +83,12 @@ impl Devices {
         status::call(|status| unsafe { shim::sg_devices_clear(self.0, status) })
     }
 
-    /// Frees the variables of a container.
-    pub(crate) fn clear_container(&self, container: &str) -> Result<()> {
-        status::call(|status| {
-            // SAFETY: the devices are live.
-            unsafe { shim::sg_devices_clear_container(self.0, container.into(), status) }
-        })
-    }
-
-    /// Tells sessions that a variable may have changed.
-    pub(crate) fn written(&self) {
+    /// Announces a request that may change variables, until the result is dropped. Those that begin
+    /// after that see what it did.
+    pub(crate) fn writing(&self) -> Writing<'_> {
         // SAFETY: the devices are live.
-        unsafe { shim::sg_devices_written(self.0) }
+        unsafe { shim::sg_devices_begin_write(self.0) };
+        Writing(self)
     }
 
     /// Lets `write` change a variable where it lies; see the shim.
@@ -159,6 +153,16 @@ impl Devices {
 
     pub(super) fn as_ptr(&self) -> *mut shim::sg_devices {
         self.0
+    }
+}
+
+/// A request that may change variables.
+pub(crate) struct Writing<'a>(&'a Devices);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the devices are live, and know that it has begun.
+        unsafe { shim::sg_devices_end_write(self.0.0) }
     }
 }
 

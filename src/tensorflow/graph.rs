@@ -34,15 +34,20 @@ impl Graph {
         Self(graph)
     }
 
-    /// Moves large constants to variables of the devices, in a container of this name.
-    pub(crate) fn share_constants(self, devices: &Devices, container: &str) -> Result<Self> {
+    /// Takes the values of large constants out of the nodes, to be there once for all sessions over the
+    /// devices, as long as the graph is.
+    pub(crate) fn hide_constants(self, devices: &Devices) -> Result<Self> {
         status::call(|status| {
             // SAFETY: graph and devices are live, and nobody else has the graph.
-            unsafe {
-                shim::sg_graph_share_constants(self.0, devices.as_ptr(), container.into(), status);
-            }
+            unsafe { shim::sg_graph_hide_constants(self.0, devices.as_ptr(), status) }
         })?;
         Ok(self)
+    }
+
+    /// Whether optimisers could make something of the values of hidden constants.
+    pub(crate) fn can_reveal(&self) -> bool {
+        // SAFETY: the graph is live.
+        unsafe { shim::sg_graph_can_reveal(self.0) != 0 }
     }
 
     pub(super) fn as_ptr(&self) -> *const shim::sg_graph {

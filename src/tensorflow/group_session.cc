@@ -34,16 +34,17 @@ struct sg_visit {
   virtual absl::Status Visit(sg_session* session, int32_t number) = 0;
 };
 
-TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, int64_t timeout_ms) {
+TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, const sg_order* order,
+                                int64_t timeout_ms, sg_run_notes* notes) {
   return session_group::NewStatus(session_group::Caught([&]() -> absl::Status {
     absl::InlinedVector<const Tensor*, 16> feeds(call->num_feeds());
     for (size_t i = 0; i < feeds.size(); ++i) feeds[i] = call->feed(i);
     std::optional<absl::Time> deadline;
     if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
     if (call->fetched != nullptr) call->fetched->clear();
-    if (call->num_fetches == 0) return callable->Run(feeds, deadline, {});
+    if (call->num_fetches == 0) return callable->Run(*order, feeds, deadline, {}, notes);
     call->fetched->resize(call->num_fetches);
-    absl::Status ran = callable->Run(feeds, deadline, absl::MakeSpan(*call->fetched));
+    absl::Status ran = callable->Run(*order, feeds, deadline, absl::MakeSpan(*call->fetched), notes);
     if (!ran.ok()) call->fetched->clear();
     return ran;
   }));

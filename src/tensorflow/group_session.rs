@@ -6,12 +6,13 @@ use std::mem::ManuallyDrop;
 use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
-use super::program::Callable;
+use super::program::{Callable, Notes, raw};
 use super::run_options::RunOptions;
 use super::session::Session;
 use super::shim::{self, sg_str};
 use super::status;
 use crate::error::{Error, Result};
+use crate::signature::Order;
 
 /// A request with tensors of C++.
 pub(crate) struct Call(*mut shim::sg_call);
@@ -29,9 +30,18 @@ impl Call {
 }
 
 impl crate::run::Call for Call {
-    fn run_callable(&mut self, callable: &Callable, timeout_ms: i64) -> Result<()> {
-        // SAFETY: both are live; a status that it gives is ours.
-        unsafe { status::take(shim::sg_call_run_callable(self.0, callable.as_ptr(), timeout_ms)) }
+    fn run_callable(
+        &mut self,
+        callable: &Callable,
+        order: &Order,
+        timeout_ms: i64,
+        notes: &mut Notes,
+    ) -> Result<()> {
+        let callable = callable.as_ptr();
+        // SAFETY: all are live; a status that it gives is ours.
+        unsafe {
+            status::take(shim::sg_call_run_callable(self.0, callable, &raw(order), timeout_ms, notes))
+        }
     }
 
     fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()> {

@@ -1,137 +1,22 @@
 #include "program.h"
 
 #include <algorithm>
-#include <unordered_set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "effects.h"
+#include "graph_capture.h"
+#include "hidden_constants.h"
 #include "tensorflow/core/common_runtime/device_mgr.h"
-#include "tensorflow/core/common_runtime/graph_constructor.h"
-#include "tensorflow/core/framework/function.h"
-#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/node_def_util.h"
+#include "tensorflow/core/graph/tensor_id.h"
 
 namespace session_group {
 namespace {
 
 using tensorflow::Graph;
 using tensorflow::Node;
-
-using Names = std::unordered_set<std::string>;
-
-// Operations that use a resource and leave it as it is.
-bool Reads(const std::string& op) {
-  static const auto* const names =
-      new Names{"ReadVariableOp",     "_ReadVariablesOp",  "ResourceGather", "ResourceGatherNd",
-                "VarIsInitializedOp", "VariableShape",     "Identity",       "IdentityN",
-                "LookupTableFindV2",  "LookupTableSizeV2", "_Arg",           "_Retval"};
-  return names->count(op) > 0;
-}
-
-// Operations that call functions, which are looked at by themselves.
-bool Calls(const std::string& op) {
-  static const auto* const names = new Names{"StatefulPartitionedCall",
-                                             "PartitionedCall",
-                                             "If",
-                                             "StatelessIf",
-                                             "While",
-                                             "StatelessWhile",
-                                             "Case",
-                                             "StatelessCase"};
-  return names->count(op) > 0;
-}
-
-// Operations that make a handle to something in the resource manager.
-bool MakesTable(const std::string& op) { return op == "HashTableV2" || op == "MutableHashTableV2"; }
-
-// What running a node, or a function, does beside computing its outputs.
-struct Effects {
-  // Changes a variable, a table or the like.
-  bool writes = false;
-  // Shows that it was run: it can't be run again instead of being continued.
-  bool side_effects = false;
-  // The operation with state in its kernel, if there is one: a second kernel for the same node
-  // would have a state of its own.
-  std::string state;
-
-  void Add(const Effects& other) {
-    writes |= other.writes;
-    side_effects |= other.side_effects;
-    if (state.empty()) state = other.state;
-  }
-};
-
-void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* effects) {
-  const std::string& name = node.op();
-  if (Calls(name)) return;
-  const bool reads = Reads(name);
-  const auto& args = op.input_arg();
-  const bool takes_resource = std::any_of(args.begin(), args.end(), [](const auto& arg) {
-    return arg.type() == tensorflow::DT_RESOURCE;
-  });
-  const bool takes_ref =
-      std::any_of(args.begin(), args.end(), [](const auto& arg) { return arg.is_ref(); });
-  if ((takes_resource && !reads) || takes_ref) effects->writes = effects->side_effects = true;
-  if (!op.is_stateful() || reads) return;
-  static const auto* const handles = new Names{"VarHandleOp", "_VarHandlesOp", "Assert"};
-  if (handles->count(name) > 0) return;
-  if (MakesTable(name)) {
-    const auto shared_name = node.attr().find("shared_name");
-    // Without a name, the table is the kernel's own.
-    if (shared_name == node.attr().end() || shared_name->second.s().empty()) effects->state = name;
-    return;
-  }
-  effects->side_effects = true;
-  static const auto* const stateless_kernels = new Names{"AssignVariableOp",
-                                                         "AssignAddVariableOp",
-                                                         "AssignSubVariableOp",
-                                                         "ResourceScatterAdd",
-                                                         "ResourceScatterUpdate",
-                                                         "InitializeTableV2",
-                                                         "LookupTableImportV2",
-                                                         "LookupTableInsertV2",
-                                                         "LookupTableRemoveV2",
-                                                         "Print",
-                                                         "PrintV2"};
-  if (stateless_kernels->count(name) == 0) effects->state = name;
-}
-
-// What the functions that a graph calls do.
-class Library {
- public:
-  Library(const tensorflow::FunctionLibraryDefinition& functions, Effects* effects)
-      : functions_(functions), effects_(effects) {}
-
-  // Looks at the functions that a node or its attributes name.
-  void VisitCalled(const tensorflow::NodeDef& node) {
-    Visit(node.op());
-    for (const auto& attr : node.attr()) {
-      if (attr.second.has_func()) Visit(attr.second.func().name());
-      for (const auto& function : attr.second.list().func()) Visit(function.name());
-    }
-  }
-
-  // Looks at what the node does besides.
-  void VisitItself(const tensorflow::NodeDef& node, Effects* effects) {
-    const tensorflow::OpDef* op = nullptr;
-    if (functions_.Find(node.op()) == nullptr && functions_.LookUpOpDef(node.op(), &op).ok()) {
-      Add(node, *op, effects);
-    }
-  }
-
- private:
-  void Visit(const std::string& name) {
-    const tensorflow::FunctionDef* function = functions_.Find(name);
-    if (function == nullptr || !seen_.insert(name).second) return;
-    for (const tensorflow::NodeDef& node : function->node_def()) {
-      VisitCalled(node);
-      VisitItself(node, effects_);
-    }
-  }
-
-  const tensorflow::FunctionLibraryDefinition& functions_;
-  Effects* const effects_;
-  Names seen_;
-};
+using tensorflow::Tensor;
 
 bool AnyRef(const tensorflow::DataTypeVector& types) {
   return std::any_of(types.begin(), types.end(), [](auto t) { return tensorflow::IsRefType(t); });
@@ -139,7 +24,6 @@ bool AnyRef(const tensorflow::DataTypeVector& types) {
 
 // Why a node can't be run by one thread in an order that is fixed beforehand; empty if it can.
 std::string Obstacle(const Node& node) {
-  if (node.IsControlFlow()) return "control flow by Enter, Switch and the like";
   if (node.IsSend() || node.IsRecv() || node.IsHostSend() || node.IsHostRecv()) {
     return "several devices";
   }
@@ -149,37 +33,24 @@ std::string Obstacle(const Node& node) {
   return "";
 }
 
-}  // namespace
-
-thread_local GraphCapture* GraphCapture::current_ = nullptr;
-
-void GraphCapture::Add(const Graph& graph, const tensorflow::Device* device) {
-  devices_.push_back(device);
-  // The graph's own library may be a mere view of another one, which ends with the compilation: its
-  // default registry. What is kept depends on nothing but the operations that are registered.
-  tensorflow::FunctionLibraryDefinition functions(tensorflow::OpRegistry::Global(),
-                                                  tensorflow::FunctionDefLibrary());
-  for (const tensorflow::OpRegistryInterface* registry = &graph.flib_def(); registry != nullptr;) {
-    const auto* library = dynamic_cast<const tensorflow::FunctionLibraryDefinition*>(registry);
-    if (library == nullptr) break;
-    functions.AddLibrary(library->ToProto()).IgnoreError();
-    registry = library->default_registry();
+std::string FirstObstacle(const Graph& graph) {
+  for (const Node* node : graph.op_nodes()) {
+    const std::string obstacle = Obstacle(*node);
+    if (!obstacle.empty()) return absl::StrCat(obstacle, " (node ", node->name(), ")");
   }
-  graphs_.push_back(std::make_unique<Graph>(functions.ReachableDefinitions(graph)));
-  tensorflow::CopyGraph(graph, graphs_.back().get());
+  return "";
 }
 
-absl::Status Program::Compile(tensorflow::Session* compiler,
+}  // namespace
+
+absl::Status Program::Compile(tensorflow::Session* compiler, const GraphDefs& graphs,
                               const tensorflow::CallableOptions& callable,
-                              std::unique_ptr<Program>* program) {
+                              ConstantStore* constants, std::unique_ptr<Program>* program) {
   GraphCapture capture;
   tensorflow::Session::CallableHandle handle;
   absl::Status made = compiler->MakeCallable(callable, &handle);
-  if (made.ok()) {
-    made = compiler->ReleaseCallable(handle);
-  }
-  // A graph may be fine but for the compiler's executor.
-  if (!made.ok() && capture.graphs().empty()) return made;
+  if (made.ok()) made = compiler->ReleaseCallable(handle);
+  if (!made.ok()) return made;
 
   std::unique_ptr<Program> result(new Program);
   result->feeds_.assign(callable.feed().begin(), callable.feed().end());
@@ -187,40 +58,91 @@ absl::Status Program::Compile(tensorflow::Session* compiler,
   const tensorflow::DeviceMgr* devices;
   absl::Status found = compiler->LocalDeviceManager(&devices);
   if (!found.ok()) return found;
+  std::string& obstacle = result->obstacle_;
   if (capture.graphs().size() != 1) {
-    result->obstacle_ = "several devices";
+    obstacle = "several devices";
   } else if (capture.devices()[0] != devices->HostCPU()) {
-    result->obstacle_ = absl::StrCat("the device ", capture.devices()[0]->name());
+    obstacle = absl::StrCat("the device ", capture.devices()[0]->name());
   }
-  Effects effects;
+  Effects all;
+  bool has_loop = false;
   for (size_t i = 0; i < capture.graphs().size(); ++i) {
-    const auto& graph = capture.graphs()[i];
+    const Graph& graph = *capture.graphs()[i];
     const bool on_cpu = capture.devices()[i] == devices->HostCPU();
-    Effects here, called;
-    Library library(graph->flib_def(), &called);
-    for (const Node* node : graph->op_nodes()) {
-      library.VisitCalled(node->def());
-      library.VisitItself(node->def(), &here);
-      if (result->obstacle_.empty()) {
-        const std::string obstacle = Obstacle(*node);
-        if (!obstacle.empty()) result->obstacle_ = absl::StrCat(obstacle, " (", node->name(), ")");
+    const GraphEffects effects = EffectsOf(graph);
+    // What a function calls may be placed on any device.
+    result->writes_elsewhere_ |= effects.functions.writes || (effects.nodes.writes && !on_cpu);
+    all.Add(effects.nodes);
+    all.Add(effects.functions);
+    const auto nodes = graph.op_nodes();
+    has_loop |= std::any_of(nodes.begin(), nodes.end(), [](auto* n) { return n->IsEnter(); });
+    if (obstacle.empty()) obstacle = FirstObstacle(graph);
+  }
+  result->writes_ = all.writes;
+  result->recurses_ = has_loop && all.calls;
+  if (obstacle.empty() && !all.state.empty()) {
+    obstacle = absl::StrCat("state in a kernel (", all.state, ")");
+  }
+  if (obstacle.empty()) {
+    absl::Status analysed =
+        ControlFlow::Analyse(*capture.graphs()[0], &result->control_flow_);
+    if (!analysed.ok()) obstacle = std::string(analysed.message());
+  }
+  if (obstacle.empty()) {
+    result->graph_ = std::move(capture.graphs()[0]);
+    result->FindFeedTypes(graphs);
+    absl::Status taken = result->TakeConstants(constants);
+    if (!taken.ok()) return taken;
+  }
+  *program = std::move(result);
+  return absl::OkStatus();
+}
+
+// Also of feeds that nothing depends on, which optimising has taken away.
+void Program::FindFeedTypes(const GraphDefs& graphs) {
+  for (const std::string& feed : feeds_) {
+    const tensorflow::TensorId id = tensorflow::ParseTensorName(feed);
+    tensorflow::DataType type = tensorflow::DT_INVALID;
+    for (const tensorflow::GraphDef* graph : graphs) {
+      for (const tensorflow::NodeDef& node : graph->node()) {
+        if (node.name() != id.node()) continue;
+        const tensorflow::OpDef* op = nullptr;
+        tensorflow::DataTypeVector types;
+        if (graph_->op_registry()->LookUpOpDef(node.op(), &op).ok() &&
+            tensorflow::OutputTypesForNode(node, *op, &types).ok() && id.index() >= 0 &&
+            id.index() < static_cast<int>(types.size())) {
+          type = types[id.index()];
+        }
       }
     }
-    // What a function calls may be placed on any device.
-    result->writes_elsewhere_ |= called.writes || (here.writes && !on_cpu);
-    effects.Add(here);
-    effects.Add(called);
+    feed_types_.push_back(type);
   }
-  if (result->obstacle_.empty() && !effects.state.empty()) {
-    result->obstacle_ = absl::StrCat("state in a kernel (", effects.state, ")");
+}
+
+absl::Status Program::TakeConstants(ConstantStore* constants) {
+  for (Node* node : graph_->op_nodes()) {
+    const std::string& op = node->type_string();
+    Tensor value;
+    if (op == "Const" || op == "HostConst") {
+      const tensorflow::TensorProto* proto;
+      absl::Status found = tensorflow::GetNodeAttr(node->attrs(), "value", &proto);
+      if (!found.ok()) return found;
+      found = constants->FromProto(*proto, &value);
+      if (!found.ok()) return tensorflow::AttachDef(found, node->def());
+      // It is not needed there any more, and may be large.
+      tensorflow::TensorProto nothing;
+      nothing.set_dtype(proto->dtype());
+      node->ClearAttr("value");
+      node->AddAttr("value", nothing);
+    } else if (op == HiddenConstantName()) {
+      absl::Status found = FindHiddenConstant(node->attrs(), &value);
+      if (!found.ok()) return tensorflow::AttachDef(found, node->def());
+    } else {
+      continue;
+    }
+    constant_bytes_ += value.TotalBytes();
+    constants_.emplace(node->id(), std::move(value));
   }
-  result->writes_ = effects.writes;
-  // Parts of the graph may not have been seen.
-  if (!made.ok()) result->writes_elsewhere_ = true;
-  result->has_side_effects_ = effects.side_effects;
-  if (!made.ok() && result->obstacle_.empty()) return made;
-  if (result->obstacle_.empty()) result->graph_ = std::move(capture.graphs()[0]);
-  *program = std::move(result);
   return absl::OkStatus();
 }
 

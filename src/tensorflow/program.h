@@ -2,74 +2,74 @@
 #ifndef SESSION_GROUP_PROGRAM_H_
 #define SESSION_GROUP_PROGRAM_H_
 
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "tensorflow/core/common_runtime/device.h"
+#include "constant_store.h"
+#include "control_flow.h"
+#include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/graph/graph.h"
 #include "tensorflow/core/protobuf/config.pb.h"
 #include "tensorflow/core/public/session.h"
 
 namespace session_group {
 
-// Takes copies of the graphs that TensorFlow is about to make executors of for a set of feeds,
-// fetches and targets: placed, with functions inlined, optimised by Grappler. A SessionDevice shows
-// them to the capture of the thread that it is called by.
-class GraphCapture {
- public:
-  GraphCapture() { current_ = this; }
-  ~GraphCapture() { current_ = nullptr; }
-  GraphCapture(const GraphCapture&) = delete;
-  void operator=(const GraphCapture&) = delete;
-
-  // The calling thread's; NULL for none.
-  static GraphCapture* Current() { return current_; }
-
-  void Add(const tensorflow::Graph& graph, const tensorflow::Device* device);
-  // One for each device that takes part.
-  std::vector<std::unique_ptr<tensorflow::Graph>>& graphs() { return graphs_; }
-  const std::vector<const tensorflow::Device*>& devices() const { return devices_; }
-
- private:
-  static thread_local GraphCapture* current_;
-  std::vector<std::unique_ptr<tensorflow::Graph>> graphs_;
-  std::vector<const tensorflow::Device*> devices_;
-};
-
 // A graph with arguments (feeds) and return values (fetches), and what is known about it.
 // Immutable.
 class Program {
  public:
-  // Lets `compiler`, a session that has the group's graph and SessionDevices, optimise it.
-  static absl::Status Compile(tensorflow::Session* compiler,
-                              const tensorflow::CallableOptions& callable,
-                              std::unique_ptr<Program>* program);
+  using GraphDefs = std::vector<const tensorflow::GraphDef*>;
 
-  // NULL where the graph can't be run from first node to last by one thread, or has state in its
-  // kernels, which the session's other requests have to see, too. Then only the session can run it.
+  // Lets `compiler`, a session that has these graphs and that GraphCapture has prepared, optimise
+  // them. Constants go to `constants`.
+  static absl::Status Compile(tensorflow::Session* compiler, const GraphDefs& graphs,
+                              const tensorflow::CallableOptions& callable,
+                              ConstantStore* constants, std::unique_ptr<Program>* program);
+
+  // NULL where one thread can't run the graph in an order that is fixed beforehand, or where it has
+  // state in its kernels, which the session's other requests have to see, too. Then only the session
+  // can run it.
   const tensorflow::Graph* graph() const { return graph_.get(); }
   // Why not.
   const std::string& obstacle() const { return obstacle_; }
+  const ControlFlow& control_flow() const { return control_flow_; }
+  // The value of a node that is a constant; NULL for any other.
+  const tensorflow::Tensor* constant(const tensorflow::Node& node) const {
+    const auto constant = constants_.find(node.id());
+    return constant == constants_.end() ? nullptr : &constant->second;
+  }
+  int64_t constant_bytes() const { return constant_bytes_; }
   // Whether running it may change a variable, a table or the like.
   bool writes() const { return writes_; }
   // Whether that may be one that is not on the CPU.
   bool writes_elsewhere() const { return writes_elsewhere_; }
-  // Whether running a part of it twice would show.
-  bool has_side_effects() const { return has_side_effects_; }
-  // Names for messages, in the order of the graph's arguments.
+  // Whether TensorFlow's executor, on the calling thread alone, would go one stack frame deeper with
+  // each turn of a loop.
+  bool recurses() const { return recurses_; }
+  // Names for messages, and types, in the order of the graph's arguments. A type that is not known is
+  // DT_INVALID.
   const std::vector<std::string>& feeds() const { return feeds_; }
+  const std::vector<tensorflow::DataType>& feed_types() const { return feed_types_; }
   int num_fetches() const { return num_fetches_; }
 
  private:
   Program() = default;
+  absl::Status TakeConstants(ConstantStore* constants);
+  void FindFeedTypes(const GraphDefs& graphs);
 
   std::unique_ptr<tensorflow::Graph> graph_;
   std::string obstacle_;
+  ControlFlow control_flow_;
+  std::map<int, tensorflow::Tensor> constants_;  // by a node's id
+  int64_t constant_bytes_ = 0;
   bool writes_ = false;
   bool writes_elsewhere_ = false;
-  bool has_side_effects_ = false;
+  bool recurses_ = false;
   std::vector<std::string> feeds_;
+  std::vector<tensorflow::DataType> feed_types_;
   int num_fetches_ = 0;
 };
 

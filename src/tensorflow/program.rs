@@ -1,17 +1,30 @@
 //! Programs: what a set of feeds, fetches and targets computes, optimised once for all sessions.
 
 use std::ffi::CStr;
+use std::ptr::null;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::devices::Devices;
+use super::graph::Graph;
 use super::session::Session;
 use super::shim::{self, sg_str};
 use super::{Tensor, status};
 use crate::error::Result;
+use crate::signature::Order;
+
+/// What a callable does, in numbers.
+pub use super::shim::sg_callable_facts as Facts;
+/// What was unusual about a run.
+pub use super::shim::sg_run_notes as Notes;
 
 /// An optimised graph, with what is known about it.
-pub struct Program(*mut shim::sg_program);
+pub struct Program {
+    ptr: *mut shim::sg_program,
+    /// Dropped after the program, whose constants they know.
+    _devices: Arc<Devices>,
+}
 
 // SAFETY: the program is never changed.
 unsafe impl Send for Program {}
@@ -22,17 +35,21 @@ impl Program {
     /// Lets `compiler` optimise what it would run for these feeds, fetches and targets.
     pub fn compile(
         compiler: &Session,
+        graphs: &[Graph],
         feeds: &[&str],
         fetches: &[&str],
         targets: &[&str],
     ) -> Result<Self> {
         let [feeds, fetches, targets] = [feeds, fetches, targets]
             .map(|names| names.iter().map(|&name| name.into()).collect::<Vec<sg_str<'_>>>());
-        status::call(|status| {
+        let graphs: Vec<_> = graphs.iter().map(Graph::as_ptr).collect();
+        let ptr = status::call(|status| {
             // SAFETY: every array has the length given with it and outlives the call.
-            Self(unsafe {
+            unsafe {
                 shim::sg_program_compile(
                     compiler.as_ptr(),
+                    graphs.as_ptr(),
+                    graphs.len(),
                     feeds.as_ptr(),
                     feeds.len(),
                     fetches.as_ptr(),
@@ -41,14 +58,15 @@ impl Program {
                     targets.len(),
                     status,
                 )
-            })
-        })
+            }
+        })?;
+        Ok(Self { ptr, _devices: compiler.devices().clone() })
     }
 
     /// Why a [`Callable`] can't run it, if so.
     pub fn obstacle(&self) -> Option<&str> {
         // SAFETY: the program is live, and what it gives lives as long.
-        let obstacle = unsafe { shim::sg_program_obstacle(self.0) };
+        let obstacle = unsafe { shim::sg_program_obstacle(self.ptr) };
         // SAFETY: NULL, or a zero-terminated string.
         (!obstacle.is_null()).then(|| unsafe { CStr::from_ptr(obstacle) }.to_str().unwrap_or("?"))
     }
@@ -56,20 +74,27 @@ impl Program {
     /// Whether running it may change a variable or a table.
     pub fn writes(&self) -> bool {
         // SAFETY: the program is live.
-        unsafe { shim::sg_program_writes(self.0) != 0 }
+        unsafe { shim::sg_program_writes(self.ptr) != 0 }
     }
 
     /// Whether that may be one that is not on the CPU.
     pub fn writes_elsewhere(&self) -> bool {
         // SAFETY: the program is live.
-        unsafe { shim::sg_program_writes_elsewhere(self.0) != 0 }
+        unsafe { shim::sg_program_writes_elsewhere(self.ptr) != 0 }
+    }
+
+    /// Whether TensorFlow's executor would need more of the calling thread's stack with each turn of a
+    /// loop.
+    pub fn recurses(&self) -> bool {
+        // SAFETY: the program is live.
+        unsafe { shim::sg_program_recurses(self.ptr) != 0 }
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
         // SAFETY: owned and deleted once; NULL is allowed.
-        unsafe { shim::sg_program_delete(self.0) }
+        unsafe { shim::sg_program_delete(self.ptr) }
     }
 }
 
@@ -99,7 +124,7 @@ impl Callable {
             unsafe {
                 shim::sg_callable_new(
                     session.as_ptr(),
-                    program.0,
+                    program.ptr,
                     i32::from(resolve_reads),
                     i32::from(fuse_lookups),
                     status,
@@ -119,30 +144,49 @@ impl Callable {
         unsafe { shim::sg_callable_may_wait(self.ptr) != 0 }
     }
 
-    /// Runs on the calling thread. `outputs` has room for a tensor for each fetch and gets them all,
-    /// or none. A timeout of 0 is none.
-    pub fn run<'a>(
+    /// What it does.
+    pub fn facts(&self) -> Facts {
+        let mut facts = Facts::default();
+        // SAFETY: the callable is live.
+        unsafe { shim::sg_callable_facts_get(self.ptr, &mut facts) };
+        facts
+    }
+
+    /// Runs on the calling thread, with tensors in the order that `order` says. `outputs` has room for a
+    /// tensor for each of the request's fetches and gets them all, or none. A timeout of 0 is none.
+    pub(crate) fn run<'a>(
         &self,
         inputs: impl Iterator<Item = &'a Tensor>,
         outputs: &mut [Option<Tensor>],
+        order: &Order,
         timeout_ms: i64,
+        notes: &mut Notes,
     ) -> Result<()> {
         let inputs: SmallVec<[_; 32]> = inputs.map(Tensor::as_ptr).collect();
-        // SAFETY: both arrays have the length given with them and outlive the call; an
-        // Option<Tensor> is a pointer, and the shim only writes to it.
+        let order = raw(order);
+        // SAFETY: both arrays have the length given with them and outlive the call, as the order does;
+        // an Option<Tensor> is a pointer, and the shim only writes to it.
         let failure = unsafe {
             shim::sg_callable_run(
                 self.ptr,
                 inputs.as_ptr(),
                 inputs.len(),
+                &order,
                 outputs.as_mut_ptr().cast(),
                 outputs.len(),
                 timeout_ms,
+                notes,
             )
         };
         // SAFETY: NULL, or a status that is ours.
         unsafe { status::take(failure) }
     }
+}
+
+/// As the shim takes it; valid as long as the order.
+pub(super) fn raw(order: &Order) -> shim::sg_order {
+    let places = |places: &Option<Box<[u32]>>| places.as_ref().map_or(null(), |all| all.as_ptr());
+    shim::sg_order { feeds: places(&order.feeds), fetches: places(&order.fetches) }
 }
 
 impl Drop for Callable {

@@ -1,19 +1,19 @@
-// Runs a program on the calling thread, node after node in an order that is fixed beforehand.
+// Runs a program on the calling thread, step after step in an order that is fixed beforehand.
 #ifndef SESSION_GROUP_SERIAL_EXECUTOR_H_
 #define SESSION_GROUP_SERIAL_EXECUTOR_H_
 
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "lookups.h"
+#include "layout.h"
 #include "program.h"
 #include "tensorflow/core/common_runtime/process_function_library_runtime.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -33,8 +33,9 @@ class SerialExecutor final : private Writes::Reader {
     const tensorflow::DeviceMgr* device_mgr;
     const tensorflow::SessionOptions* options;
     Writes* writes;
-    // Whether to read variables by VariableReads.
+    // Whether to read variables by VariableReads, but for some (VariableReads::Variable::Key()).
     bool resolve_reads;
+    std::set<std::string> unresolved;
     // Whether to gather from known tables by Lookups.
     bool fuse_lookups;
   };
@@ -44,66 +45,53 @@ class SerialExecutor final : private Writes::Reader {
                            std::unique_ptr<SerialExecutor>* executor);
   ~SerialExecutor() override;
 
-  enum class Outcome {
-    kRan,
-    // It takes an executor that does without what `env` allows: a variable can't be read in the
-    // resolved way, or a lookup has an index that is out of range.
-    kNotThisTime,
-    // As above, for a reason that is likely to stay.
-    kNotPossible,
+  struct Outcome {
+    // Nothing was run: a variable can't be read in the resolved way now. Another executor knows how.
+    bool is_unresolved = false;
+    // A lookup took its kernels.
+    bool was_unfused = false;
   };
 
   // Gives a tensor for each fetch. `feeds` must stay as they are meanwhile. Where `deadline` passes
-  // between two nodes, the rest is not run.
+  // between two steps, the rest is not run.
   absl::Status Run(absl::Span<const tensorflow::Tensor* const> feeds,
                    std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
                    Outcome* outcome);
 
-  // Whether a node may wait for something, so that only another thread could end it.
-  bool may_wait() const { return may_wait_; }
+  // Whether a step may wait for something, so that only another thread could end it.
+  bool may_wait() const { return layout_.may_wait; }
+  const Layout& layout() const { return layout_; }
+  size_t num_variables() const { return reads_.size(); }
+  // The variables because of which a run was not possible.
+  std::set<std::string> Unresolved() { return reads_.Unresolved(); }
 
  private:
-  // Where a tensor is during a run.
-  struct Value {
-    enum Kind { kNone, kFeed, kConstant, kVariable, kSlot } kind = kNone;
-    int index = 0;
-  };
-
-  struct Step {
-    tensorflow::OpKernel* kernel = nullptr;
-    tensorflow::AsyncOpKernel* async = nullptr;  // the same, or NULL
-    int lookups = -1;                            // in lookups_, in place of a kernel
-    int first_input = 0;                         // in inputs_
-    int num_inputs = 0;
-    int first_output = 0;  // slots are numbered in the order of their steps
-    int num_outputs = 0;
-    // Slots that this step makes and that have several users: a second reference keeps all of these
-    // but the last from writing their outputs in place.
-    std::vector<int> guard;
-    // Slots whose last user this step is, and may write in place.
-    std::vector<int> unguard;
-    // Slots, and second references, that nobody needs after this step.
-    std::vector<int> dead;
-    std::vector<int> dead_guards;
-  };
-
   struct Frame;
+  using Step = Layout::Step;
+  using Value = Layout::Value;
 
   SerialExecutor(const Program* program, const Env& env);
-  absl::Status MakeKernel(const std::shared_ptr<const tensorflow::NodeProperties>& properties,
-                          tensorflow::OpKernel** kernel);
   void Written() override;
   void DropFrames();
   std::unique_ptr<Frame> TakeFrame();
   void GiveBack(std::unique_ptr<Frame> frame);
-  absl::Status RunSteps(Frame* frame, std::optional<absl::Time> deadline, Outcome* outcome);
+  absl::Status RunAll(Frame* frame, std::optional<absl::Time> deadline, Outcome* outcome);
+  absl::Status RunSteps(int begin, int end, Frame* frame, Outcome* outcome);
+  absl::Status RunStep(const Step& step, Frame* frame, Outcome* outcome);
+  absl::Status RunKernel(const Step& step, Frame* frame);
+  absl::Status RunLookups(const Step& step, Frame* frame, Outcome* outcome);
+  absl::Status RunBranch(const Step& step, Frame* frame);
+  void RunMerge(const Step& step, Frame* frame);
+  absl::Status RunLoop(const Step& step, Frame* frame, Outcome* outcome);
+  void Advance(const Step& step, Frame* frame);
+  bool Holds(int condition, const Frame& frame) const;
+  absl::Status CheckTime(const Step& step, Frame* frame) const;
   void Guard(const Step& step, Frame* frame) const;
+  void Unguard(const Step& step, Frame* frame) const;
   void Forget(const Step& step, Frame* frame) const;
   absl::Status CheckFeeds(absl::Span<const tensorflow::Tensor* const> feeds) const;
+  absl::Status CheckFetches(const Frame& frame) const;
   tensorflow::Tensor* Find(Value value, Frame* frame);
-
-  class Builder;
-  friend class Builder;
 
   const Program* const program_;
   const Env env_;
@@ -111,18 +99,7 @@ class SerialExecutor final : private Writes::Reader {
   tensorflow::FunctionLibraryRuntime* library_ = nullptr;
   tensorflow::Allocator* const host_;
   VariableReads reads_;
-
-  std::vector<std::unique_ptr<tensorflow::OpKernel>> kernels_;
-  std::vector<tensorflow::Tensor> constants_;
-  std::vector<tensorflow::Tensor> constant_guards_;  // keep kernels from writing into constants
-  std::vector<tensorflow::DataType> feed_types_;
-  std::vector<Step> steps_;
-  std::vector<Lookups> lookups_;
-  std::vector<Value> inputs_;  // of all steps, one after the other
-  std::vector<tensorflow::AllocatorAttributes> input_attrs_;
-  std::vector<tensorflow::AllocatorAttributes> output_attrs_;  // by slot
-  std::vector<Value> fetches_;
-  bool may_wait_ = false;
+  Layout layout_;
 
   // Frames that no run uses. More runs at a time than this make frames of their own.
   static constexpr int kSpareFrames = 4;

@@ -103,6 +103,21 @@ impl Session {
         status::call(|status| unsafe { shim::sg_session_extend(self.ptr, graph.as_ptr(), status) })
     }
 
+    /// Gives the session its graph, or adds to it, with the values of hidden constants that optimisers can
+    /// make something of.
+    pub(crate) fn add_revealed(&self, graph: &Graph, extend: bool) -> Result<()> {
+        status::call(|status| {
+            // SAFETY: session and graph are live.
+            unsafe {
+                shim::sg_session_add_revealed(self.ptr, graph.as_ptr(), i32::from(extend), status);
+            }
+        })
+    }
+
+    pub(super) fn devices(&self) -> &Arc<Devices> {
+        &self.devices
+    }
+
     /// Restores the model's variables and runs its initialisers.
     pub fn restore(&self, model: &SavedModel, options: &RunOptions) -> Result<()> {
         status::call(|status| {

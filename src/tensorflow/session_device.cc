@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "caught.h"
-#include "program.h"
 
 #ifndef NDEBUG
 #error "TensorFlow's headers lay classes out differently without NDEBUG: build as the wheel was"
@@ -34,13 +33,13 @@ tensorflow::DeviceAttributes Renamed(tensorflow::DeviceAttributes attributes,
 
 SessionDevice::SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                              tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                             tensorflow::Allocator* host)
+                             ConstantStore* constants)
     : Device(wrapped->env(), Renamed(wrapped->attributes(), name)),
       wrapped_(wrapped),
       resources_(resources),
       plain_(wrapped->device_type() == tensorflow::DEVICE_CPU ? wrapped->GetAllocator({})
                                                               : nullptr),
-      host_(host) {
+      constants_(constants) {
   // Kernels for accelerators, too, use these for the work that they do on the host.
   set_tensorflow_cpu_worker_threads(intra_op_pool->workers());
   if (wrapped->has_eigen_cpu_device()) set_eigen_cpu_device(intra_op_pool->eigen());
@@ -48,7 +47,7 @@ SessionDevice::SessionDevice(tensorflow::Device* wrapped, const std::string& nam
 
 tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttributes attributes) {
   tensorflow::Allocator* theirs = wrapped_->GetAllocator(attributes);
-  return theirs == plain_ ? host_ : theirs;
+  return theirs == plain_ ? constants_->allocator() : theirs;
 }
 
 void SessionDevice::Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) {
@@ -81,24 +80,11 @@ void SessionDevice::ComputeAsync(tensorflow::AsyncOpKernel* kernel,
   (*once)();
 }
 
-absl::Status SessionDevice::MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) {
-  absl::Status rewritten = wrapped_->MaybeRewriteGraph(graph);
-  if (GraphCapture* capture = GraphCapture::Current(); rewritten.ok() && capture != nullptr) {
-    capture->Add(**graph, this);
-  }
-  return rewritten;
-}
-
 absl::Status SessionDevice::MakeTensorFromProto(const tensorflow::TensorProto& proto,
                                                 const tensorflow::AllocatorAttributes attributes,
                                                 tensorflow::Tensor* tensor) {
   if (plain_ == nullptr) return wrapped_->MakeTensorFromProto(proto, attributes, tensor);
-  tensorflow::Tensor parsed;
-  if (!tensorflow::DataType_IsValid(proto.dtype()) || !parsed.FromProto(host_, proto)) {
-    return absl::InvalidArgumentError("a constant's value can't be read from the graph");
-  }
-  *tensor = std::move(parsed);
-  return absl::OkStatus();
+  return constants_->FromProto(proto, tensor);
 }
 
 }  // namespace session_group

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "constant_store.h"
 #include "tensorflow/core/framework/device.h"
 #include "unsupported/Eigen/CXX11/Tensor"
 
@@ -31,11 +32,12 @@ class IntraOpPool {
 // device's; what a session must have to itself (kernels, intra-op threads) is this object's.
 class SessionDevice final : public tensorflow::Device {
  public:
-  // `host` is for plain memory of the host. Name and resource manager need not be the wrapped
+  // Plain memory of the host comes from the allocator of `constants`, which has those of the group.
+  // Name and resource manager need not be the wrapped
   // device's own. Nothing is owned; all must outlive this device.
   SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                 tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                tensorflow::Allocator* host);
+                ConstantStore* constants);
 
   tensorflow::ResourceMgr* resource_manager() override { return resources_; }
 
@@ -72,7 +74,7 @@ class SessionDevice final : public tensorflow::Device {
     return wrapped_->ReinitializeGpuDevice(context, device, device_context, allocator);
   }
 
-  // Constants, too, in memory of GetAllocator().
+  // Constants, too, in memory of GetAllocator(), once for the group.
   absl::Status MakeTensorFromProto(const tensorflow::TensorProto& proto,
                                    const tensorflow::AllocatorAttributes attributes,
                                    tensorflow::Tensor* tensor) override;
@@ -92,7 +94,9 @@ class SessionDevice final : public tensorflow::Device {
   void Sync(const DoneCallback& done) override { wrapped_->Sync(done); }
   bool AllowsSyncOnCompletion() const override { return wrapped_->AllowsSyncOnCompletion(); }
   absl::Status RefreshStatus() override { return wrapped_->RefreshStatus(); }
-  absl::Status MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) override;
+  absl::Status MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) override {
+    return wrapped_->MaybeRewriteGraph(graph);
+  }
   absl::Status TryGetDeviceContext(tensorflow::DeviceContext** context) override {
     return wrapped_->TryGetDeviceContext(context);
   }
@@ -113,7 +117,7 @@ class SessionDevice final : public tensorflow::Device {
   tensorflow::ResourceMgr* const resources_;
   // What the wrapped device calls plain memory of the host; NULL for an accelerator.
   tensorflow::Allocator* const plain_;
-  tensorflow::Allocator* const host_;
+  ConstantStore* const constants_;
 };
 
 }  // namespace session_group

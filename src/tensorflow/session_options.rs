@@ -50,6 +50,12 @@ impl SessionOptions {
         Self(unsafe { tf::TF_NewSessionOptions() })
     }
 
+    /// A copy.
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        // SAFETY: the options are live.
+        status::call(|status| Self(unsafe { shim::sg_session_options_copy(self.0, status) }))
+    }
+
     /// Replaces the configuration with a serialised `ConfigProto`.
     pub fn set_config(&mut self, config_proto: &[u8]) -> Result<()> {
         status::call(|status| {

@@ -15,8 +15,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "host_allocator.h"
-#include "shared_constants.h"
+#include "graph_capture.h"
 #include "shim_internal.h"
+#include "split_gathers.h"
 #include "tensorflow/c/tf_tensor_internal.h"
 #include "tensorflow/cc/saved_model/loader.h"
 #include "tensorflow/cc/saved_model/reader.h"
@@ -161,7 +162,9 @@ absl::Status session_group::Prepare(tensorflow::GraphDef* graph) {
   for (const tensorflow::FunctionDef& function : graph->library().function()) {
     status.Update(CheckNodes(function.node_def()));
   }
-  if (status.ok()) ShareTables(graph);
+  if (!status.ok()) return status;
+  ShareTables(graph);
+  SplitGathers(graph);
   return status;
 }
 
@@ -179,6 +182,15 @@ void sg_log_info(sg_str line) {
   } catch (...) {
     // A line that can't be logged is no reason to fail.
   }
+}
+
+TF_SessionOptions* sg_session_options_copy(const TF_SessionOptions* options, TF_Status* status) {
+  std::unique_ptr<TF_SessionOptions> copy;
+  Guard(status, [&] {
+    copy = std::make_unique<TF_SessionOptions>(*options);
+    return absl::OkStatus();
+  });
+  return copy.release();
 }
 
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config) {
@@ -212,9 +224,9 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
                            TF_Status* status) {
   std::unique_ptr<sg_devices> devices;
   Guard(status, [&]() -> absl::Status {
-    devices = std::make_unique<sg_devices>();
-    devices->host = session_group::HostAllocator::Get();
-    if (fast_memory) devices->host = session_group::FastAllocator::Get();
+    tensorflow::Allocator* host = session_group::HostAllocator::Get();
+    if (fast_memory) host = session_group::FastAllocator::Get();
+    devices = std::make_unique<sg_devices>(host);
     // The first device of a process makes the intra-op pool of all stock sessions. Its size is not
     // for a group to set, which has pools of its own.
     tensorflow::SessionOptions own = options->options;
@@ -266,7 +278,9 @@ void sg_devices_clear(sg_devices* devices, TF_Status* status) {
   });
 }
 
-void sg_devices_written(sg_devices* devices) { devices->writes.Add(); }
+void sg_devices_begin_write(sg_devices* devices) { devices->writes.Begin(); }
+
+void sg_devices_end_write(sg_devices* devices) { devices->writes.End(); }
 
 int32_t sg_devices_write_variable(sg_devices* devices, sg_str container, sg_str name, int32_t dtype,
                                   const int64_t* dims, size_t ndims, sg_write write, void* context,
@@ -314,24 +328,14 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
   return TF_GetCode(status) == TF_OK ? graph.release() : nullptr;
 }
 
-void sg_graph_share_constants(sg_graph* graph, sg_devices* devices, sg_str container,
-                              TF_Status* status) {
+void sg_graph_hide_constants(sg_graph* graph, sg_devices* devices, TF_Status* status) {
   Guard(status, [&]() -> absl::Status {
     if (devices->devices.size() != 1 || !devices->gpus.empty()) return absl::OkStatus();
-    return session_group::ShareConstants(&graph->def, String(container),
-                                         devices->devices[0]->resource_manager(), devices->host);
+    return graph->constants.Hide(&graph->def, &devices->constants);
   });
 }
 
-void sg_devices_clear_container(sg_devices* devices, sg_str container, TF_Status* status) {
-  Guard(status, [&] {
-    absl::Status cleared;
-    for (const auto& device : devices->devices) {
-      cleared.Update(device->resource_manager()->Cleanup(String(container)));
-    }
-    return cleared;
-  });
-}
+int32_t sg_graph_can_reveal(const sg_graph* graph) { return graph->constants.can_reveal() ? 1 : 0; }
 
 void sg_graph_delete(sg_graph* graph) { delete graph; }
 
@@ -428,6 +432,7 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
   session->env = std::make_unique<InheritedNames>(options.env);
   session->intra_op_pool = std::move(pool);
   session->writes = &devices->writes;
+  session->constants = &devices->constants;
   session->options = std::move(options);
   session->options.env = session->env.get();
   session->options.config.set_use_per_session_threads(true);
@@ -437,14 +442,14 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
   std::vector<std::unique_ptr<Device>> wrappers;
   for (const auto& device : devices->devices) {
     wrappers.push_back(std::make_unique<session_group::SessionDevice>(
-        device.get(), device->name(), device->resource_manager(), intra_op_pool, devices->host));
+        device.get(), device->name(), device->resource_manager(), intra_op_pool, &devices->constants));
   }
   if (seat != nullptr) {
     const sg_devices::Gpu& gpu = devices->gpus[seat->gpu];
     // As graphs name it, whichever GPU and stream it is.
     wrappers.push_back(std::make_unique<session_group::SessionDevice>(
         devices->virtual_gpus->device(gpu.id, seat->stream), absl::StrCat(kTask, "/device:GPU:0"),
-        gpu.resources.get(), intra_op_pool, devices->host));
+        gpu.resources.get(), intra_op_pool, &devices->constants));
   }
   session->session = std::make_unique<tensorflow::DirectSession>(
       session->options, new tensorflow::StaticDeviceMgr(std::move(wrappers)),
@@ -475,10 +480,7 @@ sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* option
   Guard(status, [&]() -> absl::Status {
     tensorflow::SessionOptions own = options->options;
     own.config.set_inter_op_parallelism_threads(1);
-    // With a GPU, graphs are looked at but not run by one thread, and this executor refuses some.
-    if (seat == nullptr) {
-      own.config.mutable_experimental()->set_executor_type("SINGLE_THREADED_EXECUTOR");
-    }
+    session_group::GraphCapture::Prepare(&own);
     session = NewSession(devices, std::move(own), seat, std::move(owned_pool));
     return absl::OkStatus();
   });
@@ -511,6 +513,17 @@ void sg_session_create(sg_session* session, const sg_graph* graph, TF_Status* st
 
 void sg_session_extend(sg_session* session, const sg_graph* graph, TF_Status* status) {
   SetStatus(status, session->Use([&] { return session->session->Extend(graph->def); }));
+}
+
+void sg_session_add_revealed(sg_session* session, const sg_graph* graph, int32_t extend,
+                             TF_Status* status) {
+  SetStatus(status, session->Use([&] {
+    tensorflow::GraphDef def = graph->def;
+    absl::Status revealed = graph->constants.Reveal(&def);
+    if (!revealed.ok()) return revealed;
+    return extend != 0 ? session->session->Extend(std::move(def))
+                       : session->session->Create(std::move(def));
+  }));
 }
 
 void sg_session_restore(sg_session* session, const sg_saved_model* model,
@@ -550,18 +563,22 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
   });
 }
 
-sg_program* sg_program_compile(sg_session* compiler, const sg_str* feeds, size_t nfeeds,
-                               const sg_str* fetches, size_t nfetches, const sg_str* targets,
-                               size_t ntargets, TF_Status* status) {
+sg_program* sg_program_compile(sg_session* compiler, const sg_graph* const* graphs, size_t ngraphs,
+                               const sg_str* feeds, size_t nfeeds, const sg_str* fetches,
+                               size_t nfetches, const sg_str* targets, size_t ntargets,
+                               TF_Status* status) {
   std::unique_ptr<sg_program> program;
   Guard(status, [&]() -> absl::Status {
     tensorflow::CallableOptions callable;
     for (size_t i = 0; i < nfeeds; ++i) callable.add_feed(String(feeds[i]));
     for (size_t i = 0; i < nfetches; ++i) callable.add_fetch(String(fetches[i]));
     for (size_t i = 0; i < ntargets; ++i) callable.add_target(String(targets[i]));
-    program = std::make_unique<sg_program>();
+    session_group::Program::GraphDefs defs;
+    for (size_t i = 0; i < ngraphs; ++i) defs.push_back(&graphs[i]->def);
+    program.reset(new sg_program{compiler->constants, nullptr});
     return compiler->Use([&] {
-      return session_group::Program::Compile(compiler->session.get(), callable, &program->program);
+      return session_group::Program::Compile(compiler->session.get(), defs, callable,
+                                             compiler->constants, &program->program);
     });
   });
   return TF_GetCode(status) == TF_OK ? program.release() : nullptr;
@@ -577,41 +594,41 @@ int32_t sg_program_writes_elsewhere(const sg_program* program) {
   return program->program->writes_elsewhere() ? 1 : 0;
 }
 
+int32_t sg_program_recurses(const sg_program* program) {
+  return program->program->recurses() ? 1 : 0;
+}
+
 void sg_program_delete(sg_program* program) { delete program; }
 
 sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int32_t resolve_reads,
                              int32_t fuse_lookups, TF_Status* status) {
   std::unique_ptr<sg_callable> callable;
   Guard(status, [&]() -> absl::Status {
-    callable = std::make_unique<sg_callable>();
-    callable->program = program->program.get();
     const tensorflow::DeviceMgr* device_mgr;
     absl::Status found = session->session->LocalDeviceManager(&device_mgr);
     if (!found.ok()) return found;
-    session_group::SerialExecutor::Env env = {device_mgr->HostCPU(), device_mgr, &session->options,
-                                              session->writes,       false,      false};
-    for (const bool fuse : {true, false}) {
-      for (const bool resolve : {true, false}) {
-        if ((fuse && fuse_lookups == 0) || (resolve && resolve_reads == 0)) continue;
-        // Without resolved reads there is little to look up, and nothing that is not tried before.
-        if (fuse && !resolve && resolve_reads != 0) continue;
-        env.fuse_lookups = fuse;
-        env.resolve_reads = resolve;
-        callable->levels[callable->num_levels++].env = env;
-      }
-    }
-    session_group::SerialExecutor* executor;
-    return callable->Get(0, &executor);
+    return sg_callable::Make(program->program.get(),
+                             {device_mgr->HostCPU(), device_mgr, &session->options, session->writes,
+                              resolve_reads != 0, {}, fuse_lookups != 0},
+                             &callable);
   });
   return TF_GetCode(status) == TF_OK ? callable.release() : nullptr;
 }
 
 int32_t sg_callable_may_wait(const sg_callable* callable) {
-  return callable->levels[0].owned->may_wait() ? 1 : 0;
+  return callable->usual().may_wait() ? 1 : 0;
+}
+
+void sg_callable_facts_get(const sg_callable* callable, sg_callable_facts* facts) {
+  const session_group::Layout& layout = callable->usual().layout();
+  *facts = {static_cast<int64_t>(layout.steps.size()), static_cast<int64_t>(layout.loops.size()),
+            static_cast<int64_t>(callable->usual().num_variables()), layout.num_gathers,
+            callable->program().constant_bytes()};
 }
 
 TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,
-                           TF_Tensor** outputs, size_t noutputs, int64_t timeout_ms) {
+                           const sg_order* order, TF_Tensor** outputs, size_t noutputs,
+                           int64_t timeout_ms, sg_run_notes* notes) {
   const absl::Status ran = Caught([&]() -> absl::Status {
     absl::InlinedVector<const Tensor*, 16> feeds(ninputs);
     for (size_t i = 0; i < ninputs; ++i) {
@@ -620,7 +637,7 @@ TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size
     absl::InlinedVector<Tensor, 4> fetches(noutputs);
     std::optional<absl::Time> deadline;
     if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
-    absl::Status computed = callable->Run(feeds, deadline, absl::MakeSpan(fetches));
+    absl::Status computed = callable->Run(*order, feeds, deadline, absl::MakeSpan(fetches), notes);
     return computed.ok() ? HandOver(fetches, outputs) : computed;
   });
   return session_group::NewStatus(ran);

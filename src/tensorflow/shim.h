@@ -63,6 +63,8 @@ TF_Status* sg_choose(int32_t (*choose)(void* context, const void* load), void* c
 // Writes a line to TensorFlow's log, at the level INFO.
 void sg_log_info(sg_str line);
 
+// To be deleted by TF_DeleteSessionOptions().
+TF_SessionOptions* sg_session_options_copy(const TF_SessionOptions* options, TF_Status* status);
 void sg_session_options_config(const TF_SessionOptions* options, sg_config* config);
 
 // How many GPUs a session with these options would use; an error where there is none.
@@ -87,8 +89,9 @@ void sg_devices_sync(const sg_devices* devices, TF_Status* status);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
 // functions of the session that made them, so all sessions must be closed, but not deleted yet.
 void sg_devices_clear(sg_devices* devices, TF_Status* status);
-// Tells sessions that a variable may have changed.
-void sg_devices_written(sg_devices* devices);
+// Around a request that may change variables. Those that begin after its end see what it did.
+void sg_devices_begin_write(sg_devices* devices);
+void sg_devices_end_write(sg_devices* devices);
 // Gives `write` the memory of a resource variable on the CPU to write to, if it has this type, of a
 // fixed size, and this shape, and nothing else refers to the memory: neither another variable or
 // constant that shares it nor whoever reads it now. The container is the default one where it is
@@ -107,12 +110,11 @@ void sg_devices_delete(sg_devices* devices);
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status);
 // Refuses what sessions over these devices can't run.
 void sg_graph_check(const sg_graph* graph, const sg_devices* devices, TF_Status* status);
-// Moves the graph's large constants to variables of the devices, in a container of this name. Does
-// nothing where there are other devices than the CPU. On failure, the graph is of no use any more.
-void sg_graph_share_constants(sg_graph* graph, sg_devices* devices, sg_str container,
-                              TF_Status* status);
-// Frees the variables of a container.
-void sg_devices_clear_container(sg_devices* devices, sg_str container, TF_Status* status);
+// Takes the graph's large constants out of its nodes; they live as long as the graph. Does nothing
+// where there are other devices than the CPU. On failure, the graph is of no use any more.
+void sg_graph_hide_constants(sg_graph* graph, sg_devices* devices, TF_Status* status);
+// 1 where optimisers could make something of the values of hidden constants.
+int32_t sg_graph_can_reveal(const sg_graph* graph);
 void sg_graph_delete(sg_graph* graph);
 
 // Reads the MetaGraphDef with exactly these tags. Where meta_graph_def is not NULL, fills it.
@@ -141,7 +143,7 @@ sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t
 sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
                            const sg_seat* seat, sg_intra_op_pool* pool, int32_t inter_op_threads,
                            TF_Status* status);
-// As sg_session_new, a session to compile programs with: functions that loop or branch stay calls.
+// As sg_session_new, a session that compiles programs and runs nothing.
 sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* options,
                             const sg_seat* seat, sg_intra_op_pool* pool, TF_Status* status);
 // Cancels what still runs in the background, such as an iterator's prefetching. No run may be under
@@ -153,6 +155,9 @@ void sg_session_delete(sg_session* session);
 
 void sg_session_create(sg_session* session, const sg_graph* graph, TF_Status* status);
 void sg_session_extend(sg_session* session, const sg_graph* graph, TF_Status* status);
+// As these two, with the values that sg_graph_can_reveal() is about in place.
+void sg_session_add_revealed(sg_session* session, const sg_graph* graph, int32_t extend,
+                             TF_Status* status);
 // Restores the model's variables and runs its initialisers on this session, whose graph must be
 // the model's.
 void sg_session_restore(sg_session* session, const sg_saved_model* model,
@@ -163,11 +168,12 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
                     TF_Tensor* const* inputs, size_t ninputs, const sg_str* output_names,
                     TF_Tensor** outputs, size_t noutputs, const sg_str* targets, size_t ntargets,
                     TF_Buffer* run_metadata, TF_Status* status);
-// Optimises what `compiler`, a session with a graph, would run. Names are as in sg_session_run, no
-// fetch twice.
-sg_program* sg_program_compile(sg_session* compiler, const sg_str* feeds, size_t nfeeds,
-                               const sg_str* fetches, size_t nfetches, const sg_str* targets,
-                               size_t ntargets, TF_Status* status);
+// Optimises what `compiler`, a session with these graphs, would run. Names are as in
+// sg_session_run, no fetch twice.
+sg_program* sg_program_compile(sg_session* compiler, const sg_graph* const* graphs, size_t ngraphs,
+                               const sg_str* feeds, size_t nfeeds, const sg_str* fetches,
+                               size_t nfetches, const sg_str* targets, size_t ntargets,
+                               TF_Status* status);
 // NULL where the program can be run by sg_callable; otherwise why only the session can run it.
 // Valid as long as the program.
 const char* sg_program_obstacle(const sg_program* program);
@@ -175,6 +181,9 @@ const char* sg_program_obstacle(const sg_program* program);
 int32_t sg_program_writes(const sg_program* program);
 // 1 where that may be one that is not on the CPU.
 int32_t sg_program_writes_elsewhere(const sg_program* program);
+// 1 where TensorFlow's executor would need more of the calling thread's stack with each turn of a
+// loop.
+int32_t sg_program_recurses(const sg_program* program);
 void sg_program_delete(sg_program* program);
 
 // Makes a program without obstacle ready for a session. Both must outlive the callable.
@@ -182,11 +191,33 @@ sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int
                              int32_t fuse_lookups, TF_Status* status);
 // 1 where a run may have to wait for something, so that a timeout can't end it.
 int32_t sg_callable_may_wait(const sg_callable* callable);
-// Thread-safe; runs on the calling thread. Inputs and outputs are in the order of the program's
-// feeds and fetches; the caller will own the outputs. A timeout of 0 is none. Returns NULL on
+
+// What a callable does.
+typedef struct sg_callable_facts {
+  int64_t steps;
+  int64_t loops;
+  int64_t variables;       // read in the resolved way
+  int64_t gathers;         // done together
+  int64_t constant_bytes;  // of the program, shared with others that have the same
+} sg_callable_facts;
+void sg_callable_facts_get(const sg_callable* callable, sg_callable_facts* facts);
+
+// What was unusual about a run: 1 where it was.
+typedef struct sg_run_notes {
+  int32_t unresolved;  // a variable was read in TensorFlow's way
+  int32_t unfused;     // gathers were done one by one
+} sg_run_notes;
+// Where a request's tensors are among those of a program.
+typedef struct sg_order {
+  const uint32_t* feeds;    // for each feed of the program, its place in the request; NULL: the same
+  const uint32_t* fetches;  // for each fetch of the request, its place in the program; NULL: the same
+} sg_order;
+
+// Thread-safe; runs on the calling thread. The caller will own the outputs. A timeout of 0 is none. Returns NULL on
 // success; otherwise a status, to be deleted.
 TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,
-                           TF_Tensor** outputs, size_t noutputs, int64_t timeout_ms);
+                           const sg_order* order, TF_Tensor** outputs, size_t noutputs,
+                           int64_t timeout_ms, sg_run_notes* notes);
 void sg_callable_delete(sg_callable* callable);
 
 // The tensor's TF_DataType, as a number: it may be one that the caller's headers don't list.
@@ -252,7 +283,8 @@ void* sg_group_session_new(sg_group* group, int32_t session, TF_Status* status);
 // The group of a tensorflow::Session that is one, or a part of one; NULL for any other.
 sg_group* sg_group_of_session(void* session);
 
-TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, int64_t timeout_ms);
+TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, const sg_order* order,
+                                int64_t timeout_ms, sg_run_notes* notes);
 TF_Status* sg_call_run_session(sg_call* call, sg_session* session, const sg_run_options* options);
 // Drops what a run has given, before another.
 void sg_call_forget(sg_call* call);

@@ -83,6 +83,33 @@ pub struct sg_seat {
     pub stream: i32,
 }
 
+/// Where a request's tensors are among those of a program; NULL where they are in the same order.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub struct sg_order {
+    pub feeds: *const u32,
+    pub fetches: *const u32,
+}
+
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct sg_callable_facts {
+    pub steps: i64,
+    pub loops: i64,
+    pub variables: i64,
+    pub gathers: i64,
+    pub constant_bytes: i64,
+}
+
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct sg_run_notes {
+    pub unresolved: i32,
+    pub unfused: i32,
+}
+
 /// The names in a request of C++.
 #[allow(non_camel_case_types)]
 #[repr(C)]
@@ -156,6 +183,10 @@ unsafe extern "C" {
     ) -> *mut tf::TF_Status;
     pub fn sg_log_info(line: sg_str<'_>);
 
+    pub fn sg_session_options_copy(
+        options: *const tf::TF_SessionOptions,
+        status: *mut tf::TF_Status,
+    ) -> *mut tf::TF_SessionOptions;
     pub fn sg_session_options_config(options: *const tf::TF_SessionOptions, config: *mut sg_config);
 
     pub fn sg_count_gpus(options: *const tf::TF_SessionOptions, status: *mut tf::TF_Status) -> i32;
@@ -175,7 +206,8 @@ unsafe extern "C" {
         status: *mut tf::TF_Status,
     );
     pub fn sg_devices_clear(devices: *mut sg_devices, status: *mut tf::TF_Status);
-    pub fn sg_devices_written(devices: *mut sg_devices);
+    pub fn sg_devices_begin_write(devices: *mut sg_devices);
+    pub fn sg_devices_end_write(devices: *mut sg_devices);
     pub fn sg_devices_write_variable(
         devices: *mut sg_devices,
         container: sg_str<'_>,
@@ -195,17 +227,12 @@ unsafe extern "C" {
         size: usize,
         status: *mut tf::TF_Status,
     ) -> *mut sg_graph;
-    pub fn sg_graph_share_constants(
+    pub fn sg_graph_hide_constants(
         graph: *mut sg_graph,
         devices: *mut sg_devices,
-        container: sg_str<'_>,
         status: *mut tf::TF_Status,
     );
-    pub fn sg_devices_clear_container(
-        devices: *mut sg_devices,
-        container: sg_str<'_>,
-        status: *mut tf::TF_Status,
-    );
+    pub fn sg_graph_can_reveal(graph: *const sg_graph) -> i32;
     pub fn sg_graph_delete(graph: *mut sg_graph);
 
     pub fn sg_saved_model_read(
@@ -268,6 +295,12 @@ unsafe extern "C" {
         graph: *const sg_graph,
         status: *mut tf::TF_Status,
     );
+    pub fn sg_session_add_revealed(
+        session: *mut sg_session,
+        graph: *const sg_graph,
+        extend: i32,
+        status: *mut tf::TF_Status,
+    );
     pub fn sg_session_restore(
         session: *mut sg_session,
         model: *const sg_saved_model,
@@ -290,6 +323,8 @@ unsafe extern "C" {
     );
     pub fn sg_program_compile(
         compiler: *mut sg_session,
+        graphs: *const *const sg_graph,
+        ngraphs: usize,
         feeds: *const sg_str<'_>,
         nfeeds: usize,
         fetches: *const sg_str<'_>,
@@ -301,6 +336,7 @@ unsafe extern "C" {
     pub fn sg_program_obstacle(program: *const sg_program) -> *const c_char;
     pub fn sg_program_writes(program: *const sg_program) -> i32;
     pub fn sg_program_writes_elsewhere(program: *const sg_program) -> i32;
+    pub fn sg_program_recurses(program: *const sg_program) -> i32;
     pub fn sg_program_delete(program: *mut sg_program);
     pub fn sg_callable_new(
         session: *mut sg_session,
@@ -310,13 +346,16 @@ unsafe extern "C" {
         status: *mut tf::TF_Status,
     ) -> *mut sg_callable;
     pub fn sg_callable_may_wait(callable: *const sg_callable) -> i32;
+    pub fn sg_callable_facts_get(callable: *const sg_callable, facts: *mut sg_callable_facts);
     pub fn sg_callable_run(
         callable: *mut sg_callable,
         inputs: *const *mut tf::TF_Tensor,
         ninputs: usize,
+        order: *const sg_order,
         outputs: *mut *mut tf::TF_Tensor,
         noutputs: usize,
         timeout_ms: i64,
+        notes: *mut sg_run_notes,
     ) -> *mut tf::TF_Status;
     pub fn sg_callable_delete(callable: *mut sg_callable);
     pub fn sg_tensor_dtype(tensor: *const tf::TF_Tensor) -> i32;
@@ -334,7 +373,9 @@ unsafe extern "C" {
     pub fn sg_call_run_callable(
         call: *mut sg_call,
         callable: *mut sg_callable,
+        order: *const sg_order,
         timeout_ms: i64,
+        notes: *mut sg_run_notes,
     ) -> *mut tf::TF_Status;
     pub fn sg_call_run_session(
         call: *mut sg_call,

@@ -3,21 +3,19 @@
 #ifndef SESSION_GROUP_SHIM_INTERNAL_H_
 #define SESSION_GROUP_SHIM_INTERNAL_H_
 
-#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "callable.h"
 #include "caught.h"
-#include "program.h"
-#include "serial_executor.h"
+#include "constant_store.h"
+#include "hidden_constants.h"
 #include "session_device.h"
 #include "shim.h"
 #include "tensorflow/c/c_api_internal.h"
@@ -37,8 +35,11 @@ struct sg_devices {
     std::unique_ptr<tensorflow::ResourceMgr> resources;
   };
 
+  explicit sg_devices(tensorflow::Allocator* host) : host(host), constants(host) {}
+
   session_group::Writes writes;
-  tensorflow::Allocator* host;
+  tensorflow::Allocator* const host;
+  session_group::ConstantStore constants;
   std::vector<std::unique_ptr<tensorflow::Device>> devices;
   // Of a multi-stream group, whose devices above are then the CPU alone.
   const session_group::VirtualGpus* virtual_gpus = nullptr;
@@ -48,6 +49,7 @@ struct sg_devices {
 
 struct sg_graph {
   tensorflow::GraphDef def;
+  session_group::HiddenConstants constants;  // of the graph
 };
 
 struct sg_saved_model {
@@ -101,62 +103,8 @@ struct sg_session {
   std::unique_ptr<sg_intra_op_pool> intra_op_pool;
   tensorflow::SessionOptions options;
   session_group::Writes* writes;
+  session_group::ConstantStore* constants;
   std::unique_ptr<tensorflow::Session> session;
-};
-
-struct sg_program {
-  std::unique_ptr<session_group::Program> program;
-};
-
-// Executors for the same program, from the fastest to the one that always knows how. The first is
-// made with the callable, the others when first needed.
-struct sg_callable {
-  struct Level {
-    session_group::SerialExecutor::Env env;
-    std::unique_ptr<session_group::SerialExecutor> owned;
-    std::atomic<session_group::SerialExecutor*> executor{nullptr};
-  };
-
-  const session_group::Program* program;
-  std::array<Level, 3> levels;
-  size_t num_levels = 0;
-  // The first that is worth trying.
-  std::atomic<size_t> first{0};
-  std::mutex mu;  // guards making executors
-
-  absl::Status Get(size_t i, session_group::SerialExecutor** executor) {
-    Level& level = levels[i];
-    *executor = level.executor.load(std::memory_order_acquire);
-    if (*executor != nullptr) return absl::OkStatus();
-    std::lock_guard<std::mutex> lock(mu);
-    if (level.owned == nullptr) {
-      absl::Status made = session_group::SerialExecutor::Make(program, level.env, &level.owned);
-      if (!made.ok()) return made;
-      level.executor.store(level.owned.get(), std::memory_order_release);
-    }
-    *executor = level.owned.get();
-    return absl::OkStatus();
-  }
-
-  absl::Status Run(absl::Span<const tensorflow::Tensor* const> feeds,
-                   std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches) {
-    using session_group::SerialExecutor;
-    size_t i = first.load(std::memory_order_relaxed);
-    // The last one keeps nothing that it has read.
-    if (levels[0].env.writes->are_untracked()) i = num_levels - 1;
-    for (; i < num_levels; ++i) {
-      SerialExecutor* executor;
-      absl::Status got = Get(i, &executor);
-      if (!got.ok()) return got;
-      SerialExecutor::Outcome outcome;
-      absl::Status ran = executor->Run(feeds, deadline, fetches, &outcome);
-      if (!ran.ok() || outcome == SerialExecutor::Outcome::kRan) return ran;
-      if (outcome == SerialExecutor::Outcome::kNotPossible) {
-        first.store(i + 1, std::memory_order_relaxed);
-      }
-    }
-    return absl::InternalError("no executor can run the graph");
-  }
 };
 
 // Locks of the shim are std::mutex: absl::Mutex is in TensorFlow's library, where ThreadSanitizer

@@ -1,0 +1,40 @@
+// Constants of a group, each of them once.
+#ifndef SESSION_GROUP_CONSTANT_STORE_H_
+#define SESSION_GROUP_CONSTANT_STORE_H_
+
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+
+#include "absl/status/status.h"
+#include "tensorflow/core/framework/allocator.h"
+#include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/core/framework/tensor.pb.h"
+
+namespace session_group {
+
+// Gives one copy of what has the same type, shape and bytes, whichever session, signature or function
+// it comes from. Thread-safe.
+class ConstantStore {
+ public:
+  // The allocator must outlive the store; the tensors need not.
+  explicit ConstantStore(tensorflow::Allocator* allocator) : allocator_(allocator) {}
+
+  tensorflow::Allocator* allocator() const { return allocator_; }
+  // `tensor` itself, or one that is like it.
+  tensorflow::Tensor Share(const tensorflow::Tensor& tensor);
+  absl::Status FromProto(const tensorflow::TensorProto& proto, tensorflow::Tensor* tensor);
+  // Lets go of what nobody else has.
+  void Sweep();
+  // What is shared.
+  int64_t bytes() const;
+
+ private:
+  tensorflow::Allocator* const allocator_;
+  mutable std::mutex mu_;
+  std::unordered_multimap<uint64_t, tensorflow::Tensor> tensors_;  // by a hash of their bytes
+};
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_CONSTANT_STORE_H_
