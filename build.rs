@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 10] = [
+const SHIM: [&str; 11] = [
     "group_session",
     "host_allocator",
+    "large_blocks",
     "lookups",
     "program",
     "serial_executor",

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "caught.h"
+#include "large_blocks.h"
 #include "program.h"
 #include "serial_executor.h"
 #include "session_device.h"
@@ -39,6 +40,8 @@ struct sg_devices {
 
   session_group::Writes writes;
   tensorflow::Allocator* host;
+  // Where that is FastAllocator. Ends after the devices, whose memory it then returns.
+  std::optional<session_group::LargeBlocks::User> keeps_blocks;
   std::vector<std::unique_ptr<tensorflow::Device>> devices;
   // Of a multi-stream group, whose devices above are then the CPU alone.
   const session_group::VirtualGpus* virtual_gpus = nullptr;
