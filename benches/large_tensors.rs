@@ -56,7 +56,9 @@ fn main() {
     let step = stock.step(&[FEED], &[FETCH]);
 
     println!("image           group p50   stock p50   stock/group   faults: group   stock");
-    for (batch, side, rounds) in [(1, 64, 200), (1, 128, 100), (4, 128, 40), (8, 256, 8)] {
+    for (batch, side, rounds) in
+        [(1, 32, 500), (1, 48, 300), (1, 64, 200), (1, 128, 100), (4, 128, 40), (8, 256, 8)]
+    {
         let n = (batch * side * side * 3) as usize;
         let pixels: Vec<f32> = (0..n).map(|i| (i % 255) as f32 / 255.).collect();
         let image = Tensor::from_slice(&[batch, side, side, 3], &pixels).unwrap();
