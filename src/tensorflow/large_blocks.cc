@@ -1,9 +1,11 @@
 #include "large_blocks.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <new>
 
 namespace session_group {
 namespace {
@@ -25,9 +27,34 @@ unsigned CurrentNode() {
 
 }  // namespace
 
+template <typename F>
+void LargeBlocks::ForEachList(F f) {
+  for (auto& node : lists_) {
+    for (List& list : node) f(&list);
+  }
+}
+
 LargeBlocks* LargeBlocks::Get() {
   static LargeBlocks* const blocks = new LargeBlocks;
   return blocks;
+}
+
+LargeBlocks::LargeBlocks() {
+  // Where there is no memory for the handler, forking is as unsafe as it would be without it.
+  pthread_atfork(nullptr, nullptr, [] { Get()->StartAnewInChild(); });
+}
+
+void LargeBlocks::StartAnewInChild() {
+  // Threads that held locks stayed behind, and so did what they were doing to the lists. The child
+  // has one thread, and leaves blocks alone that are kept.
+  ForEachList([](List* list) {
+    new (&list->lock) std::mutex;
+    list->hottest = nullptr;
+    list->length = list->shortest = 0;
+  });
+  new (&settings_) std::mutex;
+  is_making_room_.clear();
+  kept_.store(0);
 }
 
 // The list of blocks for so many bytes, and how large these are.
@@ -173,13 +200,6 @@ void LargeBlocks::Release(Header* blocks) {
     const size_t bytes = block->bytes;
     Unmap(block);
     kept_.fetch_sub(bytes);
-  }
-}
-
-template <typename F>
-void LargeBlocks::ForEachList(F f) {
-  for (auto& node : lists_) {
-    for (List& list : node) f(&list);
   }
 }
 

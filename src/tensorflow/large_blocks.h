@@ -87,7 +87,7 @@ class LargeBlocks final {
     uint64_t misses = 0;
   };
 
-  LargeBlocks() = default;
+  LargeBlocks();
 
   static int SizeOf(size_t num_bytes, size_t* bytes);
   static Header* Map(size_t alignment, size_t bytes);
@@ -103,6 +103,8 @@ class LargeBlocks final {
   // Releases what nobody has needed since the last ReleaseUnused() until so many bytes fit in.
   bool MakeRoom(size_t bytes);
   void Update();
+  // Of a forked process, which may free tensors that it got from its parent.
+  void StartAnewInChild();
   template <typename F>
   void ForEachList(F f);
 
