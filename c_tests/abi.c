@@ -31,9 +31,18 @@ FIELD(SessionGroupStats, virtual_device, 236, 4);
 FIELD(SessionGroupStats, stream_group, 240, 4);
 FIELD(SessionGroupStats, leader, 244, 4);
 
+FIELD(SessionGroupMemoryStats, struct_size, 0, 8);
+FIELD(SessionGroupMemoryStats, in_use_bytes, 8, 8);
+FIELD(SessionGroupMemoryStats, kept_bytes, 16, 8);
+FIELD(SessionGroupMemoryStats, kept_limit_bytes, 24, 8);
+FIELD(SessionGroupMemoryStats, hits, 32, 8);
+FIELD(SessionGroupMemoryStats, misses, 40, 8);
+
 // New fields follow here, and these sizes with them.
 _Static_assert(sizeof(SessionGroupLoad) == 32, "SessionGroupLoad has fields that are not listed");
 _Static_assert(sizeof(SessionGroupStats) == 248,
                "SessionGroupStats has fields that are not listed");
+_Static_assert(sizeof(SessionGroupMemoryStats) == 48,
+               "SessionGroupMemoryStats has fields that are not listed");
 
 int main(void) { return 0; }

@@ -53,6 +53,24 @@ static void check_counters(const SessionGroup* group) {
   CHECK(none.runs == 0 && none.latency_max_ns == 0 && none.busy_ns == 0);
 }
 
+// Of the process, which keeps memory only for groups that are open.
+static void check_memory(bool is_open) {
+  TF_Status* status = TF_NewStatus();
+  SessionGroupMemoryStats stats;
+  stats.struct_size = sizeof(stats);
+  SessionGroup_GetMemoryStats(&stats, status);
+  CHECK_OK(status);
+  CHECK(stats.struct_size == sizeof(stats));
+  CHECK((stats.kept_limit_bytes > 0) == is_open);
+  CHECK(stats.kept_bytes <= stats.kept_limit_bytes);
+  stats.struct_size = sizeof(stats) - 1;
+  SessionGroup_GetMemoryStats(&stats, status);
+  CHECK(TF_GetCode(status) == TF_INVALID_ARGUMENT);
+  SessionGroup_GetMemoryStats(NULL, status);
+  CHECK(TF_GetCode(status) == TF_INVALID_ARGUMENT);
+  TF_DeleteStatus(status);
+}
+
 int main(void) {
   SessionGroup* group = initialised_group(3);
   const char* const words[] = {"a"};
@@ -65,7 +83,9 @@ int main(void) {
   char* metrics = text_of(group, SessionGroup_MetricsText);
   CHECK(strstr(metrics, "session=\"1\",code=\"OK\"} 5\n") != NULL);
   CHECK(strstr(metrics, "session=\"1\",code=\"INVALID_ARGUMENT\"} 1\n") != NULL);
+  CHECK(strstr(metrics, "\nsession_group_large_tensors_kept_bytes ") != NULL);
   free(metrics);
+  check_memory(true);
 
   char* json = text_of(group, SessionGroup_Describe);
   CHECK(strstr(json, "\"execution\":\"caller\"") != NULL);
@@ -87,6 +107,7 @@ int main(void) {
 
   SessionGroup_Close(group, status);
   CHECK_OK(status);
+  check_memory(false);
   check_counters(group);
   json = text_of(group, SessionGroup_Describe);
   CHECK(strstr(json, "\"closed\":true") != NULL);

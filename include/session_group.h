@@ -50,6 +50,8 @@
  *   SESSION_GROUP_CPUSET: CPUs for each session, as for SessionGroupOptions_SetCpuset(), which wins.
  *   SET_SESSION_THREAD_POOL_AFFINITY: 1 gives each session cores of its own, as for
  *     SessionGroupOptions_SetThreadPoolAffinity(), which wins. A cpuset wins over it.
+ *   SESSION_GROUP_KEPT_BYTES: how much memory of large tensors the process keeps for the next request
+ *     at most; an eighth of its memory by default. The last group that is made decides. 0 keeps none.
  *   ENABLE_MPS, CONTEXTS_COUNT_PER_GPU: for SessionGroupOptions_SetMultiStream().
  *
  * Threads are named sg<group>.s<session>-inter, -intra and -work, for the inter-op pool, the
@@ -183,6 +185,24 @@ typedef struct {
   int32_t stream_group;
   int32_t leader;
 } SessionGroupStats;
+
+// The memory of tensors of 1 MiB and more, which the process keeps for the next request when one has
+// freed it: of all groups together.
+typedef struct {
+  // To be set to sizeof(SessionGroupMemoryStats) by the caller, whose header may be older or newer
+  // than the library; gets the number of bytes that were filled.
+  size_t struct_size;
+  // Bytes that such tensors take, variables and constants included.
+  uint64_t in_use_bytes;
+  // Bytes that are free and kept for the next request.
+  uint64_t kept_bytes;
+  // What kept_bytes never exceeds: SESSION_GROUP_KEPT_BYTES, 0 while no group is open.
+  uint64_t kept_limit_bytes;
+  // Tensors that got memory which was kept. Both counters only grow.
+  uint64_t hits;
+  // Tensors for which the system was asked for memory, which costs a page fault for each page.
+  uint64_t misses;
+} SessionGroupMemoryStats;
 
 #ifdef __cplusplus
 extern "C" {
@@ -572,6 +592,11 @@ void SessionGroup_GetStats(const SessionGroup *group,
                            SessionGroupStats *stats,
                            TF_Status *status);
 
+// Fills `stats`, whose struct_size the caller has set.
+//
+// Errors: TF_INVALID_ARGUMENT where struct_size is too small to be that of any version.
+void SessionGroup_GetMemoryStats(SessionGroupMemoryStats *stats, TF_Status *status);
+
 // The latency in nanoseconds that a share of 0 to 1 of a session's requests did not exceed, to 1/64
 // of its value; 0 before the first answer, and on failure.
 //
@@ -586,8 +611,9 @@ uint64_t SessionGroup_LatencyQuantile(const SessionGroup *group,
 // format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
 // _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
 // number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
-// 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Not zero-terminated.
-// Also after SessionGroup_Close().
+// 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Of the process, what
+// SessionGroup_GetMemoryStats() gives: session_group_large_tensors_in_use_bytes, _kept_bytes,
+// _kept_limit_bytes, _hits_total and _misses_total. Not zero-terminated. Also after SessionGroup_Close().
 void SessionGroup_MetricsText(const SessionGroup *group,
                               TF_Buffer *text,
                               TF_Status *status);
@@ -603,6 +629,7 @@ void SessionGroup_MetricsText(const SessionGroup *group,
 // - "optimizations": an array of the names of those that are on, as for
 //   SessionGroupOptions_SetOptimization();
 // - "queue": an object with "capacity" and "wait_when_full";
+// - "kept_bytes": how many bytes of large tensors the process keeps for the next request at most;
 // - "why": an object with reasons in words for "cpus", "threads" and "execution";
 // - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 //   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;

@@ -345,6 +345,16 @@ class Group {
   std::unique_ptr<SessionGroup, Deleter<SessionGroup, SessionGroup_Delete>> group_;
 };
 
+// The memory of large tensors, of all groups together.
+inline Result<SessionGroupMemoryStats> MemoryStats() {
+  SessionGroupMemoryStats stats;
+  stats.struct_size = sizeof(stats);
+  Status got =
+      internal::Call([&](TF_Status* status) { SessionGroup_GetMemoryStats(&stats, status); });
+  if (!got.ok()) return got;
+  return stats;
+}
+
 }  // namespace session_group
 
 #endif  // SESSION_GROUP_HPP_

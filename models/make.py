@@ -519,6 +519,43 @@ def jit(path):
     tf.saved_model.save(model, path, signatures=model.serve)
 
 
+class Convolutions(tf.Module):
+    """Layers whose values are large: 1 to 8 MB for an image of 128 x 128, 256 MB for a batch of 32.
+
+    image: float [batch, height, width, 3]. y: float [batch, 10].
+    """
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(7)
+
+        def variable(*shape):
+            scale = np.float32(np.prod(shape[:-1]) ** -0.5)
+            return tf.Variable(rng.standard_normal(shape, dtype=np.float32) * scale)
+
+        self.first = variable(3, 3, 3, 32)
+        self.spread = variable(1, 1, 32, 128)
+        self.deep = variable(3, 3, 32, 32)
+        self.join = variable(1, 1, 128, 32)
+        self.last = variable(32, 10)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="image")]
+    )
+    def serve(self, image):
+        x = tf.nn.relu(tf.nn.conv2d(image, self.first, 1, "SAME"))
+        wide = tf.nn.conv2d(x, self.spread, 1, "SAME")
+        wide = wide * tf.sigmoid(wide)
+        x = x + tf.nn.conv2d(wide, self.join, 1, "SAME")
+        x = tf.nn.relu(tf.nn.conv2d(x, self.deep, 2, "SAME"))
+        return {"y": tf.reduce_mean(x, axis=[1, 2]) @ self.last}
+
+
+def convolutions(path):
+    model = Convolutions()
+    tf.saved_model.save(model, path, signatures=model.serve)
+
+
 def every_type(path):
     """A SavedModel with a signature for each type that NumPy has, "int8" and so on, that gives x, of any
     shape, as y; the signature "both" gives it as y and z,
@@ -667,6 +704,7 @@ SAVED_MODELS = [
     strings,
     lookups,
     jit,
+    convolutions,
     tf1_saved_model,
     half_plus,
     half_plus_three,

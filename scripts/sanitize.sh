@@ -7,9 +7,11 @@ cd "$(dirname "$0")/.."
 # Without `all`, those that look at what a sanitizer can find, and do so in a few minutes.
 tests="--lib --test sharing --test load --test faults --test run_options --test optimizations"
 [ "${2:-}" != all ] || tests="--lib --tests"
-# Limits of address space and of resident memory mean nothing here.
+# Limits of address space and of resident memory mean nothing here, and no memory is kept.
 skip="--skip whose_threads_the_system_refuses --skip without_memory --skip closing_frees_the_variables
-    --skip leave_memory_threads --skip of_300_mb"
+    --skip leave_memory_threads --skip of_300_mb
+    --skip have_next_to_no_page_faults --skip limit_of_0_keeps_nothing --skip returns_its_memory
+    --skip needs_any_more_is_released --skip sizes_stay_within_the_limit"
 
 command -v clang++-19 >/dev/null || packaging/need.sh clang-19
 export CC=clang-19 CXX=clang++-19

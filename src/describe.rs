@@ -50,6 +50,7 @@ pub(crate) fn json(group: u64, plan: &Plan, streams: Option<&[Stream]>, closed: 
         "allowed_cpus": plan.allowed.to_string(),
         "optimizations": optimizations,
         "queue": { "capacity": plan.queue.capacity, "wait_when_full": plan.queue.wait },
+        "kept_bytes": plan.kept_bytes,
         "why": { "cpus": plan.why.cpus, "threads": plan.why.threads, "execution": plan.why.execution },
         "multi_stream": multi_stream,
         "sessions": sessions,

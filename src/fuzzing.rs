@@ -39,7 +39,8 @@ pub fn plan(
         Config { intra_op_threads, inter_op_threads, operation_timeout_ms, ..Config::default() };
     let gpus = machine.gpus.ok_or_else(|| Error::precondition("no GPU"));
     let topology = Ok(machine.topology.clone());
-    let machine = plan::Machine { allowed: machine.allowed.clone(), topology, gpus };
+    let allowed = machine.allowed.clone();
+    let machine = plan::Machine { allowed, topology, gpus, memory: 16 << 30 };
     let plan = plan::plan(options, environment, &config, &machine)?;
     let session = |session: plan::SessionPlan| Session {
         cpus: session.cpus,

@@ -14,6 +14,7 @@ use crate::fork::Process;
 use crate::gate::Gate;
 use crate::gpu::Streams;
 use crate::members::Members;
+use crate::memory::memory_stats;
 use crate::metrics;
 use crate::mps;
 use crate::options::Options;
@@ -24,6 +25,7 @@ use crate::run::{Call, Request, Shared, Steps, Terms};
 use crate::stats::{SessionStats, Snapshot};
 use crate::tensorflow::devices::Variable;
 use crate::tensorflow::graph::{Graph, SavedModel};
+use crate::tensorflow::large_blocks;
 use crate::tensorflow::log;
 use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::session::Session;
@@ -44,6 +46,7 @@ impl SessionGroup {
         if plan.gpus.as_ref().is_some_and(|gpus| gpus.mps.is_some()) {
             mps::check()?;
         }
+        large_blocks::set_limit(plan.kept_bytes);
         let number = next_number();
         let members = Members::new(&format!("sg{number}"), &plan, session_options)?;
         let cpus: Vec<CpuSet> =
@@ -234,10 +237,10 @@ impl SessionGroup {
         self.shared.snapshot(session)
     }
 
-    /// What all sessions have done so far, in Prometheus' text exposition format; also after
-    /// closing.
+    /// What all sessions have done so far, and the memory of large tensors in the whole process, in
+    /// Prometheus' text exposition format; also after closing.
     pub fn metrics_text(&self) -> String {
-        metrics::text(&[(self.shared.number, self.shared.snapshots())])
+        metrics::text(&[(self.shared.number, self.shared.snapshots())], &memory_stats())
     }
 
     /// What the group is, and why, as JSON; also after closing.

@@ -25,7 +25,7 @@
 //! [`callable`]. `gate` keeps its sessions alive while requests run on them,
 //! [`policy`] chooses a session, [`execution`] says on which threads its graph runs, `workers` are
 //! such threads, `fork` tells a child from the process that has them, and [`affinity`] starts threads where they belong. [`gpu`] gives sessions streams of
-//! a GPU. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
+//! a GPU. [`memory`] is what the process keeps of large tensors for the next request. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
 
 pub mod affinity;
 mod cache;
@@ -42,6 +42,7 @@ mod gate;
 pub mod gpu;
 pub mod group;
 mod members;
+pub mod memory;
 mod metrics;
 mod mps;
 pub mod optimization;

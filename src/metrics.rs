@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::gpu::Stream;
+use crate::memory::MemoryStats;
 use crate::stats::{CODES, Snapshot};
 
 /// The names of `TF_Code`s, by number.
@@ -26,8 +27,8 @@ const CODE_NAMES: [&str; CODES] = [
     "UNAUTHENTICATED",
 ];
 
-/// The metrics of groups: their numbers, and their sessions.
-pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)]) -> String {
+/// The metrics of groups, which are their numbers and their sessions, and of the process.
+pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)], memory: &MemoryStats) -> String {
     let mut out = String::new();
     let labelled = |(group, sessions): &'_ (u64, Vec<Snapshot>)| {
         let labels = |i| format!("group=\"{group}\",session=\"{i}\"");
@@ -94,6 +95,21 @@ pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)]) -> String {
         let _ = writeln!(out, "{NAME}{name}_sum{{{labels}}} {}", session.latency.as_secs_f64());
         let _ = writeln!(out, "{NAME}{name}_count{{{labels}}} {count}");
     }
+
+    let MemoryStats { in_use_bytes, kept_bytes, kept_limit_bytes, hits, misses } = *memory;
+    let mut of_process = |name: &str, kind: &str, help: &str, value: u64| {
+        let name = format!("large_tensors_{name}");
+        head(&mut out, &name, kind, help);
+        let _ = writeln!(out, "{NAME}{name} {value}");
+    };
+    let in_use = "Bytes of tensors of 1 MiB and more, of all groups.";
+    of_process("in_use_bytes", "gauge", in_use, in_use_bytes);
+    let kept = "Bytes that such tensors have freed and that are kept for the next request.";
+    of_process("kept_bytes", "gauge", kept, kept_bytes);
+    let limit = "What is kept at most: 0 while no group is open.";
+    of_process("kept_limit_bytes", "gauge", limit, kept_limit_bytes);
+    of_process("hits_total", "counter", "Tensors that got memory which was kept.", hits);
+    of_process("misses_total", "counter", "Tensors that got memory from the system.", misses);
     out
 }
 
@@ -111,13 +127,16 @@ mod tests {
     use crate::error::Error;
     use crate::stats::SessionStats;
 
+    const MEMORY: MemoryStats =
+        MemoryStats { in_use_bytes: 1, kept_bytes: 2, kept_limit_bytes: 3, hits: 4, misses: 5 };
+
     #[test]
     fn the_text_says_what_was_counted() {
         let stats = [SessionStats::new(false), SessionStats::new(false)];
         stats[1].answered(Instant::now() - Duration::from_millis(3), &Ok(()));
         stats[1].answered(Instant::now(), &Err::<(), _>(Error::invalid("")));
         stats[1].rejected();
-        let text = text(&[(7, vec![stats[0].snapshot(0), stats[1].snapshot(2)])]);
+        let text = text(&[(7, vec![stats[0].snapshot(0), stats[1].snapshot(2)])], &MEMORY);
         for line in [
             "# TYPE session_group_requests_total counter",
             "session_group_requests_total{group=\"7\",session=\"0\",code=\"OK\"} 0",
@@ -130,6 +149,11 @@ mod tests {
             "session_group_request_duration_seconds_bucket{group=\"7\",session=\"1\",le=\"0.004194304\"} 2",
             "session_group_request_duration_seconds_bucket{group=\"7\",session=\"1\",le=\"+Inf\"} 2",
             "session_group_request_duration_seconds_count{group=\"7\",session=\"1\"} 2",
+            "session_group_large_tensors_in_use_bytes 1",
+            "session_group_large_tensors_kept_bytes 2",
+            "session_group_large_tensors_kept_limit_bytes 3",
+            "session_group_large_tensors_hits_total 4",
+            "session_group_large_tensors_misses_total 5",
         ] {
             assert!(text.lines().any(|got| got == line), "{line} is not in\n{text}");
         }
@@ -139,7 +163,7 @@ mod tests {
     #[test]
     fn every_metric_is_described_once_and_every_line_is_a_sample() {
         let group = |n| (n, vec![SessionStats::new(false).snapshot(0)]);
-        let text = text(&[group(0), group(1)]);
+        let text = text(&[group(0), group(1)], &MEMORY);
         assert!(text.contains("queued{group=\"1\",session=\"0\"} 0"), "{text}");
         let mut described = std::collections::HashSet::new();
         for line in text.lines() {
@@ -147,9 +171,11 @@ mod tests {
                 assert!(described.insert(rest.split(' ').next().unwrap().to_string()), "{line}");
             } else if !line.starts_with("# HELP ") {
                 let (name, value) = line.rsplit_once(' ').unwrap();
-                assert!(name.ends_with('}') && value.parse::<f64>().is_ok(), "{line}");
+                let is_of_process = name.starts_with("session_group_large_tensors_");
+                assert!(name.ends_with('}') != is_of_process, "{line}");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
             }
         }
-        assert_eq!(described.len(), 6);
+        assert_eq!(described.len(), 6 + 5);
     }
 }

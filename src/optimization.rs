@@ -21,7 +21,8 @@ pub enum Optimization {
     /// where they are needed. Needs the serial executor.
     FusedLookups,
     /// Small tensors live in memory from lists of the calling thread's own (mimalloc's) instead of
-    /// the C library's, very large ones in huge pages where the system gives them.
+    /// the C library's; large ones get what the last request freed, the largest in huge pages where the
+    /// system gives them.
     FastMemory,
     /// Large constants of a graph live once in the group, as variables do, instead of in each
     /// session's graphs and kernels.

@@ -4,6 +4,7 @@ use crate::cpuset::{CpuSet, Cpusets};
 use crate::error::{Error, Result};
 use crate::execution::Execution;
 use crate::gpu::{self, Gpus};
+use crate::memory;
 use crate::optimization::Optimizations;
 use crate::options::{MAX_SESSIONS, Options, QUEUE_CAPACITY};
 use crate::placement::place;
@@ -39,6 +40,8 @@ pub struct Environment {
     pub mps: Option<String>,
     /// `CONTEXTS_COUNT_PER_GPU`.
     pub contexts: Option<String>,
+    /// `SESSION_GROUP_KEPT_BYTES`.
+    pub kept_bytes: Option<String>,
 }
 
 /// What a group can be made on.
@@ -49,6 +52,8 @@ pub(crate) struct Machine {
     pub topology: Result<Topology>,
     /// How many GPUs TensorFlow sees. Only multi-stream groups need it.
     pub gpus: Result<i32>,
+    /// Bytes that this process may use.
+    pub memory: u64,
 }
 
 impl Machine {
@@ -57,7 +62,7 @@ impl Machine {
         let allowed = topology::allowed()?;
         let topology = Topology::read(&allowed);
         let gpus = gpus_of.map_or(Ok(0), SessionOptions::count_gpus);
-        Ok(Self { allowed, topology, gpus })
+        Ok(Self { allowed, topology, gpus, memory: memory::of_this_process() })
     }
 }
 
@@ -73,6 +78,7 @@ impl Environment {
             affinity: variable(AFFINITY_VARIABLE),
             mps: variable(gpu::MPS_VARIABLE),
             contexts: variable(gpu::CONTEXTS_VARIABLE),
+            kept_bytes: variable(memory::KEPT_VARIABLE),
         }
     }
 }
@@ -99,6 +105,8 @@ pub(crate) struct Plan {
     pub allowed: CpuSet,
     /// Of a multi-stream group.
     pub gpus: Option<Gpus>,
+    /// How many bytes of large tensors the process keeps for the next request, at most.
+    pub kept_bytes: u64,
     pub why: Why,
 }
 
@@ -151,6 +159,7 @@ pub(crate) fn plan(
         .worker_threads
         .map(|n| in_range("the number of worker threads", n, MAX_WORKER_THREADS))
         .transpose()?;
+    let kept_bytes = memory::limit(environment.kept_bytes.as_deref(), machine.memory)?;
     let (capacity, wait) = options.queue.unwrap_or((QUEUE_CAPACITY, false));
     let queue = Queue { capacity: in_range("the queue's capacity", capacity, MAX_QUEUE)?, wait };
 
@@ -203,6 +212,7 @@ pub(crate) fn plan(
         optimizations: options.optimizations,
         allowed,
         gpus,
+        kept_bytes,
         why,
     })
 }
@@ -426,6 +436,7 @@ mod tests {
             allowed: CpuSet::new(0..cpus).unwrap(),
             topology: Ok(Topology { nodes }),
             gpus: Ok(2),
+            memory: 16 << 30,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::fork;
+use crate::memory::memory_stats;
 use crate::metrics;
 use crate::run::Shared;
 
@@ -57,5 +58,5 @@ pub fn describe_all() -> String {
 /// [`SessionGroup::metrics_text`]: crate::SessionGroup::metrics_text
 pub fn metrics_text_of_all() -> String {
     let groups: Vec<_> = open().iter().map(|group| (group.number, group.snapshots())).collect();
-    metrics::text(&groups)
+    metrics::text(&groups, &memory_stats())
 }

@@ -10,6 +10,7 @@ use histogram::{AtomicHistogram, Config, Histogram};
 
 use crate::error::{Code, Error, Result};
 use crate::gpu::Stream;
+use crate::memory;
 
 /// Latencies are kept in nanoseconds to 1/64 of their value (2^-6), up to 2^42 ns, more than an hour.
 const PRECISION: u8 = 6;
@@ -185,10 +186,12 @@ impl SessionStats {
         if let Err(error) = result {
             self.failures[error.code as usize].fetch_add(1, Relaxed);
         }
-        let ns = nanoseconds(begun.elapsed());
+        let now = Instant::now();
+        let ns = nanoseconds(now.duration_since(begun));
         self.latency_ns.fetch_add(ns, Relaxed);
         // The only error is a value out of range, which the minimum excludes.
         let _ = self.latencies.increment(ns.min((1 << RANGE) - 1));
+        memory::release_unused_if_due(now);
     }
 
     /// Counts a request that the queue had no room for.
@@ -388,7 +391,7 @@ mod tests {
         assert!(
             snapshot.latency < Duration::from_secs(1) && snapshot.busy < Duration::from_secs(1)
         );
-        let text = crate::metrics::text(&[(0, vec![snapshot])]);
+        let text = crate::metrics::text(&[(0, vec![snapshot])], &crate::memory::memory_stats());
         assert!(text.contains(&MANY.to_string()), "{text}");
     }
 

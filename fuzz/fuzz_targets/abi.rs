@@ -607,6 +607,9 @@ fn make(call_: &Call, world: &World) {
                 stats.struct_size = (*size as usize).min(size_of::<SessionGroupStats>());
                 let group = group(*at);
                 call(|status| SessionGroup_GetStats(group.0, *session, &raw mut stats, status));
+                let mut memory = std::mem::zeroed::<SessionGroupMemoryStats>();
+                memory.struct_size = (*size as usize).min(size_of::<SessionGroupMemoryStats>());
+                call(|status| SessionGroup_GetMemoryStats(&raw mut memory, status));
             }
             Call::Quantile { at, session, quantile } => {
                 let group = group(*at);

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests_of
 import session_group
@@ -122,6 +123,17 @@ def test_stats() -> None:
             f'session_group_requests_total{{group="{group}",session="1",code="OK"}} 2'
         )
         assert line in model.metrics_text().splitlines()
+
+
+def test_memory_stats() -> None:
+    with session_group.load(MODELS / "convolutions", 1) as model:
+        for _ in range(4):
+            model(image=np.zeros([1, 128, 128, 3], np.float32))
+        stats = session_group.memory_stats()
+        assert stats.hits > stats.misses > 0
+        assert 2**20 < stats.kept_bytes <= stats.kept_limit_bytes
+        assert "session_group_large_tensors_hits_total " in model.metrics_text()
+    assert session_group.memory_stats().kept_bytes == 0
 
 
 def test_closed() -> None:

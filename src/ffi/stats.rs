@@ -8,6 +8,7 @@ use super::check::{guard, null, reference};
 use super::run::empty_buffer;
 use crate::error::{Error, Result};
 use crate::gpu::Stream;
+use crate::memory::memory_stats;
 use crate::registry;
 use crate::stats::Snapshot;
 use crate::tensorflow::Buffer;
@@ -64,23 +65,43 @@ pub unsafe extern "C" fn SessionGroup_GetStats(
     unsafe {
         guard(status, (), || {
             let group = reference(group, "group")?;
-            if stats.is_null() {
-                return Err(null("stats"));
-            }
-            // The caller's struct may be shorter than ours, so no reference to it may exist.
-            let size = (&raw const (*stats).struct_size).read();
-            if size < FIRST_VERSION {
-                return Err(Error::invalid(format!(
-                    "stats->struct_size is {size}: set it to sizeof(SessionGroupStats)"
-                )));
-            }
-            let snapshot = session(group, session_id)?;
-            let size = size.min(size_of::<SessionGroupStats>());
-            let filled = fill(&snapshot, size)?;
-            std::ptr::copy_nonoverlapping((&raw const filled).cast::<u8>(), stats.cast(), size);
-            Ok(())
+            fill_struct(stats, FIRST_VERSION, "SessionGroupStats", |size| {
+                fill(&session(group, session_id)?, size)
+            })
         });
     }
+}
+
+/// Fills a struct whose first field is its size, which the caller has set: it may be shorter or longer
+/// than ours.
+///
+/// # Safety
+///
+/// `stats` is NULL or points to as many bytes as its first field says, but at least to that.
+unsafe fn fill_struct<T>(
+    stats: *mut T,
+    first_version: usize,
+    name: &str,
+    make: impl FnOnce(usize) -> Result<T>,
+) -> Result<()> {
+    if stats.is_null() {
+        return Err(null("stats"));
+    }
+    // No reference to the caller's struct may exist, which may be shorter than ours.
+    // SAFETY: the caller vouches for the first field.
+    let size = unsafe { stats.cast::<usize>().read() };
+    if size < first_version {
+        return Err(Error::invalid(format!(
+            "stats->struct_size is {size}: set it to sizeof({name})"
+        )));
+    }
+    let size = size.min(size_of::<T>());
+    let filled = make(size)?;
+    // SAFETY: both have so many bytes.
+    unsafe {
+        std::ptr::copy_nonoverlapping((&raw const filled).cast::<u8>(), stats.cast(), size);
+    }
+    Ok(())
 }
 
 /// The size of the struct in version 0.1, the least that a caller can have.
@@ -113,6 +134,55 @@ fn fill(snapshot: &Snapshot, size: usize) -> Result<SessionGroupStats> {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The memory of tensors of 1 MiB and more, which the process keeps for the next request when one has
+/// freed it: of all groups together.
+#[repr(C)]
+pub struct SessionGroupMemoryStats {
+    /// To be set to sizeof(SessionGroupMemoryStats) by the caller, whose header may be older or newer
+    /// than the library; gets the number of bytes that were filled.
+    pub struct_size: usize,
+    /// Bytes that such tensors take, variables and constants included.
+    pub in_use_bytes: u64,
+    /// Bytes that are free and kept for the next request.
+    pub kept_bytes: u64,
+    /// What kept_bytes never exceeds: SESSION_GROUP_KEPT_BYTES, 0 while no group is open.
+    pub kept_limit_bytes: u64,
+    /// Tensors that got memory which was kept. Both counters only grow.
+    pub hits: u64,
+    /// Tensors for which the system was asked for memory, which costs a page fault for each page.
+    pub misses: u64,
+}
+
+/// The size of the struct in version 0.1.
+const FIRST_MEMORY_VERSION: usize = 8 * 6;
+const _: () = assert!(size_of::<SessionGroupMemoryStats>() == FIRST_MEMORY_VERSION);
+
+/// Fills `stats`, whose struct_size the caller has set.
+///
+/// Errors: TF_INVALID_ARGUMENT where struct_size is too small to be that of any version.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_GetMemoryStats(
+    stats: *mut SessionGroupMemoryStats,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            fill_struct(stats, FIRST_MEMORY_VERSION, "SessionGroupMemoryStats", |size| {
+                let now = memory_stats();
+                Ok(SessionGroupMemoryStats {
+                    struct_size: size,
+                    in_use_bytes: now.in_use_bytes,
+                    kept_bytes: now.kept_bytes,
+                    kept_limit_bytes: now.kept_limit_bytes,
+                    hits: now.hits,
+                    misses: now.misses,
+                })
+            })
+        });
+    }
 }
 
 /// The latency in nanoseconds that a share of 0 to 1 of a session's requests did not exceed, to 1/64
@@ -149,8 +219,9 @@ fn session(group: &SessionGroup, session_id: i32) -> Result<Snapshot> {
 /// format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
 /// _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
 /// number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
-/// 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Not zero-terminated.
-/// Also after SessionGroup_Close().
+/// 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Of the process, what
+/// SessionGroup_GetMemoryStats() gives: session_group_large_tensors_in_use_bytes, _kept_bytes,
+/// _kept_limit_bytes, _hits_total and _misses_total. Not zero-terminated. Also after SessionGroup_Close().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_MetricsText(
     group: *const SessionGroup,
@@ -177,6 +248,7 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 /// - "optimizations": an array of the names of those that are on, as for
 ///   SessionGroupOptions_SetOptimization();
 /// - "queue": an object with "capacity" and "wait_when_full";
+/// - "kept_bytes": how many bytes of large tensors the process keeps for the next request at most;
 /// - "why": an object with reasons in words for "cpus", "threads" and "execution";
 /// - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 ///   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;

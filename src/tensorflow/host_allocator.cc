@@ -1,10 +1,9 @@
 #include "host_allocator.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <new>
 
+#include "large_blocks.h"
 #include "tsl/platform/mem.h"
 
 // Of mimalloc, which the crate libmimalloc-sys compiles.
@@ -17,19 +16,12 @@ bool mi_is_in_heap_region(const void* data);
 namespace session_group {
 namespace {
 
-// From here on the system's cost is small beside the use of the memory, and what is freed goes back
-// to the system at once.
-constexpr size_t kLarge = size_t{1} << 20;
-
-constexpr size_t kHugePage = size_t{2} << 20;
 // Sanitizers look into the C library's memory only.
 #ifdef SESSION_GROUP_SANITIZER
 constexpr bool kHasLists = false;
 #else
 constexpr bool kHasLists = true;
 #endif
-// Less than this is rather for a while than for a table.
-constexpr size_t kHuge = 4 * kHugePage;
 
 }  // namespace
 
@@ -51,24 +43,20 @@ FastAllocator* FastAllocator::Get() {
 }
 
 void* FastAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
-  if (num_bytes >= kHuge) {
-    void* data = HostAllocator::Get()->AllocateRaw(std::max(alignment, kHugePage), num_bytes);
-    // A wish: where the system has none to give, small ones do.
-    if (data != nullptr) madvise(data, num_bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-    return data;
-  }
-  if (num_bytes >= kLarge || !kHasLists)
-    return HostAllocator::Get()->AllocateRaw(alignment, num_bytes);
+  if (!kHasLists) return HostAllocator::Get()->AllocateRaw(alignment, num_bytes);
+  if (num_bytes >= LargeBlocks::kLeast) return LargeBlocks::Get()->Allocate(alignment, num_bytes);
   alignment = std::max(alignment, kAllocatorAlignment);
   // Sizes that are multiples of the alignment are aligned as they come.
   return mi_malloc_aligned((num_bytes + alignment - 1) / alignment * alignment, alignment);
 }
 
 void FastAllocator::DeallocateRaw(void* data) {
-  if (mi_is_in_heap_region(data)) {
+  if (!kHasLists) {
+    HostAllocator::Get()->DeallocateRaw(data);
+  } else if (!LargeBlocks::MayBeBlock(data) || data == nullptr || mi_is_in_heap_region(data)) {
     mi_free(data);
   } else {
-    HostAllocator::Get()->DeallocateRaw(data);
+    LargeBlocks::Get()->Free(data);
   }
 }
 

@@ -19,10 +19,9 @@ class HostAllocator final : public tensorflow::Allocator {
   void DeallocateRaw(void* data) override;
 };
 
-// Makes something of what sizes tell. What is small comes from mimalloc, from lists that each
-// thread has to itself: the C library's aligned memory is slow to get, and most of what a request
-// allocates is small. What is very large is a table of embeddings, and asks for huge pages: rows
-// that are all over it would each miss the processor's list of small ones.
+// Chooses by size. Small tensors come from mimalloc, from lists that each thread has to itself: the
+// C library's aligned memory is slow to get, and most of what a request allocates is small. Large
+// ones come from LargeBlocks.
 class FastAllocator final : public tensorflow::Allocator {
  public:
   static FastAllocator* Get();

@@ -6,12 +6,13 @@
 //! declared in `shim`: sessions that share variables and optimised graphs, which TensorFlow's C API
 //! can't make. `group_session` is a group
 //! as a session of TensorFlow's C++ API, `policy_function` calls what a program brings. `log` writes to
-//! TensorFlow's log.
+//! TensorFlow's log. `large_blocks` is the memory of large tensors.
 
 pub mod buffer;
 pub mod devices;
 pub mod graph;
 pub(crate) mod group_session;
+pub(crate) mod large_blocks;
 pub(crate) mod log;
 pub(crate) mod policy_function;
 pub mod program;

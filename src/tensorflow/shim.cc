@@ -227,6 +227,7 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
     tensorflow::Allocator* host = session_group::HostAllocator::Get();
     if (fast_memory) host = session_group::FastAllocator::Get();
     devices = std::make_unique<sg_devices>(host);
+    if (fast_memory) devices->keeps_blocks.emplace();
     // The first device of a process makes the intra-op pool of all stock sessions. Its size is not
     // for a group to set, which has pools of its own.
     tensorflow::SessionOptions own = options->options;
@@ -313,6 +314,17 @@ int32_t sg_devices_write_variable(sg_devices* devices, sg_str container, sg_str 
 void sg_devices_untrack(sg_devices* devices) { devices->writes.Untrack(); }
 
 void sg_devices_delete(sg_devices* devices) { delete devices; }
+
+void sg_large_blocks_read(sg_large_blocks* stats) {
+  const auto now = session_group::LargeBlocks::Get()->stats();
+  *stats = {now.in_use_bytes, now.kept_bytes, now.limit_bytes, now.hits, now.misses};
+}
+
+void sg_large_blocks_set_limit(uint64_t bytes) {
+  session_group::LargeBlocks::Get()->SetLimit(bytes);
+}
+
+void sg_large_blocks_release_unused() { session_group::LargeBlocks::Get()->ReleaseUnused(); }
 
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) {
   std::unique_ptr<sg_graph> graph;

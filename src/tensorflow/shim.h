@@ -105,6 +105,19 @@ void sg_devices_untrack(sg_devices* devices);
 // All sessions over the devices must be deleted first.
 void sg_devices_delete(sg_devices* devices);
 
+// The memory of large tensors, of the whole process: large_blocks.h.
+typedef struct sg_large_blocks {
+  uint64_t in_use_bytes;
+  uint64_t kept_bytes;
+  uint64_t limit_bytes;  // on what is kept
+  uint64_t hits;         // allocations served by memory that was kept
+  uint64_t misses;       // those for which memory was mapped
+} sg_large_blocks;
+void sg_large_blocks_read(sg_large_blocks* stats);
+void sg_large_blocks_set_limit(uint64_t bytes);
+// Returns to the system what nobody has needed since the last call.
+void sg_large_blocks_release_unused(void);
+
 // Parses a GraphDef, gives each table of the main graph that has no shared_name one that all
 // sessions agree on, and refuses iterators that have one.
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status);

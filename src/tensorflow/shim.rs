@@ -110,6 +110,17 @@ pub struct sg_run_notes {
     pub unfused: i32,
 }
 
+#[allow(non_camel_case_types)]
+#[derive(Default)]
+#[repr(C)]
+pub struct sg_large_blocks {
+    pub in_use_bytes: u64,
+    pub kept_bytes: u64,
+    pub limit_bytes: u64,
+    pub hits: u64,
+    pub misses: u64,
+}
+
 /// The names in a request of C++.
 #[allow(non_camel_case_types)]
 #[repr(C)]
@@ -221,6 +232,10 @@ unsafe extern "C" {
     ) -> i32;
     pub fn sg_devices_untrack(devices: *mut sg_devices);
     pub fn sg_devices_delete(devices: *mut sg_devices);
+
+    pub fn sg_large_blocks_read(stats: *mut sg_large_blocks);
+    pub fn sg_large_blocks_set_limit(bytes: u64);
+    pub fn sg_large_blocks_release_unused();
 
     pub fn sg_graph_parse(
         graph_def: *const c_void,

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "caught.h"
 #include "constant_store.h"
 #include "hidden_constants.h"
+#include "large_blocks.h"
 #include "session_device.h"
 #include "shim.h"
 #include "tensorflow/c/c_api_internal.h"
@@ -39,6 +41,8 @@ struct sg_devices {
 
   session_group::Writes writes;
   tensorflow::Allocator* const host;
+  // Where that is FastAllocator. Ends after the devices and constants, whose memory it then returns.
+  std::optional<session_group::LargeBlocks::User> keeps_blocks;
   session_group::ConstantStore constants;
   std::vector<std::unique_ptr<tensorflow::Device>> devices;
   // Of a multi-stream group, whose devices above are then the CPU alone.

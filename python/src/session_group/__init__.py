@@ -19,15 +19,17 @@ from importlib.metadata import version
 
 from ._model import Model, describe_all, load, metrics_text
 from ._signature import Signature, Signatures
-from ._stats import SessionStats
+from ._stats import MemoryStats, SessionStats, memory_stats
 
 __all__ = [
+    "MemoryStats",
     "Model",
     "SessionStats",
     "Signature",
     "Signatures",
     "describe_all",
     "load",
+    "memory_stats",
     "metrics_text",
 ]
 __version__ = version("session_group")

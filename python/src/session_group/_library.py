@@ -72,6 +72,7 @@ _SLOW: dict[str, tuple[Any, ...]] = {
     "SessionGroupCallable_Run": (None, _ptr, _ptr, c_int32, _ptr, c_int32, _ptr),
     "SessionGroupCallable_Delete": (None, _ptr),
     "SessionGroup_GetStats": (None, _ptr, c_int32, _ptr, _ptr),
+    "SessionGroup_GetMemoryStats": (None, _ptr, _ptr),
     "SessionGroup_LatencyQuantile": (c_uint64, _ptr, c_int32, c_double, _ptr),
     "SessionGroup_MetricsText": (None, _ptr, _ptr, _ptr),
     "SessionGroup_Describe": (None, _ptr, _ptr, _ptr),

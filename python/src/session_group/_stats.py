@@ -1,4 +1,4 @@
-"""What sessions have done."""
+"""What sessions have done, and the memory of large tensors."""
 
 import ctypes
 from ctypes import c_int32, c_size_t, c_uint64
@@ -79,3 +79,40 @@ def session_stats(group: Group, session: int) -> SessionStats:
         values[name] = values[name] if on_gpu else None
     values["leader"] = stats.leader == 1 if on_gpu else None
     return SessionStats(session, **values)
+
+
+class _MemoryStats(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("in_use_bytes", c_uint64),
+        ("kept_bytes", c_uint64),
+        ("kept_limit_bytes", c_uint64),
+        ("hits", c_uint64),
+        ("misses", c_uint64),
+    ]
+
+
+@dataclass(frozen=True)
+class MemoryStats:
+    """The memory of tensors of 1 MiB and more, as SessionGroupMemoryStats of the C header."""
+
+    in_use_bytes: int
+    """Bytes that such tensors take, variables and constants included."""
+    kept_bytes: int
+    """Bytes that are free and kept for the next request."""
+    kept_limit_bytes: int
+    """What `kept_bytes` never exceeds: SESSION_GROUP_KEPT_BYTES, 0 while no group is open."""
+    hits: int
+    """Tensors that got memory which was kept."""
+    misses: int
+    """Tensors for which the system was asked for memory."""
+
+
+def memory_stats() -> MemoryStats:
+    """The memory of large tensors in this process, of all groups together."""
+    status, stats = Status(), _MemoryStats(struct_size=ctypes.sizeof(_MemoryStats))
+    lib.SessionGroup_GetMemoryStats(ctypes.byref(stats), status.handle)
+    status.check()
+    return MemoryStats(
+        *(getattr(stats, name) for name, *_ in _MemoryStats._fields_[1:])
+    )

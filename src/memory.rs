@@ -1,0 +1,138 @@
+//! The memory of large tensors, 1 MiB and more, which the process keeps for the next request when one
+//! has freed it: `src/tensorflow/large_blocks.h`. How much it may keep, and what it does keep.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::tensorflow::large_blocks;
+
+/// The variable that limits what is kept, in bytes; 0 keeps nothing.
+pub const KEPT_VARIABLE: &str = "SESSION_GROUP_KEPT_BYTES";
+
+/// Of the memory that the process may use, the share that it keeps at most.
+const SHARE: u64 = 8;
+
+/// What no request has needed for so long, and at most for twice as long, returns to the system.
+const UNUSED: Duration = Duration::from_secs(10);
+
+/// The memory of large tensors of all groups of the process, at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// Bytes that large tensors take, variables and constants included.
+    pub in_use_bytes: u64,
+    /// Bytes that are free and kept for the next request.
+    pub kept_bytes: u64,
+    /// What `kept_bytes` never exceeds: 0 while no group is open.
+    pub kept_limit_bytes: u64,
+    /// Large tensors that got memory which was kept.
+    pub hits: u64,
+    /// Large tensors for which the system was asked for memory, which costs a page fault for each page.
+    pub misses: u64,
+}
+
+/// The memory of large tensors of all groups of this process, now.
+pub fn memory_stats() -> MemoryStats {
+    // Where requests have ended for good, somebody who watches is enough.
+    release_unused_if_due(Instant::now());
+    large_blocks::stats()
+}
+
+/// Releases what no request has needed for a while. To be called when requests end: what one needs now
+/// and then is never unused from the end of one to the end of the next.
+pub(crate) fn release_unused_if_due(now: Instant) {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static DUE: AtomicU64 = AtomicU64::new(UNUSED.as_nanos() as u64);
+    let now = now.duration_since(*BEGUN).as_nanos() as u64;
+    let due = DUE.load(Relaxed);
+    if now < due {
+        return;
+    }
+    let next = now + UNUSED.as_nanos() as u64;
+    if DUE.compare_exchange(due, next, Relaxed, Relaxed).is_ok() {
+        large_blocks::release_unused();
+    }
+}
+
+/// How much a process may keep: what the environment says, else a share of its memory.
+pub(crate) fn limit(variable: Option<&str>, memory: u64) -> Result<u64> {
+    let Some(text) = variable else { return Ok(memory / SHARE) };
+    text.trim().parse().map_err(|_| {
+        Error::invalid(format!(
+            "{KEPT_VARIABLE} is {text:?}: set a number of bytes, 0 to keep none"
+        ))
+    })
+}
+
+/// The memory that this process may use: the machine's, or what its control group has. 0 where neither
+/// can be read.
+pub(crate) fn of_this_process() -> u64 {
+    // SAFETY: sysconf only reads.
+    let [pages, page] = [libc::_SC_PHYS_PAGES, libc::_SC_PAGESIZE]
+        .map(|name| u64::try_from(unsafe { libc::sysconf(name) }).unwrap_or(0));
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    control_group_limits(&groups, Path::new("/sys/fs/cgroup")).fold(pages * page, u64::min)
+}
+
+/// The limits of the groups that `/proc/self/cgroup` names, and of those around them.
+fn control_group_limits<'a>(groups: &'a str, root: &'a Path) -> impl Iterator<Item = u64> + 'a {
+    let files = groups.lines().filter_map(move |line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+        match controllers {
+            "" => Some((root.to_path_buf(), group, "memory.max")),
+            "memory" => Some((root.join("memory"), group, "memory.limit_in_bytes")),
+            _ => None,
+        }
+    });
+    files.flat_map(|(root, group, file)| {
+        let limit = move |group: &Path| {
+            let text = fs::read_to_string(root.join(group).join(file)).ok()?;
+            text.trim().parse::<u64>().ok() // "max" where there is no limit
+        };
+        Path::new(group).ancestors().filter_map(limit).collect::<Vec<_>>()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_wins_over_a_share_of_the_memory() {
+        assert_eq!(limit(None, 64 << 30).unwrap(), 8 << 30);
+        assert_eq!(limit(Some(" 1048576 "), 64 << 30).unwrap(), 1 << 20);
+        assert_eq!(limit(Some("0"), 64 << 30).unwrap(), 0);
+        for wrong in ["-1", "1G", "many"] {
+            let error = limit(Some(wrong), 1).unwrap_err();
+            assert!(error.message.contains(KEPT_VARIABLE) && error.message.contains(wrong));
+        }
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        assert!(of_this_process() > 64 << 20);
+    }
+
+    #[test]
+    fn the_least_limit_around_a_control_group_counts() {
+        let root =
+            std::env::temp_dir().join(format!("session_group_memory_{}", std::process::id()));
+        let write = |dir: &str, file: &str, text: &str| {
+            fs::create_dir_all(root.join(dir)).unwrap();
+            fs::write(root.join(dir).join(file), text).unwrap();
+        };
+        write("", "memory.max", "max\n");
+        write("pod", "memory.max", "1000\n");
+        write("pod/container", "memory.max", "2000\n");
+        write("memory/old", "memory.limit_in_bytes", "3000\n");
+        let limits = |groups| control_group_limits(groups, &root).collect::<Vec<_>>();
+        assert_eq!(limits("0::/pod/container\n"), [2000, 1000]);
+        assert_eq!(limits("5:cpu:/x\n4:memory:/old\n0::/\n"), [3000]);
+        assert!(limits("").is_empty());
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
