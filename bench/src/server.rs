@@ -39,7 +39,7 @@ pub struct Ready {
 pub type Said<T> = Result<T, String>;
 
 /// How many requests are compared between contenders.
-const ANSWERS: usize = 8;
+const ANSWERS: usize = feeds::LEAST;
 
 /// Serves until standard input ends. What goes wrong is the next line that the parent reads.
 pub fn serve(

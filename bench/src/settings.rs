@@ -15,6 +15,11 @@ pub enum Model {
     WideDeep,
     Dlrm,
     Ranker,
+    /// A transformer with constants in the graph that are only partly asked for
+    Decoder,
+    /// A loop of TensorFlow 1 over embeddings
+    Tagger,
+    Convnet,
     MlpFrozen,
     /// 363 MB of constants, for `memory`
     MlpFrozenHuge,
@@ -23,8 +28,16 @@ pub enum Model {
 
 impl Model {
     /// Those that are compared; the others are for special purposes.
-    const COMPARED: [Self; 5] =
-        [Self::WideDeep, Self::Dlrm, Self::Ranker, Self::MlpFrozen, Self::Trivial];
+    const COMPARED: [Self; 8] = [
+        Self::WideDeep,
+        Self::Dlrm,
+        Self::Ranker,
+        Self::Decoder,
+        Self::Tagger,
+        Self::Convnet,
+        Self::MlpFrozen,
+        Self::Trivial,
+    ];
 
     /// The folder's name.
     pub fn name(self) -> String {
@@ -37,6 +50,9 @@ impl Model {
             Self::WideDeep => "Wide & Deep, 339 MB",
             Self::Dlrm => "DLRM, 166 MB",
             Self::Ranker => "transformer ranker, 51 MB",
+            Self::Decoder => "frozen transformer decoder, 16 MB",
+            Self::Tagger => "frozen tagger with a loop, 56 MB",
+            Self::Convnet => "convolutions, 1 MB",
             Self::MlpFrozen => "frozen MLP, 5 MB",
             Self::MlpFrozenHuge => "frozen MLP, 363 MB",
             Self::Trivial => "x + 1",
