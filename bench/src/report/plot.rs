@@ -70,8 +70,8 @@ fn heading(report: &Report) -> Group {
     let about = [
         format!("{} CPUs of {}, {}.", machine.cpus, machine.cpu, machine.date),
         format!(
-            "Bars: median; lines: least to most; dashed: {} processes; p99 at {:.0} % of the own peak.",
-            report.sessions,
+            "Bars: median; lines: least to most; dashed: best TensorFlow without a group; p99 at the same \
+             load for all, {:.0} % of the slowest one's peak.",
             report.open_load * 100.0
         ),
     ];
@@ -116,9 +116,8 @@ fn panel(comparison: &Comparison, x: f64, y: f64) -> Group {
     let mut group = Group::new().add(text(&batch, x, y + 18.0, 11.0, FAINT));
     let most = comparison.entries.iter().flat_map(Entry::qps).fold(f64::MIN_POSITIVE, f64::max);
     let scale = BAR / most;
-    let processes = comparison.qps_of(comparison.processes());
-    if !processes.is_empty() {
-        let at = x + median(&processes) * scale;
+    if let Some(stock) = comparison.best(Family::Stock) {
+        let at = x + median(&comparison.qps_of(stock)) * scale;
         let top = y + TITLE - 4.0;
         let bottom = y + TITLE + ROW * comparison.entries.len() as f64;
         group = group.add(line(at, top, at, bottom, FAINT).set("stroke-dasharray", "3 3"));
@@ -133,11 +132,11 @@ fn bar(entry: &Entry, x: f64, y: f64, scale: f64) -> Group {
     let baseline = y + 12.0;
     let open = match &entry.outcome {
         Outcome::Failed(_) => return Group::new().add(text("failed", x, baseline, 10.0, FAINT)),
-        Outcome::Measured { open, .. } => open,
+        Outcome::Measured(results) => &results.open_same,
     };
     let qps = entry.qps();
     let (least, most) = range(&qps);
-    let p99 = median(&open.iter().map(|turn| turn.p99_us).collect::<Vec<_>>());
+    let p99 = open.p99_us.map_or("–".into(), time);
     let middle = y + (ROW - 3.0) / 2.0;
     let length = median(&qps) * scale;
     let fill = colour(entry.contender.family());
@@ -152,7 +151,7 @@ fn bar(entry: &Entry, x: f64, y: f64, scale: f64) -> Group {
                 .set("stroke-width", 3),
         )
         .add(
-            text(&format!("p99 {}", time(p99)), x + PANEL - 20.0, baseline, 10.0, FAINT)
+            text(&format!("p99 {p99}"), x + PANEL - 20.0, baseline, 10.0, FAINT)
                 .set("text-anchor", "end"),
         )
 }
@@ -242,7 +241,9 @@ mod tests {
     #[test]
     fn every_contender_is_in_the_picture() {
         let svg = svg(&report());
-        for name in ["group of 2, caller", "TensorFlow, 2 processes", "failed", "batch 8"] {
+        for name in
+            ["group of 2, caller", "TensorFlow, 2 processes", "failed", "batch 8", "p99 100 µs"]
+        {
             assert!(svg.contains(name), "{name} is missing: {svg}");
         }
     }
