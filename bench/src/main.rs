@@ -3,8 +3,8 @@
 //! In reading order: [`settings`] says what is measured; [`model`] and [`feeds`] are what is served;
 //! [`contender`] has the ways to serve it, [`server`] is a process that serves in one of them and
 //! [`load`] how its clients send requests; [`process`] starts such processes, [`compare`] lets them
-//! take turns, [`noise`] watches for load from outside, [`onednn`] switches it off and looks whether
-//! it is, [`memory`] compares sizes; [`report`] writes what was found.
+//! take turns, [`noise`] watches for load from outside, [`onednn`] says with which kernels TensorFlow
+//! computes, [`memory`] compares sizes; [`report`] writes what was found.
 
 mod answers;
 mod clock;
@@ -36,7 +36,8 @@ use settings::{Model, Settings, Setup};
 ///
 /// Each contender runs in processes of its own; they take turns with as many clients as the machine
 /// has CPUs and with the same requests: in a closed loop for the most requests a second, then, for
-/// latencies, at 70 % of its own peak and at 70 % of the slowest one's. Writes results.json, results.md and results.svg.
+/// latencies, at 70 % of its own peak and at 70 % of the slowest one's. Writes results.json, results.md
+/// and results.svg.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
