@@ -66,7 +66,7 @@ CONVNET = SimpleNamespace(
     size=96,
     channels=3,
     # Kernel, channels and stride. The first two answer with 96 x 96 x 32 floats for an image: 1.2 MB.
-    layers=[(3, 32, 1), (1, 32, 1), (3, 64, 2), (1, 64, 1), (3, 128, 2), (1, 128, 1)],
+    layers=[(3, 32, 1), (1, 32, 1), (3, 32, 2), (1, 64, 1), (3, 64, 2), (1, 128, 1)],
     classes=8,
     epsilon=1e-3,
 )

@@ -52,7 +52,7 @@ impl Model {
             Self::Ranker => "transformer ranker, 51 MB",
             Self::Decoder => "frozen transformer decoder, 16 MB",
             Self::Tagger => "frozen tagger with a loop, 56 MB",
-            Self::Convnet => "convolutions, 1 MB",
+            Self::Convnet => "convolutional net, 96 x 96",
             Self::MlpFrozen => "frozen MLP, 5 MB",
             Self::MlpFrozenHuge => "frozen MLP, 363 MB",
             Self::Trivial => "x + 1",

@@ -81,8 +81,18 @@ fn table(comparison: &Comparison, sessions: usize) -> String {
     for entry in &comparison.entries {
         text += &row(comparison, entry, sessions);
     }
+    text += &best(comparison, sessions);
     text += &latencies(comparison, sessions);
     text + &gpu_memory(comparison, sessions) + "\n"
+}
+
+/// Which configurations the ratios are to.
+fn best(comparison: &Comparison, sessions: usize) -> String {
+    let of = |name: &str, family| {
+        comparison.best(family).map(|best| format!("Best {name}: {}.", best.title(sessions)))
+    };
+    let all = [of("TensorFlow", Family::Stock), of("ONNX Runtime", Family::Onnx)];
+    format!("\n{}\n", all.into_iter().flatten().collect::<Vec<_>>().join(" "))
 }
 
 /// Latencies under both loads of the open loop.
@@ -213,6 +223,7 @@ mod tests {
             "| ONNX Runtime, 1 session | – | – |",
             "| TensorFlow, 2 processes | on | 400 | 300 to 500 | 0.55 | – | 600 | 0.75 |",
             "| TensorFlow, 2 processes, Eigen | off | 750 | 500 to 1000 | 1.00 | – | 600 | 0.75 |",
+            "Best TensorFlow: TensorFlow, 2 processes, Eigen.\n",
             "| TensorFlow, 2 processes, Eigen | 525 | 100 | 250 | – | 280 | 40 | 100 | – |",
             "| ONNX Runtime, 1 session | failed: no \\| library |",
         ] {
