@@ -156,7 +156,7 @@ impl Settings {
     }
 
     pub fn seconds(&self) -> Result<f64> {
-        let seconds = self.seconds.unwrap_or(if self.quick { 0.25 } else { 0.8 });
+        let seconds = self.seconds.unwrap_or(if self.quick { 0.2 } else { 0.8 });
         ensure!((0.01..=3600.0).contains(&seconds), "--seconds must be 0.01 to 3600");
         Ok(seconds)
     }

@@ -10,7 +10,7 @@ use crate::stats::{median, range};
 const MARGIN: f64 = 24.0;
 /// Of the contenders' names, at the left.
 const NAMES: f64 = 210.0;
-const HEADING: f64 = 112.0;
+const HEADING: f64 = 128.0;
 const PANEL: f64 = 300.0;
 /// The longest bar; what is right of it belongs to the numbers.
 const BAR: f64 = 170.0;
@@ -69,16 +69,17 @@ fn heading(report: &Report) -> Group {
     let machine = &report.machine;
     let about = [
         format!("{} CPUs of {}, {}.", machine.cpus, machine.cpu, machine.date),
+        "Bars: median; lines: least to most; dashed: best TensorFlow without a group.".into(),
         format!(
-            "Bars: median; lines: least to most; dashed: best TensorFlow without a group; p99 at the same \
-             load for all, {:.0} % of the slowest one's peak.",
+            "p99 at the same load for all: {:.0} % of the slowest one's peak.",
             report.open_load * 100.0
         ),
     ];
     let mut group = Group::new()
         .add(text("Requests a second", MARGIN, 34.0, 18.0, INK).set("font-weight", 600))
         .add(text(&about[0], MARGIN, 54.0, 11.0, FAINT))
-        .add(text(&about[1], MARGIN, 70.0, 11.0, FAINT));
+        .add(text(&about[1], MARGIN, 70.0, 11.0, FAINT))
+        .add(text(&about[2], MARGIN, 86.0, 11.0, FAINT));
     let mut x = MARGIN;
     for (family, name) in [
         (Family::Group, "session group"),
@@ -86,10 +87,10 @@ fn heading(report: &Report) -> Group {
         (Family::Onnx, "ONNX Runtime"),
         (Family::Openvino, "OpenVINO"),
     ] {
-        group = group.add(rectangle(x, 82.0, 10.0, 10.0, colour(family)).set("rx", 2)).add(text(
+        group = group.add(rectangle(x, 98.0, 10.0, 10.0, colour(family)).set("rx", 2)).add(text(
             name,
             x + 15.0,
-            91.0,
+            107.0,
             11.0,
             INK,
         ));
