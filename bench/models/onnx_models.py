@@ -82,8 +82,8 @@ def dlrm(g):
     return g.Sigmoid(g.reshape(x, -1))
 
 
-def ranker(g):
-    s = shapes.RANKER
+def transformer(g, s, x, mask=None):
+    """The layers of ranker and decoder."""
 
     def dense(x, name):
         return g.Add(g.MatMul(x, f"{name}.kernel"), f"{name}.bias")
@@ -102,20 +102,72 @@ def ranker(g):
         key = heads(x, f"{i}.key.0", [0, 2, 3, 1])
         value = heads(x, f"{i}.value.0", [0, 2, 1, 3])
         scale = g.constant(1 / math.sqrt(s.head), np.float32)
-        scores = g.Softmax(g.Mul(g.MatMul(query, key), scale), axis=-1)
+        scores = g.Mul(g.MatMul(query, key), scale)
+        if mask:
+            scores = g.Add(scores, mask)
+        scores = g.Softmax(scores, axis=-1)
         y = g.Transpose(g.MatMul(scores, value), perm=[0, 2, 1, 3])
         return dense(g.reshape(y, -1, s.length, s.width), f"{i}.output.0")
 
-    x = g.Add(g.Gather("items", "history"), "positions")
     for i in range(s.layers):
         x = norm(g.Add(x, attention(x, i)), f"{i}.norm1")
         y = dense(g.Relu(dense(x, f"{i}.feed.0")), f"{i}.feed.1")
         x = norm(g.Add(x, y), f"{i}.norm2")
-    user = g.ReduceMean(x, g.constant([1]), keepdims=0)
-    product = g.ReduceSum(
-        g.Mul(user, g.Gather("items", "candidate")), g.constant([1]), keepdims=0
-    )
+    return x
+
+
+def likely(g, s, state, item):
+    product = g.ReduceSum(g.Mul(state, item), g.constant([1]), keepdims=0)
     return g.Sigmoid(g.Div(product, g.constant(math.sqrt(s.width), np.float32)))
+
+
+def ranker(g):
+    s = shapes.RANKER
+    x = transformer(g, s, g.Add(g.Gather("items", "history"), "positions"))
+    user = g.ReduceMean(x, g.constant([1]), keepdims=0)
+    return likely(g, s, user, g.Gather("items", "candidate"))
+
+
+def decoder(g):
+    s = shapes.DECODER
+    zero, n = g.constant([0]), g.constant([s.length])
+    positions = g.Concat(g.Sin("angles"), g.Cos("angles"), axis=1)
+    x = g.Add(g.Gather("tokens", "text"), g.Slice(positions, zero, n, zero))
+    mask = g.Slice(
+        "mask", g.constant([0, 0]), g.constant([s.length] * 2), g.constant([0, 1])
+    )
+    x = transformer(g, s, x, mask)
+    last = g.Gather(x, g.constant(s.length - 1), axis=1)
+    return likely(g, s, last, g.Gather("tokens", "next"))
+
+
+def tagger(g):
+    s = shapes.TAGGER
+    padding = g.constant(np.zeros((1, s.width)), np.float32)
+    table = g.Concat(padding, "words", axis=0)
+    steps = g.Transpose(g.Gather(table, "text"), perm=[1, 0, 2])
+    states, _ = g.RNN(
+        steps,
+        "cell.input",
+        "cell.hidden",
+        "cell.bias",
+        outputs=2,
+        hidden_size=s.hidden,
+    )
+    states = g.Transpose(g.Squeeze(states, g.constant([1])), perm=[1, 0, 2])
+    tags = g.Add(g.MatMul(states, "tag.0.kernel"), "tag.0.bias")
+    return g.Softmax(tags, axis=-1)
+
+
+def convnet(g):
+    s = shapes.CONVNET
+    x = g.Transpose("image", perm=[0, 3, 1, 2])
+    for i, (_, _, stride) in enumerate(s.layers):
+        x = g.Conv(x, f"{i}.kernel", strides=[stride] * 2, auto_pad="SAME_UPPER")
+        parameters = [f"{i}.{name}" for name in ["scale", "bias", "mean", "variance"]]
+        x = g.Relu(g.BatchNormalization(x, *parameters, epsilon=s.epsilon))
+    x = g.reshape(g.GlobalAveragePool(x), -1, s.layers[-1][1])
+    return g.Softmax(g.dense(x, "classes", [s.layers[-1][1], s.classes]), axis=-1)
 
 
 def mlp_frozen(g):
@@ -126,7 +178,7 @@ def trivial(g):
     return g.Add("x", g.constant(1, np.float32))
 
 
-MODELS = [wide_deep, dlrm, ranker, mlp_frozen, trivial]
+MODELS = [wide_deep, dlrm, ranker, decoder, tagger, convnet, mlp_frozen, trivial]
 
 
 def value_info(name, dims, dtype):

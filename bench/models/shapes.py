@@ -42,4 +42,33 @@ RANKER = SimpleNamespace(
     epsilon=1e-3,  # as Keras has it, and as TensorFlow computes it where it fuses these nodes
 )
 
+DECODER = SimpleNamespace(
+    rows=8_000,
+    width=256,
+    positions=512,  # that the model was made for
+    length=16,  # that are asked for
+    layers=2,
+    heads=4,
+    head=64,
+    feed=[256, 1024, 256],
+    epsilon=1e-3,
+)
+
+TAGGER = SimpleNamespace(
+    rows=219_000,  # 219,000 x 64 floats: 56 MB
+    width=64,
+    length=20,
+    hidden=128,
+    tags=9,
+)
+
+CONVNET = SimpleNamespace(
+    size=96,
+    channels=3,
+    # Kernel, channels and stride. The first two answer with 96 x 96 x 32 floats for an image: 1.2 MB.
+    layers=[(3, 32, 1), (1, 32, 1), (3, 32, 2), (1, 64, 1), (3, 64, 2), (1, 128, 1)],
+    classes=8,
+    epsilon=1e-3,
+)
+
 MLP = SimpleNamespace(sizes=[256, 1024, 1024, 256, 8])

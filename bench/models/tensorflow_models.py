@@ -5,7 +5,7 @@
 Writes each model to OUT/NAME, in place of what is there:
 
 - saved_model/ or graph.pb: the model for TensorFlow, with variables or with constants;
-- weights.bin: its weights, to which the ONNX model refers;
+- weights.bin: its weights in ONNX's layout, to which the ONNX model refers;
 - model.json: its inputs, its output, and where in weights.bin each weight is.
 
 Weights are random but the same on every run.
@@ -24,6 +24,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
 import tensorflow as tf
+import tensorflow.compat.v1 as tf1
 from tensorflow.core.protobuf import saved_model_pb2
 
 import shapes
@@ -38,6 +39,8 @@ class Weights:
     def __init__(self):
         self.rng = np.random.default_rng(1)
         self.arrays = {}
+        # What makes an array one that ONNX takes, where its layout is not TensorFlow's.
+        self.to_onnx = {}
 
     def normal(self, name, *shape, scale):
         self.arrays[name] = self.rng.standard_normal(shape, dtype=np.float32) * scale
@@ -53,6 +56,7 @@ class Weights:
         places = []
         with open(path, "wb") as file:
             for name, array in self.arrays.items():
+                array = self.to_onnx.get(name, np.asarray)(array)
                 file.write(b"\0" * (-file.tell() % PAGE))
                 places.append(
                     {"name": name, "dims": list(array.shape), "offset": file.tell()}
@@ -135,6 +139,10 @@ class Ranker:
         s = self.shape
         w.normal("items", s.rows, s.width, scale=0.5)
         w.normal("positions", s.length, s.width, scale=0.5)
+        self.layer_weights(w)
+
+    def layer_weights(self, w):
+        s = self.shape
         for i in range(s.layers):
             for name in ["query", "key", "value", "output"]:
                 w.layers(f"{i}.{name}", [s.width, s.width])
@@ -148,16 +156,21 @@ class Ranker:
         return {"history": ids(s.rows, s.length), "candidate": ids(s.rows)}
 
     def score(self, w, history, candidate):
-        s = self.shape
-        x = tf.gather(w["items"], history) + w["positions"]
-        for i in range(s.layers):
-            x = self.norm(x + self.attention(x, w, i), w, f"{i}.norm1")
-            x = self.norm(x + flat_layers(x, w, f"{i}.feed", s.feed), w, f"{i}.norm2")
-        user = tf.reduce_mean(x, axis=1)
-        item = tf.gather(w["items"], candidate)
-        return tf.sigmoid(tf.reduce_sum(user * item, axis=1) / math.sqrt(s.width))
+        x = self.layers(tf.gather(w["items"], history) + w["positions"], w)
+        return self.likely(tf.reduce_mean(x, axis=1), tf.gather(w["items"], candidate))
 
-    def attention(self, x, w, i):
+    def layers(self, x, w, mask=None):
+        s = self.shape
+        for i in range(s.layers):
+            x = self.norm(x + self.attention(x, w, i, mask), w, f"{i}.norm1")
+            x = self.norm(x + flat_layers(x, w, f"{i}.feed", s.feed), w, f"{i}.norm2")
+        return x
+
+    def likely(self, state, item):
+        product = tf.reduce_sum(state * item, axis=1)
+        return tf.sigmoid(product / math.sqrt(self.shape.width))
+
+    def attention(self, x, w, i, mask):
         s = self.shape
 
         def heads(name):
@@ -166,9 +179,10 @@ class Ranker:
             return tf.transpose(y, [0, 2, 1, 3])
 
         scores = tf.matmul(heads("query"), heads("key"), transpose_b=True)
-        weighted = tf.matmul(
-            tf.nn.softmax(scores * (1 / math.sqrt(s.head))), heads("value")
-        )
+        scores *= 1 / math.sqrt(s.head)
+        if mask is not None:
+            scores += mask
+        weighted = tf.matmul(tf.nn.softmax(scores), heads("value"))
         y = tf.reshape(tf.transpose(weighted, [0, 2, 1, 3]), [-1, s.length, s.width])
         return flat_layers(y, w, f"{i}.output", [s.width, s.width])
 
@@ -178,10 +192,129 @@ class Ranker:
         return x * w[f"{name}.scale"] + w[f"{name}.bias"]
 
 
+class Decoder(Ranker):
+    """Two transformer layers with a causal mask over 16 tokens; the last one scores a next token.
+
+    Mask and positions are as large as the longest text, and sliced to what is asked for. The positions
+    are computed in the graph, of nothing but constants.
+    """
+
+    shape = shapes.DECODER
+
+    def weights(self, w):
+        s = self.shape
+        w.normal("tokens", s.rows, s.width, scale=0.5)
+        self.layer_weights(w)
+        rates = 10_000.0 ** -np.linspace(0, 1, s.width // 2)
+        angles = np.arange(s.positions)[:, None] * rates
+        w.arrays["angles"] = angles.astype(np.float32)
+        mask = np.triu(np.full((s.positions, s.positions), -1e9, np.float32), 1)
+        w.arrays["mask"] = mask
+
+    def inputs(self):
+        s = self.shape
+        return {"text": ids(s.rows, s.length), "next": ids(s.rows)}
+
+    def score(self, w, text, next):
+        n = self.shape.length
+        positions = tf.concat([tf.sin(w["angles"]), tf.cos(w["angles"])], axis=1)
+        x = tf.gather(w["tokens"], text) + positions[:n]
+        x = self.layers(x, w, w["mask"][:n, :n])
+        return self.likely(x[:, -1], tf.gather(w["tokens"], next))
+
+
+class Tagger:
+    """A recurrent network in a loop of TensorFlow 1: tags for each of 20 words.
+
+    Word 0 is padding: its row of zeros is put before the table in the graph.
+    """
+
+    shape = shapes.TAGGER
+    output = [shape.length, shape.tags]
+
+    def weights(self, w):
+        s = self.shape
+        w.normal("words", s.rows, s.width, scale=0.5)
+        for name, n in [("input", s.width), ("hidden", s.hidden)]:
+            w.normal(f"cell.{name}", n, s.hidden, scale=math.sqrt(1 / n))
+            w.to_onnx[f"cell.{name}"] = lambda kernel: kernel.T[None]
+        w.normal("cell.bias", s.hidden, scale=0.1)
+        # ONNX has one more, for the hidden state.
+        w.to_onnx["cell.bias"] = lambda bias: np.append(bias, 0 * bias)[None]
+        w.layers("tag", [s.hidden, s.tags])
+
+    def inputs(self):
+        s = self.shape
+        return {"text": ids(s.rows + 1, s.length)}
+
+    def score(self, w, text):
+        s = self.shape
+        table = tf.concat([tf.zeros([1, s.width]), w["words"]], axis=0)
+        steps = tf.transpose(tf.gather(table, text), [1, 0, 2])
+
+        def step(i, hidden, states):
+            x = tf.matmul(given.read(i), w["cell.input"])
+            hidden = tf.tanh(x + tf.matmul(hidden, w["cell.hidden"]) + w["cell.bias"])
+            return i + 1, hidden, states.write(i, hidden)
+
+        tf1.disable_control_flow_v2()
+        given = tf.TensorArray(tf.float32, s.length).unstack(steps)
+        states = tf.TensorArray(tf.float32, s.length)
+        hidden = tf.zeros([tf.shape(text)[0], s.hidden])
+        _, _, states = tf1.while_loop(
+            lambda i, *_: i < s.length, step, [0, hidden, states]
+        )
+        states = states.stack()
+        tf1.enable_control_flow_v2()
+        states = tf.transpose(states, [1, 0, 2])
+        return tf.nn.softmax(flat_layers(states, w, "tag", [s.hidden, s.tags]))
+
+
+class Convnet:
+    """Six convolutions with batch normalisation and ReLU over an image of 96 x 96."""
+
+    shape = shapes.CONVNET
+    output = [shape.classes]
+
+    def weights(self, w):
+        s = self.shape
+        inputs = s.channels
+        for i, (kernel, n, _) in enumerate(s.layers):
+            dims = [kernel, kernel, inputs, n]
+            w.normal(f"{i}.kernel", *dims, scale=math.sqrt(2 / math.prod(dims[:3])))
+            w.to_onnx[f"{i}.kernel"] = lambda kernel: kernel.transpose(3, 2, 0, 1)
+            for name in ["scale", "variance"]:
+                array = w.rng.uniform(0.5, 1.5, n)
+                w.arrays[f"{i}.{name}"] = array.astype(np.float32)
+            for name in ["bias", "mean"]:
+                w.normal(f"{i}.{name}", n, scale=0.1)
+            inputs = n
+        w.layers("classes", [inputs, s.classes])
+
+    def inputs(self):
+        s = self.shape
+        return {"image": floats(s.size, s.size, s.channels)}
+
+    def score(self, w, image):
+        s = self.shape
+        x = image
+        for i, (_, _, stride) in enumerate(s.layers):
+            x = tf.nn.conv2d(x, w[f"{i}.kernel"], stride, "SAME")
+            parameters = [w[f"{i}.{n}"] for n in ["scale", "bias", "mean", "variance"]]
+            x, _, _ = tf1.nn.fused_batch_norm(
+                x, *parameters, epsilon=s.epsilon, is_training=False
+            )
+            x = tf.nn.relu(x)
+        x = tf.reduce_mean(x, axis=[1, 2])
+        sizes = [s.layers[-1][1], s.classes]
+        return tf.nn.softmax(layers(x, w, "classes", sizes))
+
+
 class MlpFrozen:
     """Dense layers whose weights are constants of the graph."""
 
     shape = shapes.MLP
+    output = shape.sizes[-1:]
 
     def weights(self, w):
         w.layers("layer", self.shape.sizes)
@@ -197,6 +330,7 @@ class MlpFrozenHuge:
     """Constants of 363 MB: a graph whose copies would be felt."""
 
     rows, sizes = 625_000, [64, 4096, 4096, 4096, 4096, 8]
+    output = sizes[-1:]
 
     def weights(self, w):
         w.normal("embedding", self.rows, self.sizes[0], scale=1)
@@ -238,8 +372,15 @@ def floats(*dims):
     return {"dims": [-1, *dims], "values": "floats"}
 
 
-SAVED_MODELS = {"wide_deep": WideDeep, "dlrm": Dlrm, "ranker": Ranker}
+SAVED_MODELS = {
+    "wide_deep": WideDeep,
+    "dlrm": Dlrm,
+    "ranker": Ranker,
+    "convnet": Convnet,
+}
 GRAPH_DEFS = {
+    "decoder": Decoder,
+    "tagger": Tagger,
     "mlp_frozen": MlpFrozen,
     "mlp_frozen_huge": MlpFrozenHuge,
     "trivial": Trivial,
@@ -298,14 +439,14 @@ def export(name, model, out):
     else:
         file, save = "graph.pb", save_graph_def
     tensors, score = save(model, weights, out / file)
-    last = [-1] + ([8] if "mlp" in name else [])
+    dims = [-1, *getattr(model, "output", [])]
     description = {
         "file": file,
         "inputs": [
             {"name": name, "tensorflow": tensors[name], **given}
             for name, given in model.inputs().items()
         ],
-        "output": {"name": "score", "tensorflow": score, "dims": last},
+        "output": {"name": "score", "tensorflow": score, "dims": dims},
         "weights": weights.write(out / "weights.bin"),
     }
     (out / "model.json").write_text(json.dumps(description, indent=1) + "\n")

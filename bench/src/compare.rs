@@ -14,14 +14,15 @@ use session_group::affinity;
 use crate::answers;
 use crate::contender::Contender;
 use crate::gpu;
-use crate::load::Measured;
+use crate::load::{Latencies, Measured};
 use crate::noise::{Sample, TOLERATED};
+use crate::onednn;
 use crate::process::Running;
-use crate::report::{Closed, Comparison, Entry, Open, Outcome};
+use crate::report::{Comparison, Entry, Open, Outcome, Results, Round};
 use crate::settings::{Model, Settings, name};
 use crate::stats::median;
 
-/// The share of its own peak that a contender gets in the open loop.
+/// The share of a peak that contenders get in the open loop: of their own or of the slowest one's.
 pub const OPEN_LOAD: f64 = 0.7;
 
 pub fn compare(settings: &Settings) -> Result<Vec<Comparison>> {
@@ -36,7 +37,7 @@ pub fn compare(settings: &Settings) -> Result<Vec<Comparison>> {
 
 fn compare_one(settings: &Settings, model: Model, batch: u32) -> Result<Comparison> {
     let contenders = settings.contenders();
-    let turns = contenders.len() as u64 * (2 + 2 * u64::from(settings.rounds()));
+    let turns = contenders.len() as u64 * (2 + 3 * u64::from(settings.rounds()));
     let bar = progress_bar(turns, format!("{} batch {batch}", name(&model)));
     let reference = Running::start(Contender::Stock, model, batch, &settings.setup)
         .with_context(|| format!("{}: {}", name(&model), name(&Contender::Stock)))?
@@ -51,7 +52,7 @@ fn compare_one(settings: &Settings, model: Model, batch: u32) -> Result<Comparis
         let running = start(contender, model, batch, settings, &reference);
         // Others that are loaded sleep meanwhile.
         let gpu_bytes = before.zip(memory()).map(|(b, after)| after.saturating_sub(b));
-        lanes.push(Lane { contender, running, gpu_bytes, closed: Vec::new(), open: Vec::new() });
+        lanes.push(Lane::new(contender, running, gpu_bytes));
         bar.inc(1);
     }
 
@@ -70,12 +71,15 @@ fn compare_one(settings: &Settings, model: Model, batch: u32) -> Result<Comparis
             bar.inc(1);
         }
     }
+    set_rates(&mut lanes);
     for _ in 0..settings.rounds() {
-        order.shuffle(&mut rng);
-        for &i in &order {
-            bar.set_message(format!("open loop: {}", name(&lanes[i].contender)));
-            lanes[i].open_turn(seconds, &watch);
-            bar.inc(1);
+        for load in [Load::Own, Load::Same] {
+            order.shuffle(&mut rng);
+            for &i in &order {
+                bar.set_message(format!("open loop: {}", name(&lanes[i].contender)));
+                lanes[i].open_turn(load, seconds, &watch);
+                bar.inc(1);
+            }
         }
     }
     bar.finish_and_clear();
@@ -95,7 +99,56 @@ fn start(
     let agree = answers.len() == reference.len()
         && answers.iter().zip(reference).all(|(a, b)| answers::agree(b, a));
     ensure!(agree, "it answers otherwise than a stock session");
+    ensure!(
+        !contender.is_without_onednn() || running.ready.onednn == Some(false),
+        "TensorFlow uses oneDNN although {}=0",
+        onednn::VARIABLE
+    );
     Ok(running)
+}
+
+/// How many requests a second a contender gets in the open loop.
+#[derive(Clone, Copy)]
+enum Load {
+    /// By its own peak.
+    Own,
+    /// By the slowest one's peak: the same for all.
+    Same,
+}
+
+/// Says how many requests a second each contender gets, by what all have shown in the closed loop.
+fn set_rates(lanes: &mut [Lane]) {
+    let slowest = lanes.iter().filter_map(Lane::peak).fold(f64::INFINITY, f64::min);
+    for lane in lanes {
+        if let Some(peak) = lane.peak() {
+            lane.own.rate = OPEN_LOAD * peak;
+            lane.same.rate = OPEN_LOAD * slowest;
+        }
+    }
+}
+
+/// What a contender has shown under one load.
+struct OpenLoop {
+    rate: f64,
+    latencies: Latencies,
+    rounds: Vec<Round>,
+}
+
+impl OpenLoop {
+    fn new() -> Self {
+        Self { rate: 0.0, latencies: Latencies::new(), rounds: Vec::new() }
+    }
+
+    fn finish(self) -> Open {
+        Open {
+            rate: self.rate,
+            requests: self.latencies.requests(),
+            p50_us: self.latencies.quantile(0.50),
+            p99_us: self.latencies.quantile(0.99),
+            p999_us: self.latencies.quantile(0.999),
+            rounds: self.rounds,
+        }
+    }
 }
 
 /// A contender with what it has shown, or why it can't go on.
@@ -103,11 +156,23 @@ struct Lane {
     contender: Contender,
     running: Result<Running>,
     gpu_bytes: Option<u64>,
-    closed: Vec<Closed>,
-    open: Vec<Open>,
+    closed: Vec<Round>,
+    own: OpenLoop,
+    same: OpenLoop,
 }
 
 impl Lane {
+    fn new(contender: Contender, running: Result<Running>, gpu_bytes: Option<u64>) -> Self {
+        let (own, same) = (OpenLoop::new(), OpenLoop::new());
+        Self { contender, running, gpu_bytes, closed: Vec::new(), own, same }
+    }
+
+    /// Requests a second in the closed loop; nothing where it can't go on.
+    fn peak(&self) -> Option<f64> {
+        let peaks: Vec<f64> = self.closed.iter().map(|round| round.qps).collect();
+        self.running.is_ok().then(|| median(&peaks))
+    }
+
     /// Round 0 is to get warm.
     fn closed_turn(&mut self, seconds: f64, round: u32, watch: &Watch) {
         let Ok(running) = &mut self.running else { return };
@@ -115,27 +180,22 @@ impl Lane {
             running.turn(seconds, None).map(drop)
         } else {
             watch.turn(running, seconds, None).map(|(measured, repeats, outside_load)| {
-                self.closed.push(Closed { qps: measured.qps, repeats, outside_load });
+                self.closed.push(Round { qps: measured.qps, repeats, outside_load });
             })
         };
         self.fail_on(result);
     }
 
-    fn open_turn(&mut self, seconds: f64, watch: &Watch) {
+    fn open_turn(&mut self, load: Load, seconds: f64, watch: &Watch) {
         let Ok(running) = &mut self.running else { return };
-        let peaks: Vec<f64> = self.closed.iter().map(|turn| turn.qps).collect();
-        let rate = OPEN_LOAD * median(&peaks);
-        let turn = watch.turn(running, seconds, Some(rate));
+        let open = match load {
+            Load::Own => &mut self.own,
+            Load::Same => &mut self.same,
+        };
+        let turn = watch.turn(running, seconds, Some(open.rate));
         let result = turn.and_then(|(measured, repeats, outside_load)| {
-            self.open.push(Open {
-                rate,
-                qps: measured.qps,
-                p50_us: measured.quantile(0.50)?,
-                p99_us: measured.quantile(0.99)?,
-                repeats,
-                outside_load,
-            });
-            Ok(())
+            open.rounds.push(Round { qps: measured.qps, repeats, outside_load });
+            open.latencies.add(&measured)
         });
         self.fail_on(result);
     }
@@ -149,16 +209,18 @@ impl Lane {
     fn finish(self, reference: &[Vec<f32>]) -> Result<Entry> {
         let outcome = match self.running {
             Err(error) => Outcome::Failed(format!("{error:#}")),
-            Ok(running) => Outcome::Measured {
+            Ok(running) => Outcome::Measured(Box::new(Results {
                 load_seconds: running.ready.load_seconds,
                 ready_seconds: running.ready.ready_seconds,
                 resident_bytes: running.resident()?,
                 gpu_bytes: self.gpu_bytes,
                 deviation: answers::deviation(reference, &running.ready.answers),
                 version: running.ready.version.clone(),
+                onednn: running.ready.onednn,
                 closed: self.closed,
-                open: self.open,
-            },
+                open_own: self.own.finish(),
+                open_same: self.same.finish(),
+            })),
         };
         Ok(Entry { contender: self.contender, outcome })
     }

@@ -40,13 +40,23 @@ impl Number for f32 {}
 /// A pool of requests that clients send over and over; each has a value for every input.
 pub fn requests(model: &Model, batch: u32) -> Vec<Vec<Feed>> {
     let mut rng = StdRng::seed_from_u64(1);
+    let elements = |input: &Input| input.dims(batch).iter().product::<i64>() as usize;
+    let count = count(batch, model.inputs.iter().map(elements).sum());
     let request = |_| model.inputs.iter().map(|input| feed(input, batch, &mut rng)).collect();
-    (0..count(batch)).map(request).collect()
+    (0..count).map(request).collect()
 }
 
-/// Many rows in all, but no less than 256 requests.
-fn count(batch: u32) -> u32 {
-    (4096 / batch).max(256)
+/// How many elements a pool of large requests has, about. There are more where [`LEAST`] have more.
+const ELEMENTS: usize = 4 << 20;
+
+/// The least requests of a pool, of which that many are compared between contenders.
+pub const LEAST: usize = 8;
+
+/// Many rows in all, but no less than 256 requests. Fewer of those that are large, such as images: many
+/// processes have the pool in memory at the same time.
+fn count(batch: u32, elements: usize) -> usize {
+    let many = (4096 / batch as usize).max(256);
+    many.min((ELEMENTS / elements.max(1)).max(LEAST))
 }
 
 fn feed(input: &Input, batch: u32, rng: &mut StdRng) -> Feed {
@@ -73,6 +83,13 @@ fn spread(n: u64, column: u64, rows: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pools_of_large_requests_are_small() {
+        assert_eq!([1, 8, 32].map(|batch| count(batch, 39 * batch as usize)), [4096, 512, 256]);
+        let image = 96 * 96 * 3;
+        assert_eq!([1, 8, 32].map(|batch| count(batch, image * batch as usize)), [151, 18, 8]);
+    }
 
     #[test]
     fn every_item_has_a_row_of_its_own() {

@@ -3,8 +3,8 @@
 //! In reading order: [`settings`] says what is measured; [`model`] and [`feeds`] are what is served;
 //! [`contender`] has the ways to serve it, [`server`] is a process that serves in one of them and
 //! [`load`] how its clients send requests; [`process`] starts such processes, [`compare`] lets them
-//! take turns, [`noise`] watches for load from outside, [`memory`] compares sizes; [`report`] writes
-//! what was found.
+//! take turns, [`noise`] watches for load from outside, [`onednn`] says with which kernels TensorFlow
+//! computes, [`memory`] compares sizes; [`report`] writes what was found.
 
 mod answers;
 mod clock;
@@ -17,6 +17,7 @@ mod machine;
 mod memory;
 mod model;
 mod noise;
+mod onednn;
 mod process;
 mod report;
 mod server;
@@ -27,14 +28,16 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
 use contender::Contender;
+use load::Latencies;
 use process::Running;
 use settings::{Model, Settings, Setup};
 
 /// Measure session groups against stock TensorFlow, ONNX Runtime and OpenVINO.
 ///
 /// Each contender runs in processes of its own; they take turns with as many clients as the machine
-/// has CPUs and with the same requests: in a closed loop for the most requests a second, then at 70 %
-/// of its own peak for latencies. Writes results.json, results.md and results.svg.
+/// has CPUs and with the same requests: in a closed loop for the most requests a second, then, for
+/// latencies, at 70 % of its own peak and at 70 % of the slowest one's. Writes results.json, results.md
+/// and results.svg.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -100,11 +103,15 @@ fn one(model: Model, contender: Contender, batch: u32, seconds: f64, setup: &Set
     let peak = running.turn(seconds, None)?.qps;
     let open = running.turn(seconds, Some(compare::OPEN_LOAD * peak))?;
     println!("peak {peak:.0} requests/s, {} MB resident", running.resident()? >> 20);
-    println!(
-        "at {:.0} requests/s: p50 {:.0} µs, p99 {:.0} µs",
-        open.qps,
-        open.quantile(0.5)?,
-        open.quantile(0.99)?
-    );
+    let mut latencies = Latencies::new();
+    latencies.add(&open)?;
+    print!("at {:.0} requests/s:", open.qps);
+    for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        match latencies.quantile(quantile) {
+            Some(us) => print!(" {name} {us:.0} µs"),
+            None => print!(" {name} –"),
+        }
+    }
+    println!();
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::contender::{Contender, Family};
 use crate::gpu;
 use crate::load::{Measured, Turn};
+use crate::onednn;
 use crate::server::{Ready, Said};
 use crate::settings::{Model, Setup, name};
 
@@ -131,6 +132,7 @@ impl Child {
             // Libraries greet there; errors come on standard output.
             .stderr(Stdio::null());
         gpu::prepare(contender, &mut command);
+        onednn::prepare(contender, &mut command);
         if let Some(cpu) = cpu {
             let cpus = CpuSet::one(cpu);
             // SAFETY: between fork and exec, this sets and reads the affinity mask. It allocates,

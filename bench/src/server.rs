@@ -19,7 +19,7 @@ use crate::contender::{Client, Contender, Job, Loaded};
 use crate::load::{Measured, Turn, closed, open};
 use crate::model::Model;
 use crate::settings::{self, Setup};
-use crate::{answers, clock, feeds, gpu, process};
+use crate::{answers, clock, feeds, gpu, onednn, process};
 
 /// What a child says first.
 #[derive(Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Ready {
     pub answers: Vec<Vec<f32>>,
     /// The name and version of what serves.
     pub version: String,
+    /// Whether TensorFlow uses oneDNN, where it serves.
+    pub onednn: Option<bool>,
     /// Resident bytes before loading: mostly TensorFlow's libraries, which are linked in.
     pub resident_at_start: u64,
 }
@@ -39,7 +41,7 @@ pub struct Ready {
 pub type Said<T> = Result<T, String>;
 
 /// How many requests are compared between contenders.
-const ANSWERS: usize = 8;
+const ANSWERS: usize = feeds::LEAST;
 
 /// Serves until standard input ends. What goes wrong is the next line that the parent reads.
 pub fn serve(
@@ -85,7 +87,8 @@ fn try_serve(
     for request in 1..ANSWERS {
         answers.push(agreed(clients.all(Command::Answer(request))?)?);
     }
-    say(&Ok(Ready { load_seconds, ready_seconds, answers, version, resident_at_start }));
+    let onednn = onednn::in_use(contender)?;
+    say(&Ok(Ready { load_seconds, ready_seconds, answers, version, onednn, resident_at_start }));
 
     for line in std::io::stdin().lock().lines() {
         let turn: Turn = serde_json::from_str(&line?)?;

@@ -15,6 +15,11 @@ pub enum Model {
     WideDeep,
     Dlrm,
     Ranker,
+    /// A transformer with constants in the graph that are only partly asked for
+    Decoder,
+    /// A loop of TensorFlow 1 over embeddings
+    Tagger,
+    Convnet,
     MlpFrozen,
     /// 363 MB of constants, for `memory`
     MlpFrozenHuge,
@@ -23,8 +28,16 @@ pub enum Model {
 
 impl Model {
     /// Those that are compared; the others are for special purposes.
-    const COMPARED: [Self; 5] =
-        [Self::WideDeep, Self::Dlrm, Self::Ranker, Self::MlpFrozen, Self::Trivial];
+    const COMPARED: [Self; 8] = [
+        Self::WideDeep,
+        Self::Dlrm,
+        Self::Ranker,
+        Self::Decoder,
+        Self::Tagger,
+        Self::Convnet,
+        Self::MlpFrozen,
+        Self::Trivial,
+    ];
 
     /// The folder's name.
     pub fn name(self) -> String {
@@ -37,6 +50,9 @@ impl Model {
             Self::WideDeep => "Wide & Deep, 339 MB",
             Self::Dlrm => "DLRM, 166 MB",
             Self::Ranker => "transformer ranker, 51 MB",
+            Self::Decoder => "frozen transformer decoder, 16 MB",
+            Self::Tagger => "frozen tagger with a loop, 56 MB",
+            Self::Convnet => "convolutional net, 96 x 96",
             Self::MlpFrozen => "frozen MLP, 5 MB",
             Self::MlpFrozenHuge => "frozen MLP, 363 MB",
             Self::Trivial => "x + 1",
@@ -88,19 +104,19 @@ pub struct Settings {
     /// Models; default: all but mlp-frozen-huge
     #[arg(long, value_delimiter = ',')]
     models: Vec<Model>,
-    /// Rows of a request [default: 1,8,32]
+    /// Rows of a request [default: 1,32]
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
     batches: Vec<u32>,
     /// Contenders; default: all
     #[arg(long, value_delimiter = ',')]
     contenders: Vec<Contender>,
-    /// Turns of each contender, once in a closed loop and once in an open loop [default: 5]
+    /// Turns of each contender: in a closed loop, and in an open loop with each load [default: 4]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// Length of a turn [default: 1]
+    /// Length of a turn [default: 0.8]
     #[arg(long)]
     seconds: Option<f64>,
-    /// How often a turn is repeated that something else disturbed [default: 3]
+    /// How often a turn is repeated that something else disturbed [default: 2]
     #[arg(long)]
     redo: Option<u32>,
     /// Fewer models, batches and rounds, where you don't say otherwise: under 3 minutes
@@ -118,7 +134,7 @@ impl Settings {
     }
 
     pub fn batches(&self) -> Vec<u32> {
-        or(&self.batches, if self.quick { &[1] } else { &[1, 8, 32] })
+        or(&self.batches, if self.quick { &[1] } else { &[1, 32] })
     }
 
     pub fn contenders(&self) -> Vec<Contender> {
@@ -136,17 +152,17 @@ impl Settings {
     }
 
     pub fn rounds(&self) -> u32 {
-        self.rounds.unwrap_or(if self.quick { 3 } else { 5 })
+        self.rounds.unwrap_or(if self.quick { 3 } else { 4 })
     }
 
     pub fn seconds(&self) -> Result<f64> {
-        let seconds = self.seconds.unwrap_or(if self.quick { 0.4 } else { 1.0 });
+        let seconds = self.seconds.unwrap_or(if self.quick { 0.2 } else { 0.8 });
         ensure!((0.01..=3600.0).contains(&seconds), "--seconds must be 0.01 to 3600");
         Ok(seconds)
     }
 
     pub fn redo(&self) -> u32 {
-        self.redo.unwrap_or(if self.quick { 1 } else { 3 })
+        self.redo.unwrap_or(if self.quick { 0 } else { 2 })
     }
 }
 

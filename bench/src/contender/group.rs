@@ -73,7 +73,7 @@ type Run = Box<dyn Fn(&[&Tensor]) -> session_group::Result<Vec<Tensor>> + Send>;
 fn runner(contender: Contender, group: &'static SessionGroup, job: Job) -> Result<Run> {
     let names: Vec<&str> = job.model.inputs.iter().map(|input| input.tensorflow.as_str()).collect();
     let outputs = [job.model.output.tensorflow.as_str()];
-    if contender == Contender::GroupCallable {
+    if matches!(contender, Contender::GroupCallable | Contender::GroupCallableEigen) {
         let callable = group.make_callable(&names, &outputs, &[])?;
         return Ok(Box::new(move |tensors| callable.run(tensors)));
     }

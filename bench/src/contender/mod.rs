@@ -23,16 +23,22 @@ pub enum Contender {
     Stock,
     /// One stock session that runs on its callers' threads
     StockInline,
+    /// The same without oneDNN: with TensorFlow's Eigen kernels
+    StockInlineEigen,
     /// N stock sessions with TensorFlow's defaults
     Independent,
     /// N stock sessions that run on their callers' threads
     IndependentInline,
     /// N processes, each on a core of its own with one stock session that runs on its caller's thread
     Processes,
+    /// The same without oneDNN
+    ProcessesEigen,
     /// A group that runs on its callers' threads, which are pinned
     GroupCaller,
     /// The same, with names that are looked up once
     GroupCallable,
+    /// The same without oneDNN
+    GroupCallableEigen,
     /// A group whose sessions have a pinned worker thread each
     GroupWorker,
     /// A group that runs on its sessions' inter-op pools
@@ -82,11 +88,14 @@ impl Contender {
         match self {
             Self::Stock => "TensorFlow, 1 session".into(),
             Self::StockInline => "TensorFlow, 1 session, inline".into(),
+            Self::StockInlineEigen => "TensorFlow, 1 session, inline, Eigen".into(),
             Self::Independent => format!("TensorFlow, {n} sessions"),
             Self::IndependentInline => format!("TensorFlow, {n} sessions, inline"),
             Self::Processes => format!("TensorFlow, {n} processes"),
+            Self::ProcessesEigen => format!("TensorFlow, {n} processes, Eigen"),
             Self::GroupCaller => format!("group of {n}, caller"),
             Self::GroupCallable => format!("group of {n}, callable"),
+            Self::GroupCallableEigen => format!("group of {n}, callable, Eigen"),
             Self::GroupWorker => format!("group of {n}, worker"),
             Self::GroupPool => format!("group of {n}, pool"),
             Self::Onnx => "ONNX Runtime, 1 session".into(),
@@ -110,14 +119,17 @@ impl Contender {
         match self {
             Self::Stock
             | Self::StockInline
+            | Self::StockInlineEigen
             | Self::Independent
             | Self::IndependentInline
             | Self::Processes
+            | Self::ProcessesEigen
             | Self::GpuStock
             | Self::GpuProcesses
             | Self::GpuProcessesMps => Family::Stock,
             Self::GroupCaller
             | Self::GroupCallable
+            | Self::GroupCallableEigen
             | Self::GroupWorker
             | Self::GroupPool
             | Self::GpuOneStream
@@ -137,10 +149,13 @@ impl Contender {
     pub fn runs_on_clients(self) -> bool {
         match self {
             Self::StockInline
+            | Self::StockInlineEigen
             | Self::IndependentInline
             | Self::Processes
+            | Self::ProcessesEigen
             | Self::GroupCaller
             | Self::GroupCallable
+            | Self::GroupCallableEigen
             | Self::OnnxInline
             | Self::OnnxIndependent
             | Self::OnnxShared => true,
@@ -182,7 +197,16 @@ impl Contender {
 
     /// Whether it is N processes.
     pub fn is_processes(self) -> bool {
-        matches!(self, Self::Processes | Self::GpuProcesses | Self::GpuProcessesMps)
+        matches!(
+            self,
+            Self::Processes | Self::ProcessesEigen | Self::GpuProcesses | Self::GpuProcessesMps
+        )
+    }
+
+    /// Whether its processes switch oneDNN off. The others leave it to TensorFlow, which looks at the
+    /// CPU.
+    pub fn is_without_onednn(self) -> bool {
+        matches!(self, Self::StockInlineEigen | Self::ProcessesEigen | Self::GroupCallableEigen)
     }
 
     /// Loads a model and makes a client for each thread that will send requests.

@@ -45,14 +45,34 @@ impl Measured {
         }
         sum
     }
+}
 
-    /// A quantile of the latencies, in microseconds.
-    pub fn quantile(&self, quantile: f64) -> Result<f64> {
-        let mut histogram = histogram();
-        for &(value, count) in &self.latencies {
-            histogram.record_n(value, count)?;
+/// The latencies of turns, together.
+pub struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    pub fn new() -> Self {
+        Self(histogram())
+    }
+
+    pub fn add(&mut self, turn: &Measured) -> Result<()> {
+        for &(value, count) in &turn.latencies {
+            self.0.record_n(value, count)?;
         }
-        Ok(histogram.value_at_quantile(quantile) as f64 / 1000.0)
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn requests(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// A quantile in microseconds. Nothing where there are so few requests that it would be no more
+    /// than the longest: less than a thousand, for a quantile of 0.999.
+    pub fn quantile(&self, quantile: f64) -> Option<f64> {
+        let beyond = self.requests() as f64 * (1.0 - quantile);
+        // A thousandth of a thousand is a little less than one, in floats.
+        (beyond > 0.9995).then(|| self.0.value_at_quantile(quantile) as f64 / 1000.0)
     }
 }
 
@@ -74,7 +94,21 @@ mod tests {
         };
         let sum = Measured::sum([part(&[1000, 1000, 1000]), part(&[9000])]);
         assert_eq!(sum.qps, 2.0);
-        assert!((sum.quantile(0.5).unwrap() - 1.0).abs() < 0.01);
-        assert!((sum.quantile(0.99).unwrap() - 9.0).abs() < 0.01);
+        let mut latencies = Latencies::new();
+        latencies.add(&sum).unwrap();
+        latencies.add(&part(&[1000])).unwrap();
+        assert_eq!(latencies.requests(), 5);
+        assert!((latencies.quantile(0.5).unwrap() - 1.0).abs() < 0.01);
+        assert!((latencies.quantile(0.8).unwrap() - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_tail_needs_enough_requests() {
+        let mut latencies = Latencies::new();
+        latencies.add(&Measured { qps: 1.0, latencies: vec![(1000, 998), (9000, 1)] }).unwrap();
+        assert_eq!(latencies.quantile(0.999), None);
+        assert!((latencies.quantile(0.99).unwrap() - 1.0).abs() < 0.01);
+        latencies.add(&Measured { qps: 1.0, latencies: vec![(9000, 1)] }).unwrap();
+        assert!((latencies.quantile(0.999).unwrap() - 9.0).abs() < 0.01);
     }
 }

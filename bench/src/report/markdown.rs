@@ -1,7 +1,7 @@
 //! The report as Markdown: a summary, then a table for each model and batch.
 
-use super::{Comparison, Entry, Outcome, Report};
-use crate::contender::Contender;
+use super::{Comparison, Entry, Open, Outcome, Report};
+use crate::contender::{Contender, Family};
 use crate::noise::TOLERATED;
 use crate::stats::{geometric_mean, median, range};
 
@@ -35,19 +35,20 @@ fn heading(report: &Report) -> String {
 fn versions(report: &Report) -> Vec<String> {
     let mut versions = Vec::new();
     for entry in report.comparisons.iter().flat_map(|comparison| &comparison.entries) {
-        if let Outcome::Measured { version, .. } = &entry.outcome
-            && !versions.contains(version)
+        if let Outcome::Measured(results) = &entry.outcome
+            && !versions.contains(&results.version)
         {
-            versions.push(version.clone());
+            versions.push(results.version.clone());
         }
     }
     versions
 }
 
-/// Requests a second, as multiples of those of N processes.
+/// Requests a second, as multiples of those of stock TensorFlow where it is fastest.
 fn summary(report: &Report) -> String {
     let Some(first) = report.comparisons.first() else { return String::new() };
-    let mut text = format!("### Requests a second ÷ those of {} processes\n\n|", report.sessions);
+    let mut text =
+        String::from("### Requests a second ÷ those of the best TensorFlow without a group\n\n|");
     for comparison in &report.comparisons {
         text += &format!(" | {} {}", comparison.model, comparison.batch);
     }
@@ -59,7 +60,7 @@ fn summary(report: &Report) -> String {
         text += &format!("| {}", entry.contender.title(report.sessions));
         for comparison in &report.comparisons {
             let own = comparison.entries.iter().find(|own| own.contender == entry.contender);
-            let ratio = own.and_then(|own| comparison.ratio(own, comparison.processes()));
+            let ratio = own.and_then(|own| comparison.ratio(own, Family::Stock));
             ratios.extend(ratio);
             text += &format!(" | {}", number(ratio, 2));
         }
@@ -72,15 +73,47 @@ fn summary(report: &Report) -> String {
 fn table(comparison: &Comparison, sessions: usize) -> String {
     let mut text = format!(
         "### {} (`{}`), batch {}\n\n\
-         | | requests/s | min to max | ÷ {sessions} processes | ÷ best ONNX Runtime | p50 µs | p99 µs \
+         | | oneDNN | requests/s | min to max | ÷ best TensorFlow | ÷ best ONNX Runtime \
          | resident MB | ready s |\n\
-         |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+         |---|---|--:|--:|--:|--:|--:|--:|\n",
         comparison.title, comparison.model, comparison.batch,
     );
     for entry in &comparison.entries {
         text += &row(comparison, entry, sessions);
     }
+    text += &best(comparison, sessions);
+    text += &latencies(comparison, sessions);
     text + &gpu_memory(comparison, sessions) + "\n"
+}
+
+/// Which configurations the ratios are to.
+fn best(comparison: &Comparison, sessions: usize) -> String {
+    let of = |name: &str, family| {
+        comparison.best(family).map(|best| format!("Best {name}: {}.", best.title(sessions)))
+    };
+    let all = [of("TensorFlow", Family::Stock), of("ONNX Runtime", Family::Onnx)];
+    format!("\n{}\n", all.into_iter().flatten().collect::<Vec<_>>().join(" "))
+}
+
+/// Latencies under both loads of the open loop.
+fn latencies(comparison: &Comparison, sessions: usize) -> String {
+    let mut text = String::from(
+        "\n| own load | requests/s | p50 µs | p99 µs | p99.9 µs | same load: requests/s | p50 µs \
+         | p99 µs | p99.9 µs |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for entry in &comparison.entries {
+        let Outcome::Measured(results) = &entry.outcome else { continue };
+        let title = entry.contender.title(sessions);
+        let (own, same) = (quantiles(&results.open_own), quantiles(&results.open_same));
+        text += &format!("| {title} | {own} | {same} |\n");
+    }
+    text
+}
+
+fn quantiles(open: &Open) -> String {
+    let us = |quantile| number(quantile, 0);
+    format!("{:.0} | {} | {} | {}", open.rate, us(open.p50_us), us(open.p99_us), us(open.p999_us))
 }
 
 /// What the contenders have taken of a GPU's memory, and what one more stream takes.
@@ -105,24 +138,20 @@ fn gpu_memory(comparison: &Comparison, sessions: usize) -> String {
 
 fn row(comparison: &Comparison, entry: &Entry, sessions: usize) -> String {
     let title = entry.contender.title(sessions);
-    let (ready_seconds, resident, open) = match &entry.outcome {
+    let results = match &entry.outcome {
         Outcome::Failed(error) => return format!("| {title} | failed: {} |\n", one_line(error)),
-        Outcome::Measured { ready_seconds, resident_bytes, open, .. } => {
-            (*ready_seconds, *resident_bytes as f64 / 1e6, open)
-        }
+        Outcome::Measured(results) => results,
     };
     let qps = entry.qps();
     let (least, most) = range(&qps);
-    let best_onnx = comparison.best_onnx();
-    let of = |value: fn(&super::Open) -> f64| median(&open.iter().map(value).collect::<Vec<_>>());
     format!(
-        "| {title} | {:.0} | {least:.0} to {most:.0} | {} | {} | {:.0} | {:.0} | {resident:.0} | \
-         {ready_seconds:.2} |\n",
+        "| {title} | {} | {:.0} | {least:.0} to {most:.0} | {} | {} | {:.0} | {:.2} |\n",
+        results.onednn.map_or("–", |on| if on { "on" } else { "off" }),
         median(&qps),
-        number(comparison.ratio(entry, comparison.processes()), 2),
-        number(best_onnx.and_then(|onnx| comparison.ratio(entry, onnx)), 2),
-        of(|turn| turn.p50_us),
-        of(|turn| turn.p99_us),
+        number(comparison.ratio(entry, Family::Stock), 2),
+        number(comparison.ratio(entry, Family::Onnx), 2),
+        results.resident_bytes as f64 / 1e6,
+        results.ready_seconds,
     )
 }
 
@@ -132,29 +161,29 @@ fn notes(report: &Report) -> String {
     let mut disturbed = 0;
     let mut deviation = 0f32;
     for entry in report.comparisons.iter().flat_map(|comparison| &comparison.entries) {
-        let Outcome::Measured { closed, open, deviation: own, .. } = &entry.outcome else {
-            continue;
-        };
-        deviation = deviation.max(*own);
-        let closed = closed.iter().map(|turn| (turn.repeats, turn.outside_load));
-        let open = open.iter().map(|turn| (turn.repeats, turn.outside_load));
-        for (again, load) in closed.chain(open) {
+        let Outcome::Measured(results) = &entry.outcome else { continue };
+        deviation = deviation.max(results.deviation);
+        let open = results.open_own.rounds.iter().chain(&results.open_same.rounds);
+        for turn in results.closed.iter().chain(open) {
             turns += 1;
-            repeats += again;
-            disturbed += u32::from(load > TOLERATED);
+            repeats += turn.repeats;
+            disturbed += u32::from(turn.outside_load > TOLERATED);
         }
     }
     format!(
-        "Medians of rounds; ratios are those of the same round. p50 and p99 at {:.0} % of the \
-         contender's own peak, from the intended time of sending. Resident memory of processes counts \
+        "Requests a second are medians of rounds; ratios are those of the same round. Best TensorFlow and \
+         best ONNX Runtime are their configurations with the most requests a second for that model and \
+         batch. Latencies are those of all rounds together, from the intended time of sending, at {load:.0} % \
+         of the contender's own peak and at {load:.0} % of the slowest contender's, which is the same load \
+         for all; – is where there were too few requests for that quantile. Resident memory of processes counts \
          pages of files once, and that of ONNX Runtime and OpenVINO leaves out TensorFlow's libraries, \
          which the benchmark itself has loaded.\n\
          {turns} turns, {repeats} repeats because of load from outside; {disturbed} turns had more \
          than {:.0} % even so. Answers of all that did not fail are those of a stock session; the \
          largest difference is {:.0} % of what is tolerated.\n",
-        report.open_load * 100.0,
         TOLERATED * 100.0,
         deviation * 100.0,
+        load = report.open_load * 100.0,
     )
 }
 
@@ -177,8 +206,8 @@ mod tests {
         for (i, contender) in [Contender::GpuStreams1, Contender::GpuStreams8].iter().enumerate() {
             let entry = &mut report.comparisons[0].entries[i];
             entry.contender = *contender;
-            if let Outcome::Measured { gpu_bytes, .. } = &mut entry.outcome {
-                *gpu_bytes = Some(1_000_000_000 + 700_000_000 * i as u64);
+            if let Outcome::Measured(results) = &mut entry.outcome {
+                results.gpu_bytes = Some(1_000_000_000 + 700_000_000 * i as u64);
             }
         }
         let line = "MB: group of 1, its own stream 1000; group of 8, 8 streams 1700. Of each further \
@@ -192,13 +221,16 @@ mod tests {
         for line in [
             "| group of 2, caller | 2.00 | 2.00 |",
             "| ONNX Runtime, 1 session | – | – |",
-            "| TensorFlow, 2 processes | 750 | 500 to 1000 | 1.00 | – | 100 | 250 | 600 | 0.75 |",
+            "| TensorFlow, 2 processes | on | 400 | 300 to 500 | 0.55 | – | 600 | 0.75 |",
+            "| TensorFlow, 2 processes, Eigen | off | 750 | 500 to 1000 | 1.00 | – | 600 | 0.75 |",
+            "Best TensorFlow: TensorFlow, 2 processes, Eigen.\n",
+            "| TensorFlow, 2 processes, Eigen | 525 | 100 | 250 | – | 280 | 40 | 100 | – |",
             "| ONNX Runtime, 1 session | failed: no \\| library |",
         ] {
             assert!(tables.contains(line), "{line} is missing:\n{tables}");
         }
         assert!(
-            tables.contains("6 turns, 4 repeats because of load from outside; 2 turns had more")
+            tables.contains("12 turns, 6 repeats because of load from outside; 6 turns had more")
         );
     }
 }

@@ -48,41 +48,53 @@ pub struct Entry {
 pub enum Outcome {
     /// Why.
     Failed(String),
-    Measured {
-        load_seconds: f64,
-        /// Loading and the first answers.
-        ready_seconds: f64,
-        resident_bytes: u64,
-        /// Of a GPU's memory, where there is one.
-        gpu_bytes: Option<u64>,
-        /// The largest difference from a stock session's answers, as a part of what is tolerated.
-        deviation: f32,
-        /// The name and version of what served.
-        version: String,
-        closed: Vec<Closed>,
-        open: Vec<Open>,
-    },
+    Measured(Box<Results>),
 }
 
-/// A turn in a closed loop.
+/// What a contender has shown.
 #[derive(Serialize)]
-pub struct Closed {
+pub struct Results {
+    pub load_seconds: f64,
+    /// Loading and the first answers.
+    pub ready_seconds: f64,
+    pub resident_bytes: u64,
+    /// Of a GPU's memory, where there is one.
+    pub gpu_bytes: Option<u64>,
+    /// The largest difference from a stock session's answers, as a part of what is tolerated.
+    pub deviation: f32,
+    /// The name and version of what served.
+    pub version: String,
+    /// Whether TensorFlow used oneDNN, where it served.
+    pub onednn: Option<bool>,
+    pub closed: Vec<Round>,
+    /// At its share of the contender's own peak.
+    pub open_own: Open,
+    /// At its share of the slowest contender's peak.
+    pub open_same: Open,
+}
+
+/// A contender's turn.
+#[derive(Serialize)]
+pub struct Round {
+    /// Requests a second that were answered.
     pub qps: f64,
     /// How often it was repeated, and what load from outside was left.
     pub repeats: u32,
     pub outside_load: f64,
 }
 
-/// A turn in an open loop.
+/// The turns in an open loop.
 #[derive(Serialize)]
 pub struct Open {
-    /// Requests a second that were to be sent, and that were answered.
+    /// Requests a second that were to be sent.
     pub rate: f64,
-    pub qps: f64,
-    pub p50_us: f64,
-    pub p99_us: f64,
-    pub repeats: u32,
-    pub outside_load: f64,
+    /// Those of all rounds.
+    pub requests: u64,
+    /// Quantiles of all rounds' latencies together, where there are enough for that.
+    pub p50_us: Option<f64>,
+    pub p99_us: Option<f64>,
+    pub p999_us: Option<f64>,
+    pub rounds: Vec<Round>,
 }
 
 /// Writes the report into its folder and prints its tables. Gives how many contenders failed.
@@ -117,32 +129,26 @@ impl Comparison {
         entry.map(Entry::qps).unwrap_or_default()
     }
 
-    /// The N processes that the others are compared with.
-    fn processes(&self) -> Contender {
-        let on_gpu = self.entries.iter().any(|entry| entry.contender.is_on_gpu());
-        if on_gpu { Contender::GpuProcesses } else { Contender::Processes }
-    }
-
     /// What a GPU's memory a contender has taken, in MB.
     fn gpu_megabytes(&self, contender: Contender) -> Option<f64> {
         let entry = self.entries.iter().find(|entry| entry.contender == contender)?;
         match &entry.outcome {
-            Outcome::Measured { gpu_bytes, .. } => gpu_bytes.map(|bytes| bytes as f64 / 1e6),
+            Outcome::Measured(results) => results.gpu_bytes.map(|bytes| bytes as f64 / 1e6),
             Outcome::Failed(_) => None,
         }
     }
 
-    /// The ONNX Runtime configuration with the most requests a second.
-    fn best_onnx(&self) -> Option<Contender> {
-        let onnx = self.entries.iter().filter(|entry| entry.contender.family() == Family::Onnx);
-        let measured = onnx.filter(|entry| !entry.qps().is_empty());
+    /// A family's configuration with the most requests a second.
+    fn best(&self, family: Family) -> Option<Contender> {
+        let all = self.entries.iter().filter(|entry| entry.contender.family() == family);
+        let measured = all.filter(|entry| !entry.qps().is_empty());
         let median = |entry: &&Entry| median(&entry.qps());
         Some(measured.max_by(|a, b| median(a).total_cmp(&median(b)))?.contender)
     }
 
-    /// How many times the requests of `reference` a contender serves.
-    fn ratio(&self, entry: &Entry, reference: Contender) -> Option<f64> {
-        let (own, others) = (entry.qps(), self.qps_of(reference));
+    /// How many times the requests of a family's best configuration a contender serves.
+    fn ratio(&self, entry: &Entry, family: Family) -> Option<f64> {
+        let (own, others) = (entry.qps(), self.qps_of(self.best(family)?));
         (!own.is_empty() && !others.is_empty()).then(|| median_ratio(&own, &others))
     }
 }
@@ -151,7 +157,7 @@ impl Entry {
     fn qps(&self) -> Vec<f64> {
         match &self.outcome {
             Outcome::Failed(_) => Vec::new(),
-            Outcome::Measured { closed, .. } => closed.iter().map(|turn| turn.qps).collect(),
+            Outcome::Measured(results) => results.closed.iter().map(|turn| turn.qps).collect(),
         }
     }
 }
@@ -160,27 +166,34 @@ impl Entry {
 mod tests {
     use super::*;
 
-    /// Processes, a group that is twice as fast, and a contender that failed.
+    fn open(rate: f64, p50_us: f64) -> Open {
+        Open {
+            rate,
+            requests: 140,
+            p50_us: Some(p50_us),
+            p99_us: Some(2.5 * p50_us),
+            p999_us: None,
+            rounds: vec![Round { qps: rate, repeats: 0, outside_load: 0.1 }],
+        }
+    }
+
+    /// Processes with oneDNN and, faster, without, a group that is twice as fast as these, and a contender
+    /// that failed.
     pub fn report() -> Report {
-        let measured = |contender, qps: [f64; 2]| Entry {
+        let measured = |contender: Contender, qps: [f64; 2]| Entry {
             contender,
-            outcome: Outcome::Measured {
+            outcome: Outcome::Measured(Box::new(Results {
                 load_seconds: 0.5,
                 ready_seconds: 0.75,
                 resident_bytes: 600_000_000,
                 gpu_bytes: None,
                 deviation: 0.25,
                 version: "TensorFlow 2".into(),
-                closed: qps.map(|qps| Closed { qps, repeats: 1, outside_load: 0.01 }).into(),
-                open: vec![Open {
-                    rate: 70.0,
-                    qps: 70.0,
-                    p50_us: 100.0,
-                    p99_us: 250.0,
-                    repeats: 0,
-                    outside_load: 0.1,
-                }],
-            },
+                onednn: Some(!contender.is_without_onednn()),
+                closed: qps.map(|qps| Round { qps, repeats: 1, outside_load: 0.01 }).into(),
+                open_own: open(0.7 * median(&qps), 100.0),
+                open_same: open(280.0, 40.0),
+            })),
         };
         Report {
             machine: Machine {
@@ -202,7 +215,8 @@ mod tests {
                 title: "x + 1".into(),
                 batch: 8,
                 entries: vec![
-                    measured(Contender::Processes, [1000.0, 500.0]),
+                    measured(Contender::Processes, [500.0, 300.0]),
+                    measured(Contender::ProcessesEigen, [1000.0, 500.0]),
                     measured(Contender::GroupCaller, [2000.0, 1000.0]),
                     Entry {
                         contender: Contender::Onnx,
@@ -217,8 +231,11 @@ mod tests {
     fn the_json_tells_results_from_failures() {
         let json = serde_json::to_value(report()).unwrap();
         let entries = &json["comparisons"][0]["entries"];
-        assert_eq!(entries[1]["contender"], "group-caller");
-        assert_eq!(entries[1]["outcome"]["measured"]["closed"][0]["qps"], 2000.0);
-        assert_eq!(entries[2]["outcome"]["failed"], "no | library");
+        assert_eq!(entries[2]["contender"], "group-caller");
+        let measured = &entries[2]["outcome"]["measured"];
+        assert_eq!(measured["closed"][0]["qps"], 2000.0);
+        assert_eq!(measured["open_same"]["rate"], 280.0);
+        assert_eq!(entries[1]["outcome"]["measured"]["onednn"], false);
+        assert_eq!(entries[3]["outcome"]["failed"], "no | library");
     }
 }

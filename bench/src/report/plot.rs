@@ -10,7 +10,7 @@ use crate::stats::{median, range};
 const MARGIN: f64 = 24.0;
 /// Of the contenders' names, at the left.
 const NAMES: f64 = 210.0;
-const HEADING: f64 = 112.0;
+const HEADING: f64 = 128.0;
 const PANEL: f64 = 300.0;
 /// The longest bar; what is right of it belongs to the numbers.
 const BAR: f64 = 170.0;
@@ -69,16 +69,17 @@ fn heading(report: &Report) -> Group {
     let machine = &report.machine;
     let about = [
         format!("{} CPUs of {}, {}.", machine.cpus, machine.cpu, machine.date),
+        "Bars: median; lines: least to most; dashed: best TensorFlow without a group.".into(),
         format!(
-            "Bars: median; lines: least to most; dashed: {} processes; p99 at {:.0} % of the own peak.",
-            report.sessions,
+            "p99 at the same load for all: {:.0} % of the slowest one's peak.",
             report.open_load * 100.0
         ),
     ];
     let mut group = Group::new()
         .add(text("Requests a second", MARGIN, 34.0, 18.0, INK).set("font-weight", 600))
         .add(text(&about[0], MARGIN, 54.0, 11.0, FAINT))
-        .add(text(&about[1], MARGIN, 70.0, 11.0, FAINT));
+        .add(text(&about[1], MARGIN, 70.0, 11.0, FAINT))
+        .add(text(&about[2], MARGIN, 86.0, 11.0, FAINT));
     let mut x = MARGIN;
     for (family, name) in [
         (Family::Group, "session group"),
@@ -86,10 +87,10 @@ fn heading(report: &Report) -> Group {
         (Family::Onnx, "ONNX Runtime"),
         (Family::Openvino, "OpenVINO"),
     ] {
-        group = group.add(rectangle(x, 82.0, 10.0, 10.0, colour(family)).set("rx", 2)).add(text(
+        group = group.add(rectangle(x, 98.0, 10.0, 10.0, colour(family)).set("rx", 2)).add(text(
             name,
             x + 15.0,
-            91.0,
+            107.0,
             11.0,
             INK,
         ));
@@ -116,9 +117,8 @@ fn panel(comparison: &Comparison, x: f64, y: f64) -> Group {
     let mut group = Group::new().add(text(&batch, x, y + 18.0, 11.0, FAINT));
     let most = comparison.entries.iter().flat_map(Entry::qps).fold(f64::MIN_POSITIVE, f64::max);
     let scale = BAR / most;
-    let processes = comparison.qps_of(comparison.processes());
-    if !processes.is_empty() {
-        let at = x + median(&processes) * scale;
+    if let Some(stock) = comparison.best(Family::Stock) {
+        let at = x + median(&comparison.qps_of(stock)) * scale;
         let top = y + TITLE - 4.0;
         let bottom = y + TITLE + ROW * comparison.entries.len() as f64;
         group = group.add(line(at, top, at, bottom, FAINT).set("stroke-dasharray", "3 3"));
@@ -133,11 +133,11 @@ fn bar(entry: &Entry, x: f64, y: f64, scale: f64) -> Group {
     let baseline = y + 12.0;
     let open = match &entry.outcome {
         Outcome::Failed(_) => return Group::new().add(text("failed", x, baseline, 10.0, FAINT)),
-        Outcome::Measured { open, .. } => open,
+        Outcome::Measured(results) => &results.open_same,
     };
     let qps = entry.qps();
     let (least, most) = range(&qps);
-    let p99 = median(&open.iter().map(|turn| turn.p99_us).collect::<Vec<_>>());
+    let p99 = open.p99_us.map_or("–".into(), time);
     let middle = y + (ROW - 3.0) / 2.0;
     let length = median(&qps) * scale;
     let fill = colour(entry.contender.family());
@@ -152,7 +152,7 @@ fn bar(entry: &Entry, x: f64, y: f64, scale: f64) -> Group {
                 .set("stroke-width", 3),
         )
         .add(
-            text(&format!("p99 {}", time(p99)), x + PANEL - 20.0, baseline, 10.0, FAINT)
+            text(&format!("p99 {p99}"), x + PANEL - 20.0, baseline, 10.0, FAINT)
                 .set("text-anchor", "end"),
         )
 }
@@ -242,7 +242,9 @@ mod tests {
     #[test]
     fn every_contender_is_in_the_picture() {
         let svg = svg(&report());
-        for name in ["group of 2, caller", "TensorFlow, 2 processes", "failed", "batch 8"] {
+        for name in
+            ["group of 2, caller", "TensorFlow, 2 processes", "failed", "batch 8", "p99 100 µs"]
+        {
             assert!(svg.contains(name), "{name} is missing: {svg}");
         }
     }
