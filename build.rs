@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 18] = [
+const SHIM: [&str; 19] = [
     "callable",
     "constant_store",
     "control_flow",
@@ -11,6 +11,7 @@ const SHIM: [&str; 18] = [
     "group_session",
     "hidden_constants",
     "host_allocator",
+    "kernel_choice",
     "large_blocks",
     "layout",
     "lookups",

@@ -144,6 +144,11 @@ class Options {
         [&](TF_Status* status) { SessionGroupOptions_SetExecution(get(), name.c_str(), status); });
   }
 
+  Status set_kernels(const std::string& name) {
+    return internal::Call(
+        [&](TF_Status* status) { SessionGroupOptions_SetKernels(get(), name.c_str(), status); });
+  }
+
   Status set_optimization(const std::string& name, bool enabled) {
     return internal::Call([&](TF_Status* status) {
       SessionGroupOptions_SetOptimization(get(), name.c_str(), enabled, status);

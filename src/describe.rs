@@ -46,6 +46,7 @@ pub(crate) fn json(group: u64, plan: &Plan, streams: Option<&[Stream]>, closed: 
         "tensorflow": version::BUILT_FOR,
         "closed": closed,
         "execution": plan.execution.to_string(),
+        "kernels": plan.kernels.to_string(),
         "policy": plan.policy.name(),
         "allowed_cpus": plan.allowed.to_string(),
         "optimizations": optimizations,

@@ -41,6 +41,7 @@ pub mod fuzzing;
 mod gate;
 pub mod gpu;
 pub mod group;
+pub mod kernels;
 mod members;
 pub mod memory;
 mod metrics;

@@ -12,6 +12,7 @@ use crate::affinity;
 use crate::cache::{Cache, Found};
 use crate::cpuset::CpuSet;
 use crate::error::Result;
+use crate::kernels::Kernels;
 use crate::optimization::{Optimization, Optimizations};
 use crate::plan::{Plan, SessionPlan};
 use crate::recent::{self, Recent};
@@ -41,6 +42,7 @@ pub(crate) struct Members {
     graph_count: AtomicUsize,
     pub devices: Arc<Devices>,
     optimizations: Optimizations,
+    kernels: Kernels,
     /// After [`end`](Self::end).
     is_ended: bool,
 }
@@ -139,6 +141,7 @@ impl Members {
             graph_count: AtomicUsize::new(0),
             devices,
             optimizations: plan.optimizations,
+            kernels: plan.kernels,
             is_ended: false,
         })
     }
@@ -299,6 +302,7 @@ impl Members {
                 compiled.program.clone(),
                 has(Optimization::ResolvedReads),
                 has(Optimization::FusedLookups),
+                self.kernels == Kernels::Auto,
             )
         });
         made.inspect_err(|error| {

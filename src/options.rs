@@ -3,6 +3,7 @@
 use crate::cpuset::Cpusets;
 use crate::error::{Error, Result};
 use crate::execution::Execution;
+use crate::kernels::Kernels;
 use crate::optimization::{Optimization, Optimizations};
 use crate::policy::Policy;
 
@@ -23,6 +24,7 @@ pub struct Options {
     pub(crate) worker_threads: Option<i32>,
     pub(crate) queue: Option<(i32, bool)>,
     pub(crate) optimizations: Optimizations,
+    pub(crate) kernels: Kernels,
     pub(crate) multi_stream: bool,
     pub(crate) gpu_ids: Vec<i32>,
 }
@@ -100,6 +102,12 @@ impl Options {
         }
         self.gpu_ids = gpu_ids.to_vec();
         Ok(self)
+    }
+
+    /// Which kernels programs take where TensorFlow has several for an operation.
+    pub fn set_kernels(&mut self, kernels: Kernels) -> &mut Self {
+        self.kernels = kernels;
+        self
     }
 
     /// Whether to use an optimisation. All are used by default.

@@ -3,6 +3,7 @@
 use crate::cpuset::{CpuSet, Cpusets};
 use crate::error::{Error, Result};
 use crate::execution::Execution;
+use crate::kernels::Kernels;
 use crate::gpu::{self, Gpus};
 use crate::memory;
 use crate::optimization::Optimizations;
@@ -101,6 +102,7 @@ pub(crate) struct Plan {
     pub policy: Policy,
     pub queue: Queue,
     pub optimizations: Optimizations,
+    pub kernels: Kernels,
     /// The CPUs that this process may use.
     pub allowed: CpuSet,
     /// Of a multi-stream group.
@@ -210,6 +212,7 @@ pub(crate) fn plan(
         policy: options.policy.clone(),
         queue,
         optimizations: options.optimizations,
+        kernels: options.kernels,
         allowed,
         gpus,
         kept_bytes,

@@ -17,7 +17,7 @@ use crate::options::{Options, QUEUE_CAPACITY};
 /// What targets begin with.
 const SCHEME: &str = "session_group";
 
-const KEYS: &str = "policy, execution, cpuset, affinity, worker_threads, queue, wait_when_full, \
+const KEYS: &str = "policy, execution, kernels, cpuset, affinity, worker_threads, queue, wait_when_full, \
                     multi_stream, gpu_ids";
 
 /// The options that a target asks for.
@@ -60,6 +60,9 @@ fn parse_rest(target: &str) -> std::result::Result<Options, String> {
             }
             "execution" => {
                 options.set_execution(value.parse().map_err(in_pair)?);
+            }
+            "kernels" => {
+                options.set_kernels(value.parse().map_err(in_pair)?);
             }
             "cpuset" => {
                 options.set_cpuset(value).map_err(in_pair)?;

@@ -221,6 +221,7 @@ fn options(flags: &Flags) -> Result<Defaults> {
             cpuset: own.session_group_cpuset.clone(),
             policy: own.session_group_policy.as_ref().map(|policy| policy.name().to_string()),
             execution: own.session_group_execution.map(|execution| execution.to_string()),
+            kernels: own.session_group_kernels.map(|kernels| kernels.to_string()),
         },
         gpu_ids,
         multi_stream: sessions.use_multi_stream,
@@ -252,6 +253,9 @@ fn with(defaults: &Defaults, own: &SessionGroupConfig) -> session_group::Result<
     }
     if let Some(execution) = of(&own.execution, &defaults.own.execution) {
         options.set_execution(execution.parse()?);
+    }
+    if let Some(kernels) = of(&own.kernels, &defaults.own.kernels) {
+        options.set_kernels(kernels.parse()?);
     }
     options.set_multi_stream(defaults.multi_stream);
     if !defaults.gpu_ids.is_empty() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use session_group::execution::Execution;
+use session_group::kernels::Kernels;
 use session_group::policy::Policy;
 
 /// Serves TensorFlow SavedModels to TensorFlow Serving's clients, over gRPC and REST, each model on a
@@ -219,6 +220,9 @@ pub struct Own {
     /// On which threads graphs run: auto, caller, worker or pool
     #[arg(long)]
     pub session_group_execution: Option<Execution>,
+    /// Which kernels programs take: auto (the faster for each size) or stock
+    #[arg(long)]
+    pub session_group_kernels: Option<Kernels>,
     /// Largest request, in bytes, for gRPC and REST
     #[arg(long, default_value_t = i32::MAX as usize)]
     pub max_request_bytes: usize,

@@ -173,6 +173,32 @@ pub unsafe extern "C" fn SessionGroupOptions_SetExecution(
     }
 }
 
+/// Which kernels programs take where TensorFlow has several for an operation, by name:
+///
+/// - "auto", the default: for each operation and number of rows (all dimensions of the first input but
+///   the last, multiplied), the faster one of oneDNN's kernel and TensorFlow's own. The first requests
+///   of each size run both to find out; what is decided then stays, for all sessions. Each answer has
+///   the bits of stock TensorFlow with oneDNN on or with it off, operation by operation.
+/// - "stock": those that a session of the same process takes, so that answers have its bits.
+///
+/// Without oneDNN (TF_ENABLE_ONEDNN_OPTS=0) both are the same.
+///
+/// Errors: TF_INVALID_ARGUMENT for another name.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetKernels(
+    options: *mut Options,
+    name: *const c_char,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            mutable(options, "options")?.set_kernels(string(name, "name")?.parse()?);
+            Ok(())
+        });
+    }
+}
+
 /// Switches an optimisation on or off, by name. All are on by default; none changes an answer, but as
 /// said below.
 ///

@@ -7,7 +7,7 @@
 using session_group::SerialExecutor;
 using tensorflow::Tensor;
 
-absl::Status sg_callable::Make(const session_group::Program* program, SerialExecutor::Env env,
+absl::Status sg_callable::Make(session_group::Program* program, SerialExecutor::Env env,
                                std::unique_ptr<sg_callable>* callable) {
   auto made = std::make_unique<sg_callable>();
   made->program_ = program;

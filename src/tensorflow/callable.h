@@ -31,7 +31,7 @@ struct sg_callable {
   using SerialExecutor = session_group::SerialExecutor;
 
   // Both must outlive it.
-  static absl::Status Make(const session_group::Program* program, SerialExecutor::Env env,
+  static absl::Status Make(session_group::Program* program, SerialExecutor::Env env,
                            std::unique_ptr<sg_callable>* callable);
 
   // Feeds and fetches as the request has them.
@@ -52,7 +52,7 @@ struct sg_callable {
   absl::Status GetExecutor(bool resolves, const std::set<std::string>& unresolved,
                            std::shared_ptr<SerialExecutor>* executor);
 
-  const session_group::Program* program_ = nullptr;
+  session_group::Program* program_ = nullptr;
   SerialExecutor::Env env_;
   // Reads all variables in the resolved way, where that is wanted.
   std::unique_ptr<SerialExecutor> usual_;

@@ -21,7 +21,7 @@ using tensorflow::Tensor;
 
 class Layout::Builder {
  public:
-  Builder(const Program& program, const Options& options, VariableReads* reads, Layout* layout)
+  Builder(Program& program, const Options& options, VariableReads* reads, Layout* layout)
       : program_(program),
         flow_(program.control_flow()),
         options_(options),
@@ -346,14 +346,24 @@ class Layout::Builder {
     }
     for (int i = 0; i < node.num_inputs(); ++i) inputs->push_back(Input(node, i));
     const tensorflow::AttrValue* is_constant = node.attrs().Find("is_filter_const");
-    if (is_constant == nullptr || is_constant->b() || inputs->size() < 2 ||
+    if (is_constant == nullptr || inputs->size() < 2 ||
         (*inputs)[1].kind != Value::kConstant) {
       return Create(node.properties(), kernel);
     }
-    // A constant that TensorFlow could not see as one: oneDNN prepares it once.
-    tensorflow::NodeDef def = node.def();
-    (*def.mutable_attr())["is_filter_const"].set_b(true);
-    return Create(std::move(def), kernel);
+    // A constant, whether TensorFlow could see that or not: oneDNN prepares it once, in the kernel.
+    return program_.GetKernel(
+        node,
+        [&](std::shared_ptr<OpKernel>* shared) {
+          tensorflow::NodeDef def = node.def();
+          (*def.mutable_attr())["is_filter_const"].set_b(true);
+          OpKernel* made;
+          absl::Status status = Create(std::move(def), &made);
+          if (!status.ok()) return status;
+          *shared = std::move(l_->kernels.back());
+          l_->kernels.pop_back();
+          return status;
+        },
+        &l_->kernels, kernel);
   }
 
   absl::Status Create(tensorflow::NodeDef def, OpKernel** kernel) {
@@ -412,11 +422,27 @@ class Layout::Builder {
     Step step = NewStep(Step::kKernel, flow_.condition(node));
     absl::Status set = SetKernel(kernel, inputs, &step);
     if (!set.ok()) return set;
+    if (options_.choose_kernels && step.async == nullptr) FindOther(node, &step);
     for (int i = 0; i < step.num_outputs; ++i) {
       values_[{node.id(), i}] = {Value::kSlot, step.first_output + i};
     }
     Push(std::move(step));
     return absl::OkStatus();
+  }
+
+  // Where there is another kernel for the same.
+  void FindOther(const Node& node, Step* step) {
+    std::optional<tensorflow::NodeDef> def =
+        WithoutOneDnn(node, *program_.graph()->op_registry());
+    OpKernel* other;
+    if (!def.has_value() || !Create(std::move(*def), &other).ok()) return;
+    // It takes and gives the same, or it is another operation.
+    if (other->input_types() != step->kernel->input_types() ||
+        other->output_types() != step->kernel->output_types()) {
+      return;
+    }
+    step->other = other;
+    step->choice = program_.choice(node);
   }
 
   // With slots of its own for what it gives.
@@ -807,7 +833,7 @@ class Layout::Builder {
     return value == values_.end() ? Value() : value->second;
   }
 
-  const Program& program_;
+  Program& program_;
   const ControlFlow& flow_;
   const Options& options_;
   VariableReads* const reads_;
@@ -832,7 +858,7 @@ class Layout::Builder {
   Value first_axis_;
 };
 
-absl::Status Layout::Make(const Program& program, const Options& options, VariableReads* reads) {
+absl::Status Layout::Make(Program& program, const Options& options, VariableReads* reads) {
   return Builder(program, options, reads, this).Build();
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kernel_choice.h"
 #include "lookups.h"
 #include "program.h"
 #include "tensorflow/core/framework/allocator.h"
@@ -41,6 +42,8 @@ struct Layout {
     int condition = kAlways;                     // in `conditions`
     tensorflow::OpKernel* kernel = nullptr;      // of a kernel
     tensorflow::AsyncOpKernel* async = nullptr;  // the same, or NULL
+    tensorflow::OpKernel* other = nullptr;       // that computes the same, or NULL
+    KernelChoice* choice = nullptr;              // between the two
     int number = 0;      // in `lookups`, `merges` or `loops`; of a branch, its first literal
     int next = 0;        // the step after it, and after the steps of a loop
     int first_input = 0;  // in `inputs`
@@ -95,12 +98,14 @@ struct Layout {
     const std::set<std::string>* unresolved = nullptr;  // VariableReads::Key()
     // Whether to gather from known tables by Lookups.
     bool fuse_lookups = false;
+    // Whether to measure which kernel is the fastest.
+    bool choose_kernels = false;
   };
 
   // Adds the variables that it reads to `reads`. The program must outlive the layout.
-  absl::Status Make(const Program& program, const Options& options, VariableReads* reads);
+  absl::Status Make(Program& program, const Options& options, VariableReads* reads);
 
-  std::vector<std::unique_ptr<tensorflow::OpKernel>> kernels;
+  std::vector<std::shared_ptr<tensorflow::OpKernel>> kernels;
   std::vector<tensorflow::Tensor> constants;
   std::vector<tensorflow::Tensor> constant_guards;  // keep kernels from writing into constants
   std::vector<tensorflow::DataType> feed_types;

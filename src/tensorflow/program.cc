@@ -119,6 +119,41 @@ void Program::FindFeedTypes(const GraphDefs& graphs) {
   }
 }
 
+absl::Status Program::GetKernel(const Node& node, MakeKernel make,
+                                std::vector<std::shared_ptr<tensorflow::OpKernel>>* kernels,
+                                tensorflow::OpKernel** kernel) {
+  std::lock_guard<std::mutex> lock(mu_);
+  std::shared_ptr<tensorflow::OpKernel>& shared = kernels_[node.id()];
+  if (shared == nullptr) {
+    absl::Status made = make(&shared);
+    if (!made.ok()) return made;
+  }
+  kernels->push_back(shared);
+  *kernel = shared.get();
+  return absl::OkStatus();
+}
+
+KernelChoice* Program::choice(const Node& node) {
+  std::lock_guard<std::mutex> lock(mu_);
+  std::unique_ptr<KernelChoice>& choice = choices_[node.id()];
+  if (choice == nullptr) choice = std::make_unique<KernelChoice>();
+  return choice.get();
+}
+
+std::vector<Program::Chosen> Program::chosen() const {
+  std::lock_guard<std::mutex> lock(mu_);
+  std::vector<Chosen> chosen;
+  for (const auto& [id, choice] : choices_) {
+    for (int size = 0; size < KernelChoice::kSizes; ++size) {
+      const KernelChoice::Decision decision = choice->decision(size);
+      if (decision == KernelChoice::kOpen) continue;
+      chosen.push_back({graph_->FindNodeId(id)->name(), int64_t{1} << size,
+                        decision == KernelChoice::kOther});
+    }
+  }
+  return chosen;
+}
+
 absl::Status Program::TakeConstants(ConstantStore* constants) {
   for (Node* node : graph_->op_nodes()) {
     const std::string& op = node->type_string();

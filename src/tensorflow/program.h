@@ -4,12 +4,16 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "constant_store.h"
 #include "control_flow.h"
+#include "kernel_choice.h"
+#include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/graph/graph.h"
 #include "tensorflow/core/protobuf/config.pb.h"
@@ -17,8 +21,7 @@
 
 namespace session_group {
 
-// A graph with arguments (feeds) and return values (fetches), and what is known about it.
-// Immutable.
+// A graph with arguments (feeds) and return values (fetches), and what is known about it. Thread-safe.
 class Program {
  public:
   using GraphDefs = std::vector<const tensorflow::GraphDef*>;
@@ -55,6 +58,24 @@ class Program {
   const std::vector<tensorflow::DataType>& feed_types() const { return feed_types_; }
   int num_fetches() const { return num_fetches_; }
 
+  using MakeKernel =
+      absl::FunctionRef<absl::Status(std::shared_ptr<tensorflow::OpKernel>* kernel)>;
+  // A kernel that all sessions use, since it keeps memory; the first one makes it. It is added to
+  // `kernels`, which keep it.
+  absl::Status GetKernel(const tensorflow::Node& node, MakeKernel make,
+                         std::vector<std::shared_ptr<tensorflow::OpKernel>>* kernels,
+                         tensorflow::OpKernel** kernel);
+  // Between two kernels for a node.
+  KernelChoice* choice(const tensorflow::Node& node);
+  // Of the choices that were made: the node's name, the smallest number of rows, and whether it is
+  // the kernel that a session of the same process would not use.
+  struct Chosen {
+    std::string node;
+    int64_t rows;
+    bool is_other;
+  };
+  std::vector<Chosen> chosen() const;
+
  private:
   Program() = default;
   absl::Status TakeConstants(ConstantStore* constants);
@@ -68,6 +89,9 @@ class Program {
   bool writes_ = false;
   bool writes_elsewhere_ = false;
   bool recurses_ = false;
+  mutable std::mutex mu_;  // guards both maps, by a node's id
+  std::map<int, std::shared_ptr<tensorflow::OpKernel>> kernels_;
+  std::map<int, std::unique_ptr<KernelChoice>> choices_;
   std::vector<std::string> feeds_;
   std::vector<tensorflow::DataType> feed_types_;
   int num_fetches_ = 0;

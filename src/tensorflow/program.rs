@@ -1,6 +1,6 @@
 //! Programs: what a set of feeds, fetches and targets computes, optimised once for all sessions.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::ptr::null;
 use std::sync::Arc;
 
@@ -91,6 +91,37 @@ impl Program {
     }
 }
 
+/// A kernel that was chosen by measuring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The node's name.
+    pub node: String,
+    /// From this many rows on, up to twice as many.
+    pub rows: u64,
+    /// Whether it is the kernel that a stock session of this process would not take.
+    pub is_other: bool,
+}
+
+impl Program {
+    /// The kernels that were chosen so far.
+    pub fn choices(&self) -> Result<Vec<Choice>> {
+        unsafe extern "C" fn add(context: *mut c_void, node: sg_str<'_>, rows: i64, other: i32) {
+            // SAFETY: it is the vector below, which nobody else uses during the call.
+            let choices = unsafe { &mut *context.cast::<Vec<Choice>>() };
+            // SAFETY: the shim gives a string that lives as long as the call.
+            let node = String::from_utf8_lossy(unsafe { node.bytes() }).into_owned();
+            choices.push(Choice { node, rows: rows as u64, is_other: other != 0 });
+        }
+        let mut choices = Vec::new();
+        let context = std::ptr::from_mut(&mut choices).cast();
+        // SAFETY: the program is live, and the context outlives the call.
+        status::call(|status| unsafe {
+            shim::sg_program_choices(self.ptr, add, context, status);
+        })?;
+        Ok(choices)
+    }
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         // SAFETY: owned and deleted once; NULL is allowed.
@@ -118,6 +149,7 @@ impl Callable {
         program: Arc<Program>,
         resolve_reads: bool,
         fuse_lookups: bool,
+        choose_kernels: bool,
     ) -> Result<Self> {
         let ptr = status::call(|status| {
             // SAFETY: session and program are live, and kept so.
@@ -127,6 +159,7 @@ impl Callable {
                     program.ptr,
                     i32::from(resolve_reads),
                     i32::from(fuse_lookups),
+                    i32::from(choose_kernels),
                     status,
                 )
             }

@@ -42,7 +42,7 @@ struct SerialExecutor::Frame {
   tensorflow::OpKernelContext::Params params;
 };
 
-absl::Status SerialExecutor::Make(const Program* program, const Env& env,
+absl::Status SerialExecutor::Make(Program* program, const Env& env,
                                   std::unique_ptr<SerialExecutor>* executor) {
   std::unique_ptr<SerialExecutor> made(new SerialExecutor(program, env));
   Layout::Options options;
@@ -51,6 +51,7 @@ absl::Status SerialExecutor::Make(const Program* program, const Env& env,
   options.resolve_reads = env.resolve_reads;
   options.unresolved = &made->env_.unresolved;
   options.fuse_lookups = env.fuse_lookups;
+  options.choose_kernels = env.choose_kernels;
   absl::Status status = made->layout_.Make(*program, options, &made->reads_);
   if (!status.ok()) return status;
   if (!made->reads_.empty()) env.writes->AddReader(made.get());
@@ -275,7 +276,7 @@ absl::Status SerialExecutor::RunSteps(int begin, int end, Frame* frame, Outcome*
 absl::Status SerialExecutor::RunStep(const Step& step, Frame* frame, Outcome* outcome) {
   switch (step.kind) {
     case Step::kKernel:
-      return RunKernel(step, frame);
+      return step.other == nullptr ? RunKernel(step, step.kernel, frame) : RunChosen(step, frame);
     case Step::kLookups:
       return RunLookups(step, frame, outcome);
     case Step::kBranch:
@@ -292,29 +293,66 @@ absl::Status SerialExecutor::RunStep(const Step& step, Frame* frame, Outcome* ou
   return absl::InternalError("a part of a loop outside of it");
 }
 
-absl::Status SerialExecutor::RunKernel(const Step& step, Frame* frame) {
+absl::Status SerialExecutor::RunChosen(const Step& step, Frame* frame) {
+  const int size = KernelChoice::Size(*frame->inputs[step.first_input].tensor);
+  switch (step.choice->decision(size)) {
+    case KernelChoice::kStock:
+      return RunKernel(step, step.kernel, frame);
+    case KernelChoice::kOther:
+      return RunKernel(step, step.other, frame);
+    case KernelChoice::kOpen:
+      break;
+  }
+  if (!step.choice->BeginMeasuring(size)) return RunKernel(step, step.kernel, frame);
+  return Measure(step, size, frame);
+}
+
+// Runs both, and answers with what a stock session would.
+absl::Status SerialExecutor::Measure(const Step& step, int size, Frame* frame) {
+  // Neither is to write into what the other reads.
+  std::vector<Tensor> held;
+  for (int i = 0; i < step.num_inputs; ++i) {
+    held.push_back(*frame->inputs[step.first_input + i].tensor);
+  }
+  const auto timed = [&](tensorflow::OpKernel* kernel, int64_t* ns) {
+    const int64_t begun = absl::GetCurrentTimeNanos();
+    absl::Status ran = RunKernel(step, kernel, frame);
+    *ns = absl::GetCurrentTimeNanos() - begun;
+    return ran;
+  };
+  int64_t stock_ns;
+  int64_t other_ns;
+  if (!timed(step.other, &other_ns).ok()) other_ns = INT64_MAX;
+  absl::Status ran = timed(step.kernel, &stock_ns);
+  // What fails says nothing about those that don't.
+  ran.ok() ? step.choice->Measured(size, stock_ns, other_ns) : step.choice->NotMeasured(size);
+  return ran;
+}
+
+absl::Status SerialExecutor::RunKernel(const Step& step, tensorflow::OpKernel* kernel,
+                                       Frame* frame) {
   auto& params = frame->params;
   const size_t num_inputs = step.num_inputs;
-  params.op_kernel = step.kernel;
+  params.op_kernel = kernel;
   params.inputs = {frame->inputs.data() + step.first_input, num_inputs};
   params.input_alloc_attrs = {layout_.input_attrs.data() + step.first_input, num_inputs};
   params.output_attr_array = layout_.output_attrs.data() + step.first_output;
   tensorflow::OpKernelContext context(&params, step.num_outputs);
   if (step.async == nullptr) {
-    step.kernel->Compute(&context);
+    kernel->Compute(&context);
   } else {
     absl::Notification done;
     env_.device->ComputeAsync(step.async, &context, [&done] { done.Notify(); });
     done.WaitForNotification();
   }
   if (!context.status().ok()) {
-    return tensorflow::AttachDef(context.status(), step.kernel->def());
+    return tensorflow::AttachDef(context.status(), kernel->def());
   }
   for (int i = 0; i < step.num_outputs; ++i) {
     const tensorflow::TensorValue output = context.release_output(i);
     if (output.tensor == nullptr) {
       return tensorflow::AttachDef(
-          absl::InternalError(absl::StrCat("output ", i, " was not computed")), step.kernel->def());
+          absl::InternalError(absl::StrCat("output ", i, " was not computed")), kernel->def());
     }
     frame->slots[step.first_output + i] = std::move(*output.tensor);
     delete output.tensor;
@@ -332,8 +370,8 @@ absl::Status SerialExecutor::RunLookups(const Step& step, Frame* frame, Outcome*
   }
   // The kernels know what to do, or what to say.
   outcome->was_unfused = true;
-  for (const Step& kernel : fused.kernels) {
-    absl::Status ran = RunKernel(kernel, frame);
+  for (const Step& gather : fused.kernels) {
+    absl::Status ran = RunKernel(gather, gather.kernel, frame);
     if (!ran.ok()) return ran;
   }
   for (const int slot : fused.temporaries) frame->slots[slot] = Tensor();

@@ -38,10 +38,12 @@ class SerialExecutor final : private Writes::Reader {
     std::set<std::string> unresolved;
     // Whether to gather from known tables by Lookups.
     bool fuse_lookups;
+    // Whether to measure which kernel is the fastest, or to take those of a stock session.
+    bool choose_kernels;
   };
 
   // The program and what `env` points to must outlive the executor.
-  static absl::Status Make(const Program* program, const Env& env,
+  static absl::Status Make(Program* program, const Env& env,
                            std::unique_ptr<SerialExecutor>* executor);
   ~SerialExecutor() override;
 
@@ -78,7 +80,9 @@ class SerialExecutor final : private Writes::Reader {
   absl::Status RunAll(Frame* frame, std::optional<absl::Time> deadline, Outcome* outcome);
   absl::Status RunSteps(int begin, int end, Frame* frame, Outcome* outcome);
   absl::Status RunStep(const Step& step, Frame* frame, Outcome* outcome);
-  absl::Status RunKernel(const Step& step, Frame* frame);
+  absl::Status RunChosen(const Step& step, Frame* frame);
+  absl::Status Measure(const Step& step, int size, Frame* frame);
+  absl::Status RunKernel(const Step& step, tensorflow::OpKernel* kernel, Frame* frame);
   absl::Status RunLookups(const Step& step, Frame* frame, Outcome* outcome);
   absl::Status RunBranch(const Step& step, Frame* frame);
   void RunMerge(const Step& step, Frame* frame);

@@ -610,10 +610,21 @@ int32_t sg_program_recurses(const sg_program* program) {
   return program->program->recurses() ? 1 : 0;
 }
 
+void sg_program_choices(const sg_program* program, sg_choice choice, void* context,
+                        TF_Status* status) {
+  Guard(status, [&]() -> absl::Status {
+    for (const session_group::Program::Chosen& chosen : program->program->chosen()) {
+      choice(context, {chosen.node.data(), chosen.node.size()}, chosen.rows,
+             chosen.is_other ? 1 : 0);
+    }
+    return absl::OkStatus();
+  });
+}
+
 void sg_program_delete(sg_program* program) { delete program; }
 
-sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int32_t resolve_reads,
-                             int32_t fuse_lookups, TF_Status* status) {
+sg_callable* sg_callable_new(sg_session* session, sg_program* program, int32_t resolve_reads,
+                             int32_t fuse_lookups, int32_t choose_kernels, TF_Status* status) {
   std::unique_ptr<sg_callable> callable;
   Guard(status, [&]() -> absl::Status {
     const tensorflow::DeviceMgr* device_mgr;
@@ -621,7 +632,7 @@ sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int
     if (!found.ok()) return found;
     return sg_callable::Make(program->program.get(),
                              {device_mgr->HostCPU(), device_mgr, &session->options, session->writes,
-                              resolve_reads != 0, {}, fuse_lookups != 0},
+                              resolve_reads != 0, {}, fuse_lookups != 0, choose_kernels != 0},
                              &callable);
   });
   return TF_GetCode(status) == TF_OK ? callable.release() : nullptr;

@@ -187,6 +187,11 @@ sg_program* sg_program_compile(sg_session* compiler, const sg_graph* const* grap
                                const sg_str* feeds, size_t nfeeds, const sg_str* fetches,
                                size_t nfetches, const sg_str* targets, size_t ntargets,
                                TF_Status* status);
+// Calls `choice` with each choice between two kernels of a node that was measured: from how many rows
+// on, and 1 where it is the kernel that a stock session of this process would not take.
+typedef void (*sg_choice)(void* context, sg_str node, int64_t rows, int32_t is_other);
+void sg_program_choices(const sg_program* program, sg_choice choice, void* context,
+                        TF_Status* status);
 // NULL where the program can be run by sg_callable; otherwise why only the session can run it.
 // Valid as long as the program.
 const char* sg_program_obstacle(const sg_program* program);
@@ -200,8 +205,8 @@ int32_t sg_program_recurses(const sg_program* program);
 void sg_program_delete(sg_program* program);
 
 // Makes a program without obstacle ready for a session. Both must outlive the callable.
-sg_callable* sg_callable_new(sg_session* session, const sg_program* program, int32_t resolve_reads,
-                             int32_t fuse_lookups, TF_Status* status);
+sg_callable* sg_callable_new(sg_session* session, sg_program* program, int32_t resolve_reads,
+                             int32_t fuse_lookups, int32_t choose_kernels, TF_Status* status);
 // 1 where a run may have to wait for something, so that a timeout can't end it.
 int32_t sg_callable_may_wait(const sg_callable* callable);
 

@@ -348,6 +348,12 @@ unsafe extern "C" {
         ntargets: usize,
         status: *mut tf::TF_Status,
     ) -> *mut sg_program;
+    pub fn sg_program_choices(
+        program: *const sg_program,
+        choice: unsafe extern "C" fn(*mut c_void, sg_str<'_>, i64, i32),
+        context: *mut c_void,
+        status: *mut tf::TF_Status,
+    );
     pub fn sg_program_obstacle(program: *const sg_program) -> *const c_char;
     pub fn sg_program_writes(program: *const sg_program) -> i32;
     pub fn sg_program_writes_elsewhere(program: *const sg_program) -> i32;
@@ -355,9 +361,10 @@ unsafe extern "C" {
     pub fn sg_program_delete(program: *mut sg_program);
     pub fn sg_callable_new(
         session: *mut sg_session,
-        program: *const sg_program,
+        program: *mut sg_program,
         resolve_reads: i32,
         fuse_lookups: i32,
+        choose_kernels: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_callable;
     pub fn sg_callable_may_wait(callable: *const sg_callable) -> i32;

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use session_group::kernels::Kernels;
 use session_group::tensorflow::{SessionOptions, Tensor};
 use session_group::{Options, Request, Result, SessionGroup};
 use stock_session::{ON_CALLING_THREAD, StockSession};
@@ -24,7 +25,8 @@ pub fn graph_def(name: &str) -> Vec<u8> {
 
 pub fn options(session_num: i32) -> Options {
     let mut options = Options::new();
-    options.set_session_num(session_num);
+    // Answers are compared with those of a session of this process.
+    options.set_session_num(session_num).set_kernels(Kernels::Stock);
     options
 }
 

@@ -42,6 +42,7 @@ _QUICK: dict[str, tuple[Any, ...]] = {
     "SessionGroupOptions_SetThreadPoolAffinity": (None, _ptr, _bool),
     "SessionGroupOptions_SetPolicy": (None, _ptr, c_char_p, _ptr),
     "SessionGroupOptions_SetExecution": (None, _ptr, c_char_p, _ptr),
+    "SessionGroupOptions_SetKernels": (None, _ptr, c_char_p, _ptr),
     "SessionGroupOptions_SetOptimization": (None, _ptr, c_char_p, _bool, _ptr),
     "SessionGroupOptions_SetWorkerThreads": (None, _ptr, c_int32),
     "SessionGroupOptions_SetQueue": (None, _ptr, c_int32, _bool),

@@ -173,6 +173,7 @@ def load(
     affinity: bool | None = None,
     policy: str | None = None,
     execution: str | None = None,
+    kernels: str | None = None,
     worker_threads: int | None = None,
     queue: int | None = None,
     wait_when_full: bool = False,
@@ -194,6 +195,8 @@ def load(
       affinity: gives each session cores of its own, found by themselves.
       policy: which session a request goes to: "round_robin", "thread", "least_loaded", "cpu_local".
       execution: where it runs: "caller", "worker", "pool", "auto".
+      kernels: "auto" measures for each operation and size whether oneDNN's kernel or
+        TensorFlow's own is faster; "stock" takes those of a session in this process.
       worker_threads: of each session, for the execution "worker".
       queue: how many requests may wait for a session's worker threads.
       wait_when_full: with `queue`, whether one more waits or fails at once.
@@ -240,6 +243,7 @@ def load(
             (lib.SessionGroupOptions_SetCpuset, cpuset),
             (lib.SessionGroupOptions_SetPolicy, policy),
             (lib.SessionGroupOptions_SetExecution, execution),
+            (lib.SessionGroupOptions_SetKernels, kernels),
         ):
             if name is not None:
                 set_name(options, c_string(name), status.handle)
