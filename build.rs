@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 10] = [
+const SHIM: [&str; 12] = [
+    "checkpoint",
     "group_session",
     "host_allocator",
     "lookups",
     "program",
+    "restore",
     "serial_executor",
     "session_device",
     "shared_constants",

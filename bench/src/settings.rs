@@ -18,6 +18,8 @@ pub enum Model {
     MlpFrozen,
     /// 363 MB of constants, for `memory`
     MlpFrozenHuge,
+    /// 3.5 GB of variables, for `memory`
+    LargeVariables,
     Trivial,
 }
 
@@ -39,6 +41,7 @@ impl Model {
             Self::Ranker => "transformer ranker, 51 MB",
             Self::MlpFrozen => "frozen MLP, 5 MB",
             Self::MlpFrozenHuge => "frozen MLP, 363 MB",
+            Self::LargeVariables => "lookups in 3.5 GB",
             Self::Trivial => "x + 1",
         }
     }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "restore.h"
 #include "tensorflow/core/framework/device.h"
 #include "unsupported/Eigen/CXX11/Tensor"
 
@@ -35,7 +36,7 @@ class SessionDevice final : public tensorflow::Device {
   // device's own. Nothing is owned; all must outlive this device.
   SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                 tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                tensorflow::Allocator* host);
+                tensorflow::Allocator* host, Restorer* restorer);
 
   tensorflow::ResourceMgr* resource_manager() override { return resources_; }
 
@@ -82,8 +83,9 @@ class SessionDevice final : public tensorflow::Device {
     wrapped_->CopyTensorInSameDevice(input, output, context, std::move(done));
   }
 
-  // What a kernel throws becomes its error here, on whichever thread: TensorFlow's executors, which
-  // are compiled without exceptions, would be left in the middle of something, or end the process.
+  // Checkpoints are restored by the group, where it can. What a kernel throws becomes its error
+  // here, on whichever thread: TensorFlow's executors, which are compiled without exceptions, would
+  // be left in the middle of something, or end the process.
   void Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) override;
   void ComputeAsync(tensorflow::AsyncOpKernel* kernel, tensorflow::OpKernelContext* context,
                     tensorflow::AsyncOpKernel::DoneCallback done) override;
@@ -114,6 +116,7 @@ class SessionDevice final : public tensorflow::Device {
   // What the wrapped device calls plain memory of the host; NULL for an accelerator.
   tensorflow::Allocator* const plain_;
   tensorflow::Allocator* const host_;
+  Restorer* const restorer_;
 };
 
 }  // namespace session_group

@@ -87,6 +87,14 @@ void sg_devices_sync(const sg_devices* devices, TF_Status* status);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
 // functions of the session that made them, so all sessions must be closed, but not deleted yet.
 void sg_devices_clear(sg_devices* devices, TF_Status* status);
+// Restores checkpoints with so many CPUs, the bits of a mask of so many words. Without them, and
+// where they can't, TensorFlow's own kernel does. No session over the devices may have been made
+// yet.
+void sg_devices_restore_with(sg_devices* devices, size_t cpus, const uint64_t* mask, size_t words,
+                             TF_Status* status);
+// How many threads have restored checkpoints so. Fills the array with the bytes that each has read,
+// as far as there is room.
+size_t sg_devices_restored_bytes(const sg_devices* devices, uint64_t* bytes, size_t threads);
 // Tells sessions that a variable may have changed.
 void sg_devices_written(sg_devices* devices);
 // Gives `write` the memory of a resource variable on the CPU to write to, if it has this type, of a

@@ -17,6 +17,7 @@
 #include "absl/types/span.h"
 #include "caught.h"
 #include "program.h"
+#include "restore.h"
 #include "serial_executor.h"
 #include "session_device.h"
 #include "shim.h"
@@ -38,6 +39,7 @@ struct sg_devices {
   };
 
   session_group::Writes writes;
+  session_group::Restorer restorer;
   tensorflow::Allocator* host;
   std::vector<std::unique_ptr<tensorflow::Device>> devices;
   // Of a multi-stream group, whose devices above are then the CPU alone.
