@@ -569,7 +569,7 @@ class Restored(tf.Module):
                 if name not in ("bool", "bfloat16"):
                     value = tf.cast(rng.integers(0, 100, shape), name)
                 self.add(f"{name}_{shape_name}", value)
-        for i in range(500):
+        for i in range(200):
             self.add(f"small_{i:03}", rng.standard_normal(i % 7, dtype=np.float32))
         self.add("text", tf.constant(["", "a", "longer than a short string is"]))
         large = rng.standard_normal([2_500_000, 4], dtype=np.float32)
