@@ -605,21 +605,20 @@ def restored_other_shape(path):
     restored(path, "shape")
 
 
-def restored_tf1(path):
+def restored_tf1(path, most_parts=3):
     """TF1: resource and ref variables, whole and in parts that are slices of one tensor each, one of
     them of 48 MB. Outputs y0 to y7 and text_y."""
-    kinds = [
-        (use_resource, parts) for use_resource in (False, True) for parts in (1, 3)
-    ]
+    parts = (1, most_parts)
+    kinds = [(use_resource, n) for use_resource in (False, True) for n in parts]
     with tf.Graph().as_default(), tf1.Session() as session:
-        for i, (use_resource, parts) in enumerate(kinds):
-            rows = 3_000_000 if (use_resource, parts) == (True, 3) else 1000
+        for i, (use_resource, n) in enumerate(kinds):
+            rows = 3_000_000 if use_resource and n > 1 else 1000
             for j, shape in enumerate([[rows, 4], [7]]):
                 variable = tf1.get_variable(
                     f"v{i}_{j}",
                     shape,
                     initializer=tf1.random_normal_initializer(seed=i),
-                    partitioner=tf1.fixed_size_partitioner(parts),
+                    partitioner=tf1.fixed_size_partitioner(n),
                     use_resource=use_resource,
                 )
                 tf.identity(tf.convert_to_tensor(variable), name=f"y{2 * i + j}")
@@ -631,6 +630,11 @@ def restored_tf1(path):
         builder = tf1.saved_model.Builder(path)
         builder.add_meta_graph_and_variables(session, [tf1.saved_model.SERVING], {})
         builder.save()
+
+
+def restored_tf1_halves(path):
+    """As `restored_tf1`, with its variables in two parts instead of three."""
+    restored_tf1(path, 2)
 
 
 class State(tf.Module):
@@ -761,6 +765,7 @@ SAVED_MODELS = [
     restored_other_type,
     restored_other_shape,
     restored_tf1,
+    restored_tf1_halves,
     state,
 ]
 GRAPH_DEFS = [

@@ -288,8 +288,8 @@ impl SessionGroup {
         self.shared.enter(self.session_num())?.devices.write_variable(variable, write)
     }
 
-    /// How many bytes of checkpoints each thread has read that restored variables, with one for each CPU
-    /// at most. None where TensorFlow's own kernel restored them, by one thread.
+    /// How many bytes each of the threads that restored checkpoints has read, so far. Empty where TensorFlow's own
+    /// kernel restored them.
     pub fn restored_bytes(&self) -> Result<Vec<u64>> {
         Ok(self.shared.enter(self.session_num())?.devices.restored_bytes())
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{one_thread, options, proc_bytes, proc_entries};
 use session_group::affinity::on_thread;
@@ -89,6 +90,20 @@ fn ref_variables_and_slices_of_variables_are_those_of_stock() {
 }
 
 #[test]
+fn variables_that_were_saved_in_other_parts_are_those_of_stock() {
+    let copy = Copy::of("restored_tf1_halves");
+    copy.take_variables_of("restored_tf1");
+    let dir = copy.0.to_str().unwrap();
+    let outputs: Vec<String> = (0..8).map(|i| format!("y{i}:0")).collect();
+    let expected = stock_values(dir, &outputs);
+    let group = load(dir, &options(2)).unwrap();
+    assert_same(&values(&group, &outputs), &expected);
+    // Those that were saved whole are read in parallel, those in thirds by TensorFlow's reader.
+    let restored: u64 = group.restored_bytes().unwrap().iter().sum();
+    assert_eq!(restored, 2 * (1000 * 4 + 7) * 4);
+}
+
+#[test]
 fn there_is_a_thread_for_each_cpu_and_not_more() {
     let dir = common::dir("restored");
     let allowed = session_group::topology::allowed().unwrap();
@@ -127,8 +142,10 @@ struct Copy(PathBuf);
 
 impl Copy {
     fn of(name: &str) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Relaxed);
         let to = std::env::temp_dir()
-            .join(format!("session_group_restore.{}.{name}", std::process::id()));
+            .join(format!("session_group_restore.{}.{number}", std::process::id()));
         fs::create_dir_all(to.join("variables")).unwrap();
         for file in ["saved_model.pb", "fingerprint.pb"] {
             let _ = fs::copy(common::model(name).join(file), to.join(file));
