@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 19] = [
+const SHIM: [&str; 21] = [
     "callable",
+    "checkpoint",
     "constant_store",
     "control_flow",
     "effects",
@@ -16,6 +17,7 @@ const SHIM: [&str; 19] = [
     "layout",
     "lookups",
     "program",
+    "restore",
     "serial_executor",
     "session_device",
     "shim",

@@ -291,7 +291,10 @@ void SessionGroupOptions_SetExecution(SessionGroupOptions *options,
 //   very large ones in huge pages where the system gives them;
 // - "shared_constants": constants of 64 KiB and more live once in the group, as variables do. They
 //   can't be folded into others when the graph is optimised, so that results may be rounded in
-//   another way where TensorFlow does that.
+//   another way where TensorFlow does that;
+// - "parallel_restore": a thread for each CPU that the process may use reads checkpoints, straight
+//   into the memory of the variables. What these threads can't read, and what is damaged, is left to
+//   TensorFlow's own kernel.
 //
 // Errors: TF_INVALID_ARGUMENT for another name.
 void SessionGroupOptions_SetOptimization(SessionGroupOptions *options,

@@ -586,6 +586,94 @@ def every_type(path):
         builder.save()
 
 
+RESTORED_TYPES = (
+    "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 "
+    "uint64 bool complex64 complex128"
+).split()
+
+
+class Restored(tf.Module):
+    """Variables of each type and of all kinds of shapes, one of 40 MB; each, and no input, is an output."""
+
+    def __init__(self, changed):
+        super().__init__()
+        rng = np.random.default_rng(5)
+        self.variables_by_name = {}
+        for i, name in enumerate(RESTORED_TYPES):
+            shapes = {"scalar": [], "matrix": [3, 5 + i], "empty": [4, 0, 2]}
+            for shape_name, shape in shapes.items():
+                value = tf.cast(rng.integers(0, 2, shape), name)
+                if name not in ("bool", "bfloat16"):
+                    value = tf.cast(rng.integers(0, 100, shape), name)
+                self.add(f"{name}_{shape_name}", value)
+        for i in range(200):
+            self.add(f"small_{i:03}", rng.standard_normal(i % 7, dtype=np.float32))
+        self.add("text", tf.constant(["", "a", "longer than a short string is"]))
+        large = rng.standard_normal([2_500_000, 4], dtype=np.float32)
+        self.add("large", large)
+        if changed == "type":
+            self.add("int32_matrix", tf.zeros([3, 11]))
+        if changed == "shape":
+            self.add("int32_matrix", tf.zeros([2, 2], tf.int32))
+
+    def add(self, name, value):
+        self.variables_by_name[name] = tf.Variable(value, name=name)
+
+    @tf.function(input_signature=[])
+    def serve(self):
+        return {
+            name: tf.identity(variable)
+            for name, variable in self.variables_by_name.items()
+        }
+
+
+def restored(path, changed=None):
+    model = Restored(changed)
+    tf.saved_model.save(model, path, signatures=model.serve)
+
+
+def restored_other_type(path):
+    """As `restored`, but that a variable has another type."""
+    restored(path, "type")
+
+
+def restored_other_shape(path):
+    """As `restored`, but that a variable has another shape."""
+    restored(path, "shape")
+
+
+def restored_tf1(path, most_parts=3):
+    """TF1: resource and ref variables, whole and in parts that are slices of one tensor each, one of
+    them of 48 MB. Outputs y0 to y7 and text_y."""
+    parts = (1, most_parts)
+    kinds = [(use_resource, n) for use_resource in (False, True) for n in parts]
+    with tf.Graph().as_default(), tf1.Session() as session:
+        for i, (use_resource, n) in enumerate(kinds):
+            rows = 3_000_000 if use_resource and n > 1 else 1000
+            for j, shape in enumerate([[rows, 4], [7]]):
+                variable = tf1.get_variable(
+                    f"v{i}_{j}",
+                    shape,
+                    initializer=tf1.random_normal_initializer(seed=i),
+                    partitioner=tf1.fixed_size_partitioner(n),
+                    use_resource=use_resource,
+                )
+                tf.identity(tf.convert_to_tensor(variable), name=f"y{2 * i + j}")
+        text = tf1.get_variable(
+            "text", initializer=tf.constant(["a", "", "bc"]), use_resource=True
+        )
+        tf.identity(text, name="text_y")
+        session.run(tf1.global_variables_initializer())
+        builder = tf1.saved_model.Builder(path)
+        builder.add_meta_graph_and_variables(session, [tf1.saved_model.SERVING], {})
+        builder.save()
+
+
+def restored_tf1_halves(path):
+    """As `restored_tf1`, with its variables in two parts instead of three."""
+    restored_tf1(path, 2)
+
+
 class State(tf.Module):
     """Two variables. assign(x, text) sets them, touch() writes a third one, read() gives x: float
     [64, 1024], rows: 32 of its rows, text: string [n]."""
@@ -711,6 +799,11 @@ SAVED_MODELS = [
     on_gpu,
     frozen_large,
     every_type,
+    restored,
+    restored_other_type,
+    restored_other_shape,
+    restored_tf1,
+    restored_tf1_halves,
     state,
 ]
 GRAPH_DEFS = [

@@ -42,14 +42,20 @@ fn bits(mask: &[u64]) -> impl Iterator<Item = u32> + '_ {
     (0..mask.len() as u32 * 64).filter(|cpu| mask[*cpu as usize / 64] >> (cpu % 64) & 1 == 1)
 }
 
-/// Restricts the calling thread, and the threads that it starts from now on, to these CPUs. Reads
-/// the mask back: where Linux took only part of it, that is an error.
-pub fn pin(cpus: &CpuSet) -> Result<()> {
+/// The set as the system takes it: a bit for each CPU.
+pub(crate) fn mask(cpus: &CpuSet) -> Vec<u64> {
     let highest = *cpus.cpus().last().expect("a CpuSet is never empty");
     let mut mask = vec![0u64; highest as usize / 64 + 1];
     for &cpu in cpus.cpus() {
         mask[cpu as usize / 64] |= 1 << (cpu % 64);
     }
+    mask
+}
+
+/// Restricts the calling thread, and the threads that it starts from now on, to these CPUs. Reads
+/// the mask back: where Linux took only part of it, that is an error.
+pub fn pin(cpus: &CpuSet) -> Result<()> {
+    let mask = mask(cpus);
     // SAFETY: the mask has the size that is given with it.
     let rc =
         unsafe { libc::sched_setaffinity(0, size_of_val(mask.as_slice()), mask.as_ptr().cast()) };

@@ -291,6 +291,12 @@ impl SessionGroup {
         self.shared.enter(self.session_num())?.devices.write_variable(variable, write)
     }
 
+    /// How many bytes each of the threads that restored checkpoints has read, so far. Empty where TensorFlow's own
+    /// kernel restored them.
+    pub fn restored_bytes(&self) -> Result<Vec<u64>> {
+        Ok(self.shared.enter(self.session_num())?.devices.restored_bytes())
+    }
+
     /// Turns new requests away, waits for those that are running, and frees sessions, threads and
     /// variables. Closing again does nothing. Fails in a child that was forked since, and where
     /// TensorFlow reports an error of what it had still to do, which does not keep it from closing.

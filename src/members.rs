@@ -113,6 +113,9 @@ impl Members {
                 Devices::with_streams(session_options, fast_memory, &gpus.ids, streams)?
             }
         });
+        if plan.optimizations.has(Optimization::ParallelRestore) {
+            devices.restore_with(&plan.allowed)?;
+        }
         let all = plan
             .sessions
             .iter()

@@ -27,14 +27,18 @@ pub enum Optimization {
     /// Large constants of a graph live once in the group, as variables do, instead of in each
     /// session's graphs and kernels.
     SharedConstants,
+    /// Checkpoints are read by a thread for each CPU that the process may use, instead of by the one
+    /// that runs the restore operation. What these can't read, TensorFlow's own kernel does.
+    ParallelRestore,
 }
 
-const NAMED: [(&str, Optimization); 5] = [
+const NAMED: [(&str, Optimization); 6] = [
     ("serial_executor", Optimization::SerialExecutor),
     ("resolved_reads", Optimization::ResolvedReads),
     ("fused_lookups", Optimization::FusedLookups),
     ("fast_memory", Optimization::FastMemory),
     ("shared_constants", Optimization::SharedConstants),
+    ("parallel_restore", Optimization::ParallelRestore),
 ];
 
 impl FromStr for Optimization {

@@ -24,7 +24,7 @@ pub struct Settings {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(2..=1024))]
     many: u16,
     /// Models
-    #[arg(long, value_delimiter = ',', default_values = ["wide-deep", "mlp-frozen-huge"])]
+    #[arg(long, value_delimiter = ',', default_values = ["wide-deep", "mlp-frozen-huge", "large-variables"])]
     models: Vec<Model>,
     /// How often each is loaded
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -23,6 +23,8 @@ pub enum Model {
     MlpFrozen,
     /// 363 MB of constants, for `memory`
     MlpFrozenHuge,
+    /// 3.5 GB of variables, for `memory`
+    LargeVariables,
     Trivial,
 }
 
@@ -55,6 +57,7 @@ impl Model {
             Self::Convnet => "convolutional net, 96 x 96",
             Self::MlpFrozen => "frozen MLP, 5 MB",
             Self::MlpFrozenHuge => "frozen MLP, 363 MB",
+            Self::LargeVariables => "lookups in 3.5 GB",
             Self::Trivial => "x + 1",
         }
     }

@@ -34,6 +34,7 @@ def test_options() -> None:
         assert description["execution"] == "worker"
         assert description["queue"] == {"capacity": 7, "wait_when_full": True}
         assert sorted(description["optimizations"]) == [
+            "parallel_restore",
             "resolved_reads",
             "serial_executor",
             "shared_constants",

@@ -10,6 +10,8 @@ use super::graph::Graph;
 use super::session_options::SessionOptions;
 use super::shim;
 use super::status;
+use crate::affinity;
+use crate::cpuset::CpuSet;
 use crate::error::Result;
 
 /// Where a session of a multi-stream group computes: the index of a GPU, and of a stream on it.
@@ -68,6 +70,34 @@ impl Devices {
     pub(crate) fn sync(&self) -> Result<()> {
         // SAFETY: the devices are live.
         status::call(|status| unsafe { shim::sg_devices_sync(self.0, status) })
+    }
+
+    /// Restores checkpoints with these CPUs, without which TensorFlow's own kernel does. To be called
+    /// before there are sessions.
+    pub(crate) fn restore_with(&self, cpus: &CpuSet) -> Result<()> {
+        let mask = affinity::mask(cpus);
+        status::call(|status| {
+            // SAFETY: the devices are live, and the mask has the length given with it.
+            unsafe {
+                shim::sg_devices_restore_with(
+                    self.0,
+                    cpus.len(),
+                    mask.as_ptr(),
+                    mask.len(),
+                    status,
+                );
+            }
+        })
+    }
+
+    /// How many bytes each thread has read of checkpoints that were restored so.
+    pub(crate) fn restored_bytes(&self) -> Vec<u64> {
+        // SAFETY: the devices are live; without room, only the number of threads is given.
+        let threads = unsafe { shim::sg_devices_restored_bytes(self.0, std::ptr::null_mut(), 0) };
+        let mut bytes = vec![0; threads];
+        // SAFETY: the devices are live, and there is room for as many numbers as is said.
+        unsafe { shim::sg_devices_restored_bytes(self.0, bytes.as_mut_ptr(), threads) };
+        bytes
     }
 
     /// Refuses a graph that sessions over these devices can't run.

@@ -33,13 +33,14 @@ tensorflow::DeviceAttributes Renamed(tensorflow::DeviceAttributes attributes,
 
 SessionDevice::SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                              tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                             ConstantStore* constants)
+                             ConstantStore* constants, Restorer* restorer)
     : Device(wrapped->env(), Renamed(wrapped->attributes(), name)),
       wrapped_(wrapped),
       resources_(resources),
       plain_(wrapped->device_type() == tensorflow::DEVICE_CPU ? wrapped->GetAllocator({})
                                                               : nullptr),
-      constants_(constants) {
+      constants_(constants),
+      restorer_(restorer) {
   // Kernels for accelerators, too, use these for the work that they do on the host.
   set_tensorflow_cpu_worker_threads(intra_op_pool->workers());
   if (wrapped->has_eigen_cpu_device()) set_eigen_cpu_device(intra_op_pool->eigen());
@@ -52,7 +53,9 @@ tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttribut
 
 void SessionDevice::Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) {
   absl::Status computed = Caught([&] {
-    wrapped_->Compute(kernel, context);
+    const bool is_restored =
+        Restorer::Knows(kernel->type_string_view()) && restorer_->Restore(context);
+    if (!is_restored) wrapped_->Compute(kernel, context);
     return absl::OkStatus();
   });
   if (!computed.ok()) context->SetStatus(computed);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "constant_store.h"
+#include "restore.h"
 #include "tensorflow/core/framework/device.h"
 #include "unsupported/Eigen/CXX11/Tensor"
 
@@ -37,7 +38,7 @@ class SessionDevice final : public tensorflow::Device {
   // device's own. Nothing is owned; all must outlive this device.
   SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                 tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                ConstantStore* constants);
+                ConstantStore* constants, Restorer* restorer);
 
   tensorflow::ResourceMgr* resource_manager() override { return resources_; }
 
@@ -84,8 +85,9 @@ class SessionDevice final : public tensorflow::Device {
     wrapped_->CopyTensorInSameDevice(input, output, context, std::move(done));
   }
 
-  // What a kernel throws becomes its error here, on whichever thread: TensorFlow's executors, which
-  // are compiled without exceptions, would be left in the middle of something, or end the process.
+  // Checkpoints are restored by the group, where it can. What a kernel throws becomes its error
+  // here, on whichever thread: TensorFlow's executors, which are compiled without exceptions, would
+  // be left in the middle of something, or end the process.
   void Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) override;
   void ComputeAsync(tensorflow::AsyncOpKernel* kernel, tensorflow::OpKernelContext* context,
                     tensorflow::AsyncOpKernel::DoneCallback done) override;
@@ -118,6 +120,7 @@ class SessionDevice final : public tensorflow::Device {
   // What the wrapped device calls plain memory of the host; NULL for an accelerator.
   tensorflow::Allocator* const plain_;
   ConstantStore* const constants_;
+  Restorer* const restorer_;
 };
 
 }  // namespace session_group

@@ -283,6 +283,18 @@ void sg_devices_begin_write(sg_devices* devices) { devices->writes.Begin(); }
 
 void sg_devices_end_write(sg_devices* devices) { devices->writes.End(); }
 
+void sg_devices_restore_with(sg_devices* devices, size_t cpus, const uint64_t* mask, size_t words,
+                             TF_Status* status) {
+  Guard(status, [&] {
+    devices->restorer.SetCpus(cpus, mask, words);
+    return absl::OkStatus();
+  });
+}
+
+size_t sg_devices_restored_bytes(const sg_devices* devices, uint64_t* bytes, size_t threads) {
+  return devices->restorer.BytesByThread(absl::MakeSpan(bytes, threads));
+}
+
 int32_t sg_devices_write_variable(sg_devices* devices, sg_str container, sg_str name, int32_t dtype,
                                   const int64_t* dims, size_t ndims, sg_write write, void* context,
                                   TF_Status* status) {
@@ -454,14 +466,15 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
   std::vector<std::unique_ptr<Device>> wrappers;
   for (const auto& device : devices->devices) {
     wrappers.push_back(std::make_unique<session_group::SessionDevice>(
-        device.get(), device->name(), device->resource_manager(), intra_op_pool, &devices->constants));
+        device.get(), device->name(), device->resource_manager(), intra_op_pool,
+        &devices->constants, &devices->restorer));
   }
   if (seat != nullptr) {
     const sg_devices::Gpu& gpu = devices->gpus[seat->gpu];
     // As graphs name it, whichever GPU and stream it is.
     wrappers.push_back(std::make_unique<session_group::SessionDevice>(
         devices->virtual_gpus->device(gpu.id, seat->stream), absl::StrCat(kTask, "/device:GPU:0"),
-        gpu.resources.get(), intra_op_pool, &devices->constants));
+        gpu.resources.get(), intra_op_pool, &devices->constants, &devices->restorer));
   }
   session->session = std::make_unique<tensorflow::DirectSession>(
       session->options, new tensorflow::StaticDeviceMgr(std::move(wrappers)),

@@ -92,6 +92,14 @@ void sg_devices_clear(sg_devices* devices, TF_Status* status);
 // Around a request that may change variables. Those that begin after its end see what it did.
 void sg_devices_begin_write(sg_devices* devices);
 void sg_devices_end_write(sg_devices* devices);
+// Restores checkpoints with so many CPUs, the bits of a mask of so many words. Without them, and
+// where they can't, TensorFlow's own kernel does. No session over the devices may have been made
+// yet.
+void sg_devices_restore_with(sg_devices* devices, size_t cpus, const uint64_t* mask, size_t words,
+                             TF_Status* status);
+// How many threads have restored checkpoints so. Fills the array with the bytes that each has read,
+// as far as there is room.
+size_t sg_devices_restored_bytes(const sg_devices* devices, uint64_t* bytes, size_t threads);
 // Gives `write` the memory of a resource variable on the CPU to write to, if it has this type, of a
 // fixed size, and this shape, and nothing else refers to the memory: neither another variable or
 // constant that shares it nor whoever reads it now. The container is the default one where it is

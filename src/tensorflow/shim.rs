@@ -219,6 +219,18 @@ unsafe extern "C" {
     pub fn sg_devices_clear(devices: *mut sg_devices, status: *mut tf::TF_Status);
     pub fn sg_devices_begin_write(devices: *mut sg_devices);
     pub fn sg_devices_end_write(devices: *mut sg_devices);
+    pub fn sg_devices_restore_with(
+        devices: *mut sg_devices,
+        cpus: usize,
+        mask: *const u64,
+        words: usize,
+        status: *mut tf::TF_Status,
+    );
+    pub fn sg_devices_restored_bytes(
+        devices: *const sg_devices,
+        bytes: *mut u64,
+        threads: usize,
+    ) -> usize;
     pub fn sg_devices_write_variable(
         devices: *mut sg_devices,
         container: sg_str<'_>,

@@ -18,6 +18,7 @@
 #include "constant_store.h"
 #include "hidden_constants.h"
 #include "large_blocks.h"
+#include "restore.h"
 #include "session_device.h"
 #include "shim.h"
 #include "tensorflow/c/c_api_internal.h"
@@ -40,6 +41,7 @@ struct sg_devices {
   explicit sg_devices(tensorflow::Allocator* host) : host(host), constants(host) {}
 
   session_group::Writes writes;
+  session_group::Restorer restorer;
   tensorflow::Allocator* const host;
   // Where that is FastAllocator. Ends after the devices and constants, whose memory it then returns.
   std::optional<session_group::LargeBlocks::User> keeps_blocks;
