@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::cache::Signature;
 use crate::callable::Callable;
+use crate::closing::Closing;
 use crate::describe;
 use crate::error::{Error, Result};
 use crate::execution::Execution;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub dispatcher: Dispatcher,
     /// One lane for each session, and one for what concerns all of them.
     pub gate: Gate<Members>,
+    pub closing: Closing,
     pub stats: Box<[SessionStats]>,
     pub steps: Steps,
     /// Of a multi-stream group.

@@ -122,11 +122,14 @@ pub unsafe extern "C" fn SessionGroup_ListDevices(
     unsafe { guard(status, null_mut(), || reference(group, "group")?.list_devices()) }
 }
 
-/// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running
-/// finish first. Then frees sessions, threads, variables and tables. Closing twice is allowed. Must
-/// not be called from within a policy function of the group.
+/// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running may
+/// finish first, as long as SessionGroupOptions_SetDrainTimeout() says; what then still runs is
+/// cancelled, and fails with TF_CANCELLED. Then frees sessions, threads, variables and tables. Closing
+/// twice is allowed. Must not be called from within a policy function of the group.
 ///
-/// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
+/// Errors: TF_DEADLINE_EXCEEDED where requests still run five seconds after they were cancelled, since
+/// their operations can't be: the group stays closed, what it has stays in memory, and closing again
+/// once they have ended frees it; TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
 /// where an exception has left a session in an unknown state, which then stays in memory, and so do
 /// variables and tables; others that TensorFlow has, which do not keep the group from closing.
 #[unsafe(no_mangle)]
@@ -137,7 +140,8 @@ pub unsafe extern "C" fn SessionGroup_Close(group: *mut SessionGroup, status: *m
     }
 }
 
-/// Closes the group, if that has not been done, and deletes it; NULL is allowed. No other call on the
+/// Closes the group, if that has not been done, and deletes it; NULL is allowed. Requests that run on
+/// although they were cancelled keep what they use in memory. No other call on the
 /// group may be under way: where threads may still be running requests, call SessionGroup_Close()
 /// first, which they survive, and join them.
 #[unsafe(no_mangle)]

@@ -127,6 +127,8 @@ impl Callable {
         outputs: &mut [Option<Tensor>],
         timeout_ms: i64,
     ) -> Result<()> {
+        // The shim writes pointers over what is there.
+        outputs.fill_with(|| None);
         let inputs: SmallVec<[_; 32]> = inputs.map(Tensor::as_ptr).collect();
         // SAFETY: both arrays have the length given with them and outlive the call; an
         // Option<Tensor> is a pointer, and the shim only writes to it.

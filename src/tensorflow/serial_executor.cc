@@ -26,6 +26,8 @@ using tensorflow::Tensor;
 
 // What a run needs. Made once, used by one run at a time.
 struct SerialExecutor::Frame {
+  explicit Frame(tensorflow::CancellationManager* closing) : cancellation(closing) {}
+
   std::vector<Tensor> feeds;
   std::vector<Tensor> variables;
   uint64_t variables_as_of = 0;
@@ -487,7 +489,7 @@ std::unique_ptr<SerialExecutor::Frame> SerialExecutor::TakeFrame() {
       return std::unique_ptr<Frame>(frame);
     }
   }
-  auto frame = std::make_unique<Frame>();
+  auto frame = std::make_unique<Frame>(env_.closing);
   frame->feeds.resize(feed_types_.size());
   frame->variables.resize(reads_.size());
   frame->slots.resize(output_attrs_.size());
@@ -591,6 +593,9 @@ absl::Status SerialExecutor::RunSteps(Frame* frame, std::optional<absl::Time> de
   }
 
   for (const Step& step : steps_) {
+    if (frame->cancellation.IsCancelled()) {
+      return absl::CancelledError("the session group was closed while the request ran");
+    }
     if (deadline.has_value() && absl::Now() >= *deadline) {
       return absl::DeadlineExceededError(absl::StrCat("the request's timeout passed when ",
                                                       &step - steps_.data(), " of the graph's ",

@@ -22,6 +22,7 @@
 #include "shim.h"
 #include "tensorflow/c/c_api_internal.h"
 #include "tensorflow/c/tf_status_helper.h"
+#include "tensorflow/core/framework/cancellation.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/env.h"
 #include "tensorflow/core/protobuf/meta_graph.pb.h"
@@ -101,6 +102,8 @@ struct sg_session {
   std::unique_ptr<sg_intra_op_pool> intra_op_pool;
   tensorflow::SessionOptions options;
   session_group::Writes* writes;
+  // Of what runs without TensorFlow's session, which has one of its own.
+  tensorflow::CancellationManager closing;
   std::unique_ptr<tensorflow::Session> session;
 };
 
