@@ -50,6 +50,7 @@ pub(crate) fn json(group: u64, plan: &Plan, streams: Option<&[Stream]>, closed: 
         "allowed_cpus": plan.allowed.to_string(),
         "optimizations": optimizations,
         "queue": { "capacity": plan.queue.capacity, "wait_when_full": plan.queue.wait },
+        "drain_timeout_ms": plan.drain.as_millis() as i64,
         "why": { "cpus": plan.why.cpus, "threads": plan.why.threads, "execution": plan.why.execution },
         "multi_stream": multi_stream,
         "sessions": sessions,

@@ -14,8 +14,9 @@ use crate::{Options, SessionGroup};
 /// the environment and the defaults say. The caller deletes it with SessionGroup_Delete().
 ///
 /// `session_options` configures each session, as for TF_NewSession(). The sizes of the thread pools
-/// in its ConfigProto are per session; 0 is one thread for each CPU of the session. Its target must
-/// be empty. It is copied.
+/// in its ConfigProto are per session; 0 is one thread for each CPU of the session, and a negative
+/// inter_op_parallelism_threads runs graphs on the calling thread, as in TensorFlow. Its target must be
+/// empty. It is copied.
 ///
 /// Errors: returns NULL, with TF_INVALID_ARGUMENT for options that are wrong, that contradict each
 /// other or that the machine can't give; TF_FAILED_PRECONDITION where the loaded TensorFlow is of

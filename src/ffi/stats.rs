@@ -177,6 +177,7 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 /// - "optimizations": an array of the names of those that are on, as for
 ///   SessionGroupOptions_SetOptimization();
 /// - "queue": an object with "capacity" and "wait_when_full";
+/// - "drain_timeout_ms": how long closing lets requests finish;
 /// - "why": an object with reasons in words for "cpus", "threads" and "execution";
 /// - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 ///   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;

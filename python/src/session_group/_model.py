@@ -14,7 +14,7 @@ from ._library import lib
 from ._meta_graph import signature_defs
 from ._signature import Signature, Signatures
 from ._stats import SessionStats, session_stats
-from ._status import Buffer, Status, c_int32, c_string, c_strings, text
+from ._status import Buffer, Status, c_int32, c_int64, c_string, c_strings, text
 from ._tensor import Array, Tensors
 from ._tensorflow import tf
 
@@ -133,9 +133,12 @@ class Model:
         return text(lib.SessionGroup_MetricsText, self._group.pointer)
 
     def close(self) -> None:
-        """Waits for requests that are running, then frees sessions, threads, variables and tables.
+        """Frees sessions, threads, variables and tables.
 
-        From then on requests fail with `tf.errors.FailedPreconditionError`. Closing twice is allowed.
+        Requests that are running may finish first, as long as `drain_timeout_ms` of `load` says; then
+        they fail with `tf.errors.CancelledError`. Raises `tf.errors.DeadlineExceededError` where some run
+        on for five seconds after that: close the model again once they have ended. Later requests fail
+        with `tf.errors.FailedPreconditionError`. Closing twice is allowed.
         """
         self._group.close()
 
@@ -176,6 +179,7 @@ def load(
     worker_threads: int | None = None,
     queue: int | None = None,
     wait_when_full: bool = False,
+    drain_timeout_ms: int | None = None,
     optimizations: Mapping[str, bool] | None = None,
     multi_stream: bool = False,
     gpu_ids: Sequence[int] = (),
@@ -197,6 +201,8 @@ def load(
       worker_threads: of each session, for the execution "worker".
       queue: how many requests may wait for a session's worker threads.
       wait_when_full: with `queue`, whether one more waits or fails at once.
+      drain_timeout_ms: how long `Model.close` lets requests that are running finish before it cancels them;
+        30,000 by default.
       optimizations: switches some on or off, as {"fused_lookups": False}.
       multi_stream: gives each session a stream of its own on a GPU; `sessions` is then the number on
         each GPU.
@@ -236,6 +242,9 @@ def load(
             raise ValueError(
                 "wait_when_full needs the number of requests that may wait: queue="
             )
+        if drain_timeout_ms is not None:
+            number = c_int64("drain_timeout_ms", drain_timeout_ms)
+            lib.SessionGroupOptions_SetDrainTimeout(options, number)
         for set_name, name in (
             (lib.SessionGroupOptions_SetCpuset, cpuset),
             (lib.SessionGroupOptions_SetPolicy, policy),
