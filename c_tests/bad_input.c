@@ -617,9 +617,9 @@ static void set_up(TF_Status* status) {
   CHECK(mkdtemp(temporary) != NULL);
   CHECK(setenv("T", temporary, 1) == 0);
   shell("mkdir \"$T/empty\"");
-  shell("cp -r \"$MODELS/strings\" \"$T/truncated\"");
+  shell("cp -rL \"$MODELS/strings\" \"$T/truncated\"");
   shell("truncate -s 1000 \"$T/truncated/saved_model.pb\"");
-  shell("cp -r \"$MODELS/wide_deep\" \"$T/variables\"");
+  shell("cp -rL \"$MODELS/wide_deep\" \"$T/variables\"");
   shell("truncate -s 10000 \"$T\"/variables/variables/variables.data-*");
 }
 

@@ -124,7 +124,7 @@ fn outputs_that_are_used_again_are_dropped_first() {
         let group = create("mlp_frozen", &group_options);
         let callable = group.make_callable(&["x:0"], &["layer0:0"], &[]).unwrap();
         let mut outputs = [None];
-        let mut run = |x: &Tensor, called: bool, outputs: &mut [Option<Tensor>]| match called {
+        let run = |x: &Tensor, called: bool, outputs: &mut [Option<Tensor>]| match called {
             true => callable.run_into(&[x], outputs),
             false => {
                 let inputs = [("x:0", x)];
