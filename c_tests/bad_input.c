@@ -139,6 +139,11 @@ static void set_no_queue(SessionGroupOptions* o, TF_Status* s) {
   SessionGroupOptions_SetSessionNum(o, 2);
   SessionGroupOptions_SetQueue(o, -5, false);
 }
+static void set_negative_drain(SessionGroupOptions* o, TF_Status* s) {
+  (void)s;
+  SessionGroupOptions_SetSessionNum(o, 2);
+  SessionGroupOptions_SetDrainTimeout(o, -5);
+}
 static void set_streams(SessionGroupOptions* o, TF_Status* s) {
   (void)s;
   SessionGroupOptions_SetSessionNum(o, 2);
@@ -158,6 +163,7 @@ static void new_cpuset_and_affinity(TF_Status* s) { with(set_cpuset_and_affinity
 static void new_more_than_cores(TF_Status* s) { with(set_more_sessions_than_cores, s); }
 static void new_no_workers(TF_Status* s) { with(set_no_workers, s); }
 static void new_no_queue(TF_Status* s) { with(set_no_queue, s); }
+static void new_negative_drain(TF_Status* s) { with(set_negative_drain, s); }
 static void new_with_target(TF_Status* s) {
   TF_SessionOptions* other = TF_NewSessionOptions();
   TF_SetTarget(other, "grpc://elsewhere:1");
@@ -451,6 +457,7 @@ static const struct {
     ROW(new_more_than_cores, TF_INVALID_ARGUMENT, "physical cores"),
     ROW(new_no_workers, TF_INVALID_ARGUMENT, "worker threads is 0"),
     ROW(new_no_queue, TF_INVALID_ARGUMENT, "capacity is -5"),
+    ROW(new_negative_drain, TF_INVALID_ARGUMENT, "drain timeout is -5 ms"),
     ROW(new_negative_threads, TF_INVALID_ARGUMENT, "intra_op_parallelism_threads is -1"),
     ROW(new_20000_threads, TF_INVALID_ARGUMENT, "inter_op_parallelism_threads is 20000"),
     ROW(new_named_pool, TF_INVALID_ARGUMENT, "leave the name out"),
@@ -563,6 +570,7 @@ static void without_a_status(void) {
   SessionGroupOptions_SetSessionNum(NULL, 2);
   SessionGroupOptions_SetWorkerThreads(NULL, 2);
   SessionGroupOptions_SetQueue(NULL, 2, true);
+  SessionGroupOptions_SetDrainTimeout(NULL, 2);
   SessionGroupOptions_SetThreadPoolAffinity(NULL, true);
   SessionGroupOptions_SetMultiStream(NULL, true);
   SessionGroupOptions_SetGpuIds(options, NULL, 0, NULL);
@@ -609,9 +617,9 @@ static void set_up(TF_Status* status) {
   CHECK(mkdtemp(temporary) != NULL);
   CHECK(setenv("T", temporary, 1) == 0);
   shell("mkdir \"$T/empty\"");
-  shell("cp -r \"$MODELS/strings\" \"$T/truncated\"");
+  shell("cp -rL \"$MODELS/strings\" \"$T/truncated\"");
   shell("truncate -s 1000 \"$T/truncated/saved_model.pb\"");
-  shell("cp -r \"$MODELS/wide_deep\" \"$T/variables\"");
+  shell("cp -rL \"$MODELS/wide_deep\" \"$T/variables\"");
   shell("truncate -s 10000 \"$T\"/variables/variables/variables.data-*");
 }
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -377,6 +378,26 @@ static void KnowsItsOwnSessions() {
   TF_DeleteStatus(status);
 }
 
+// As a session of TensorFlow's own: what runs is cancelled.
+static void ClosingCancels() {
+  for (const char* target : {"", "session_group:2"}) {
+    std::unique_ptr<tf::Session> session = Created(target, "waits.pb");
+    std::atomic<bool> begun{false};
+    absl::Status ran;
+    std::thread request([&] {
+      Tensors got;
+      begun = true;
+      ran = session->Run({}, {"got"}, {}, &got);
+    });
+    while (!begun) std::this_thread::yield();
+    // Until it waits for an element.
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    CHECK_STATUS(session->Close());
+    request.join();
+    CHECK(absl::IsCancelled(ran));
+  }
+}
+
 int main() {
   TF_Status* status = TF_NewStatus();
   SessionGroup_RegisterTarget(status);  // again: does nothing
@@ -391,4 +412,5 @@ int main() {
   SeesWhatIsWrittenBehindIt();
   HasParts();
   KnowsItsOwnSessions();
+  ClosingCancels();
 }

@@ -33,7 +33,7 @@
  *     at a time. SessionGroupOptions are for one thread at a time.
  *   - When a process ends by exit(), or by returning from main(), no request may be running any more:
  *     TensorFlow's destructors take away what its kernels use, under stock sessions, too. Close groups
- *     first, which waits for requests, or end by _exit(). Groups that are open and idle do no harm.
+ *     first, which lets requests finish or cancels them, or end by _exit(). Groups that are open and idle do no harm.
  *   - Threads stay behind when a process forks: in the child, groups that were made before fail with
  *     TF_FAILED_PRECONDITION, and deleting one frees nothing. TensorFlow itself does not support forking
  *     once it has started threads: start children with exec.
@@ -313,6 +313,12 @@ void SessionGroupOptions_SetQueue(SessionGroupOptions *options,
                                   int32_t capacity,
                                   bool wait_when_full);
 
+// How long SessionGroup_Close() lets requests that are running finish, in milliseconds, before it
+// cancels them: 0 or more, 0 cancels at once; checked when a group is made. Default: 30000, and 0 for a
+// group that a session target makes, as closing TensorFlow's own session cancels at once.
+void SessionGroupOptions_SetDrainTimeout(SessionGroupOptions *options,
+                                         int64_t milliseconds);
+
 // Gives each session a compute stream of its own on a GPU, beside a CPU; default: false. All sessions
 // on a GPU share one copy of its variables. Each sees one GPU, as "GPU:0".
 //
@@ -353,8 +359,9 @@ void SessionGroupOptions_Delete(SessionGroupOptions *options);
 // the environment and the defaults say. The caller deletes it with SessionGroup_Delete().
 //
 // `session_options` configures each session, as for TF_NewSession(). The sizes of the thread pools
-// in its ConfigProto are per session; 0 is one thread for each CPU of the session. Its target must
-// be empty. It is copied.
+// in its ConfigProto are per session; 0 is one thread for each CPU of the session, and a negative
+// inter_op_parallelism_threads runs graphs on the calling thread, as in TensorFlow. Its target must be
+// empty. It is copied.
 //
 // Errors: returns NULL, with TF_INVALID_ARGUMENT for options that are wrong, that contradict each
 // other or that the machine can't give; TF_FAILED_PRECONDITION where the loaded TensorFlow is of
@@ -391,16 +398,21 @@ int32_t SessionGroup_SessionNum(const SessionGroup *group);
 // TF_DeleteDeviceList(). Returns NULL on failure.
 TF_DeviceList *SessionGroup_ListDevices(SessionGroup *group, TF_Status *status);
 
-// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running
-// finish first. Then frees sessions, threads, variables and tables. Closing twice is allowed. Must
-// not be called from within a policy function of the group.
+// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running may
+// finish first, as long as SessionGroupOptions_SetDrainTimeout() says; what then still runs is
+// cancelled, and fails with TF_CANCELLED. Then frees sessions, threads, variables and tables. Closing
+// twice is allowed. Must not be called from within a policy function of the group.
 //
-// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
+// Errors: TF_DEADLINE_EXCEEDED where requests still run five seconds after they were cancelled, since
+// their operations can't be: the group stays closed, what it has stays in memory, and closing again
+// once they have ended frees it; TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
 // where an exception has left a session in an unknown state, which then stays in memory, and so do
 // variables and tables; others that TensorFlow has, which do not keep the group from closing.
-void SessionGroup_Close(SessionGroup *group, TF_Status *status);
+void SessionGroup_Close(SessionGroup *group,
+                        TF_Status *status);
 
-// Closes the group, if that has not been done, and deletes it; NULL is allowed. No other call on the
+// Closes the group, if that has not been done, and deletes it; NULL is allowed. Requests that run on
+// although they were cancelled keep what they use in memory. No other call on the
 // group may be under way: where threads may still be running requests, call SessionGroup_Close()
 // first, which they survive, and join them.
 void SessionGroup_Delete(SessionGroup *group);
@@ -513,9 +525,12 @@ void SessionGroup_WarmUp(SessionGroup *group,
 // ```
 //
 // Keys are policy, execution, cpuset, affinity (true or false), worker_threads, queue (its
-// capacity), wait_when_full (true or false), multi_stream (true or false), gpu_ids (as "0,1"), as the
-// setters of SessionGroupOptions, and the names of optimisations (true or false). Sessions with other
-// targets are what they were.
+// capacity), wait_when_full (true or false), drain_timeout_ms, multi_stream (true or false), gpu_ids (as
+// "0,1"), as the setters of SessionGroupOptions, and the names of optimisations (true or false).
+// Sessions with other targets are what they were.
+//
+// Closing such a session cancels the requests that are running, as with TensorFlow's own, unless
+// drain_timeout_ms lets them finish.
 //
 // The shared library does this by itself when it is loaded. A program calls it that links
 // libsession_group.a, or that uses nothing else of the library, lest the linker leaves it out. Doing it
@@ -633,6 +648,7 @@ void SessionGroup_MetricsText(const SessionGroup *group,
 //   SessionGroupOptions_SetOptimization();
 // - "queue": an object with "capacity" and "wait_when_full";
 // - "kept_bytes": how many bytes of large tensors the process keeps for the next request at most;
+// - "drain_timeout_ms": how long closing lets requests finish;
 // - "why": an object with reasons in words for "cpus", "threads" and "execution";
 // - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 //   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;

@@ -110,6 +110,9 @@ class Options {
   void set_queue(int32_t capacity, bool wait_when_full) {
     SessionGroupOptions_SetQueue(get(), capacity, wait_when_full);
   }
+  void set_drain_timeout(int64_t milliseconds) {
+    SessionGroupOptions_SetDrainTimeout(get(), milliseconds);
+  }
   void set_multi_stream(bool multi_stream) {
     SessionGroupOptions_SetMultiStream(get(), multi_stream);
   }

@@ -109,7 +109,7 @@ class SessionGroup {
   }
   int32_t GetSessionNum() const { return static_cast<int32_t>(sessions_.size()); }
 
-  // Turns new requests away, waits for those that run, and frees sessions, threads and variables.
+  // Turns new requests away, cancels those that run, and frees sessions, threads and variables.
   absl::Status Close() { return all_->Close(); }
 
  private:

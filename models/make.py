@@ -781,6 +781,27 @@ def waits(path):
     write_graph_def(graph, path)
 
 
+def steps(path):
+    """A plain GraphDef of many operations, none of which takes long: y is x: float [n, n] times itself,
+    400 times over."""
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder(tf.float32, [None, None], name="x")
+        y = x
+        for _ in range(400):
+            y = tf.matmul(y, x)
+        tf.identity(y, name="y")
+    write_graph_def(graph, path)
+
+
+def read_file(path):
+    """A plain GraphDef whose kernel can't be cancelled: contents are those of the file called name: string
+    []. One that is a pipe has none until somebody writes to it."""
+    with tf.Graph().as_default() as graph:
+        name = tf1.placeholder(tf.string, [], name="name")
+        tf.io.read_file(name, name="contents")
+    write_graph_def(graph, path)
+
+
 def write_graph_def(graph, path):
     pathlib.Path(path).write_bytes(graph.as_graph_def().SerializeToString())
 
@@ -814,6 +835,8 @@ GRAPH_DEFS = [
     iterator_shared,
     slow,
     waits,
+    steps,
+    read_file,
     writes,
     if_write,
     replaced,

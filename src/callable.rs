@@ -32,8 +32,9 @@ impl Callable {
     }
 
     /// As [`run`](Self::run). `outputs` has room for a tensor for each fetch and gets them all, or
-    /// none.
+    /// none: what is in it is dropped first.
     pub fn run_into(&self, inputs: &[&Tensor], outputs: &mut [Option<Tensor>]) -> Result<()> {
+        outputs.fill_with(|| None);
         if inputs.len() != self.feeds.len() {
             return Err(Error::invalid(format!(
                 "there are {} inputs, but the callable has {} feeds",

@@ -52,6 +52,7 @@ pub(crate) fn json(group: u64, plan: &Plan, streams: Option<&[Stream]>, closed: 
         "optimizations": optimizations,
         "queue": { "capacity": plan.queue.capacity, "wait_when_full": plan.queue.wait },
         "kept_bytes": plan.kept_bytes,
+        "drain_timeout_ms": plan.drain.as_millis() as i64,
         "why": { "cpus": plan.why.cpus, "threads": plan.why.threads, "execution": plan.why.execution },
         "multi_stream": multi_stream,
         "sessions": sessions,

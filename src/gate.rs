@@ -2,14 +2,16 @@
 //!
 //! Users enter by one of several lanes, one for each session, so that users of different sessions
 //! write different cache lines. Closing marks each lane, waits until nobody is inside any of them,
-//! and takes the value out.
+//! and takes the value out. Where that takes too long, the value stays for those who are inside, and
+//! closing can be tried again.
 //!
 //! Entering, leaving and marking are single read-modify-write operations on the lane, so they happen
 //! in some order: who comes after the mark sees it and turns back; who came before is counted.
 
 use std::ops::Deref;
+use std::time::Duration;
 
-use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, UnsafeCell};
+use crate::sync::{AtomicU64, Condvar, Mutex, Ordering, UnsafeCell, wait_timeout};
 
 pub(crate) struct Gate<T> {
     lanes: Box<[Lane]>,
@@ -68,20 +70,45 @@ impl<T> Gate<T> {
     }
 
     /// Turns newcomers away, waits until nobody is inside, and gives the value to the first who
-    /// closes.
-    pub fn close(&self) -> Option<T> {
+    /// closes. `left` says how much time there is yet, `None` for no end.
+    pub fn close(
+        &self,
+        left: impl Fn() -> Option<Duration>,
+    ) -> std::result::Result<Option<T>, StillInside> {
         for lane in &self.lanes {
             lane.inside.fetch_or(CLOSED, Ordering::AcqRel);
         }
         let mut guard = self.drained.lock().expect("nothing panics under this lock");
         while self.lanes.iter().any(|lane| lane.inside.load(Ordering::Acquire) != CLOSED) {
-            guard = self.left.wait(guard).expect("nothing panics under this lock");
+            guard = match left() {
+                None => self.left.wait(guard).expect("nothing panics under this lock"),
+                Some(left) if !left.is_zero() => {
+                    wait_timeout(&self.left, &self.drained, guard, left)
+                }
+                Some(_) => return Err(StillInside),
+            };
         }
         // SAFETY: nobody is inside, who enters turns back without touching the value, and the lock
         // keeps others who close out, so this is the only access to it.
-        self.value.with_mut(|value| unsafe { (*value).take() })
+        Ok(self.value.with_mut(|value| unsafe { (*value).take() }))
+    }
+
+    /// Enters a closed gate, to hurry those who are inside; `None` once the value was taken out.
+    pub fn enter_closed(&self) -> Option<Entered<'_, T>> {
+        let _guard = self.drained.lock().expect("nothing panics under this lock");
+        // SAFETY: the value is taken out under the lock only, so nobody changes it now.
+        let is_there = self.value.with(|value| unsafe { (*value).is_some() });
+        is_there.then(|| {
+            let lane = self.lanes.last().expect("there is at least one");
+            lane.inside.fetch_add(1, Ordering::Acquire);
+            Entered { gate: self, lane }
+        })
     }
 }
+
+/// Why a gate that is closed still has its value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StillInside;
 
 /// A user inside the gate; the value stays until it is dropped.
 pub(crate) struct Entered<'a, T> {
@@ -94,7 +121,8 @@ impl<T> Deref for Entered<'_, T> {
 
     fn deref(&self) -> &T {
         // SAFETY: only `close` changes the value, and it does so only while nobody is inside. Who
-        // holds an `Entered` that `enter` gave out was counted before the lane was closed.
+        // holds an `Entered` that `enter` gave out was counted before the lane was closed; one that
+        // `enter_closed` gave out, before the value was taken.
         let value = self.gate.value.with(|value| unsafe { (*value).as_ref() });
         value.expect("the value is there until closed")
     }
@@ -116,7 +144,7 @@ impl<T> Drop for Entered<'_, T> {
 mod tests {
     use std::sync::Barrier;
     use std::thread;
-    use std::time::Duration;
+    use std::time::Instant;
 
     use super::*;
 
@@ -125,9 +153,9 @@ mod tests {
         let gate = Gate::new(7, 2);
         assert_eq!(*gate.enter(1).unwrap(), 7);
         assert_eq!(gate.inside(1), 0);
-        assert_eq!(gate.close(), Some(7));
-        assert_eq!(gate.close(), None);
-        assert!(gate.enter(0).is_none());
+        assert_eq!(gate.close(|| None), Ok(Some(7)));
+        assert_eq!(gate.close(|| None), Ok(None));
+        assert!(gate.enter(0).is_none() && gate.enter_closed().is_none());
         assert_eq!(gate.inside(0), 0);
     }
 
@@ -143,8 +171,25 @@ mod tests {
                 *entered.lock().unwrap() = 42;
             });
             inside.wait();
-            assert_eq!(gate.close().unwrap().into_inner().unwrap(), 42);
+            let value = gate.close(|| None).unwrap().unwrap();
+            assert_eq!(value.into_inner().unwrap(), 42);
         });
+    }
+
+    #[test]
+    fn closing_gives_up_and_leaves_the_value_to_those_inside() {
+        let gate = Gate::new(7, 2);
+        let entered = gate.enter(1).unwrap();
+        let soon = Instant::now() + Duration::from_millis(20);
+        let left = || Some(soon.saturating_duration_since(Instant::now()));
+        assert_eq!(gate.close(left), Err(StillInside));
+        assert!(gate.enter(0).is_none());
+        let hurrying = gate.enter_closed().unwrap();
+        assert_eq!((*entered, *hurrying), (7, 7));
+        drop(entered);
+        assert_eq!(gate.close(left), Err(StillInside), "one who hurries others is inside, too");
+        drop(hurrying);
+        assert_eq!(gate.close(left), Ok(Some(7)));
     }
 
     #[test]
@@ -160,8 +205,9 @@ mod tests {
                         }
                     });
                 }
-                let closers: Vec<_> =
-                    (0..3).map(|_| scope.spawn(|| gate.close().is_some())).collect();
+                let closers: Vec<_> = (0..3)
+                    .map(|_| scope.spawn(|| gate.close(|| None).unwrap().is_some()))
+                    .collect();
                 closers.into_iter().map(|closer| usize::from(closer.join().unwrap())).sum()
             });
             assert_eq!(takers, 1);

@@ -7,6 +7,7 @@ use tensorflow_sys as tf;
 
 use crate::affinity;
 use crate::callable::Callable;
+use crate::closing::Closing;
 use crate::cpuset::CpuSet;
 use crate::describe;
 use crate::error::{Code, Error, Result};
@@ -63,6 +64,7 @@ impl SessionGroup {
             dispatcher: Dispatcher::new(&plan.policy, plan.sessions.len(), &cpus),
             stats: stats.collect(),
             gate: Gate::new(members, plan.sessions.len() + 1),
+            closing: Closing::new(plan.drain),
             steps: Steps {
                 here,
                 pool: RunOptions::parse(&[])?,
@@ -158,13 +160,17 @@ impl SessionGroup {
     }
 
     /// As [`run_request`](Self::run_request). `outputs` has room for a tensor for each of the
-    /// request's outputs and gets them all, or none.
+    /// request's outputs and gets them all, or none: what is in it is dropped first.
     pub fn run_into(
         &self,
         request: &Request<'_>,
         outputs: &mut [Option<Tensor>],
-        metadata: Option<&mut Buffer>,
+        mut metadata: Option<&mut Buffer>,
     ) -> Result<()> {
+        outputs.fill_with(|| None);
+        if let Some(metadata) = metadata.as_deref_mut() {
+            *metadata = Buffer::new();
+        }
         if outputs.len() != request.outputs.len() {
             return Err(Error::invalid(format!(
                 "there is room for {} outputs, but the request has {}",
@@ -297,22 +303,25 @@ impl SessionGroup {
         Ok(self.shared.enter(self.session_num())?.devices.restored_bytes())
     }
 
-    /// Turns new requests away, waits for those that are running, and frees sessions, threads and
-    /// variables. Closing again does nothing. Fails in a child that was forked since, and where
-    /// TensorFlow reports an error of what it had still to do, which does not keep it from closing.
+    /// Turns new requests away, lets those that are running finish for the drain timeout of the options,
+    /// cancels what then still runs, and frees sessions, threads and variables. Closing again does
+    /// nothing. Fails in a child that was forked since; where TensorFlow reports an error of what it had
+    /// still to do, which does not keep it from closing; and with `DEADLINE_EXCEEDED` where something
+    /// runs on although it was cancelled: the group turns requests away, but what it has stays in memory
+    /// until it is closed again after that has ended.
     pub fn close(&self) -> Result<()> {
         self.shared.check_process()?;
-        self.shared.gate.close().map_or(Ok(()), Members::close)
+        self.shared.closing.close(&self.shared)
     }
 }
 
 impl Drop for SessionGroup {
     fn drop(&mut self) {
-        if self.shared.check_process().is_err() {
-            // Closing would wait for threads that are not there: their memory goes with the process.
+        // In a forked child, closing would wait for threads that are not there: their memory goes with
+        // the process. So does what requests use that don't end.
+        let is_here = self.shared.check_process().is_ok();
+        if !is_here || !self.shared.closing.close_at_last(&self.shared) {
             std::mem::forget(self.shared.clone());
-        } else {
-            let _ = self.close();
         }
     }
 }

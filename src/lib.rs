@@ -30,6 +30,7 @@
 pub mod affinity;
 mod cache;
 pub mod callable;
+mod closing;
 pub mod cpuset;
 mod describe;
 pub mod error;

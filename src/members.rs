@@ -149,6 +149,14 @@ impl Members {
         })
     }
 
+    /// Cancels what runs on the sessions, now and later, as far as its operations can be.
+    pub fn cancel(&self) {
+        for member in &self.all {
+            // Whoever closes gets the error.
+            let _ = member.session.close();
+        }
+    }
+
     /// Frees everything; gives the first error that TensorFlow has.
     pub fn close(mut self) -> Result<()> {
         self.end()

@@ -13,6 +13,9 @@ pub const MAX_SESSIONS: usize = 1024;
 /// How many requests may wait for a session's workers where nothing else is said.
 pub(crate) const QUEUE_CAPACITY: i32 = 1024;
 
+/// How long closing waits for requests where nothing else is said.
+pub(crate) const DRAIN_TIMEOUT_MS: i64 = 30_000;
+
 /// How a group shall be made. What is not set is left to the environment, and then to defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -23,6 +26,7 @@ pub struct Options {
     pub(crate) execution: Execution,
     pub(crate) worker_threads: Option<i32>,
     pub(crate) queue: Option<(i32, bool)>,
+    pub(crate) drain_timeout_ms: Option<i64>,
     pub(crate) optimizations: Optimizations,
     pub(crate) kernels: Kernels,
     pub(crate) multi_stream: bool,
@@ -54,6 +58,14 @@ impl Options {
     /// fails.
     pub fn set_queue(&mut self, capacity: i32, wait_when_full: bool) -> &mut Self {
         self.queue = Some((capacity, wait_when_full));
+        self
+    }
+
+    /// How long closing lets requests that are running finish, in milliseconds, before it cancels them; 0
+    /// cancels at once. Default: 30,000; 0 for a group that a session target makes, as closing
+    /// TensorFlow's own session cancels at once.
+    pub fn set_drain_timeout_ms(&mut self, drain_timeout_ms: i64) -> &mut Self {
+        self.drain_timeout_ms = Some(drain_timeout_ms);
         self
     }
 

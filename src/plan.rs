@@ -1,5 +1,7 @@
 //! Deciding what a group will be: pure, from what was asked for and what the machine allows.
 
+use std::time::Duration;
+
 use crate::cpuset::{CpuSet, Cpusets};
 use crate::error::{Error, Result};
 use crate::execution::Execution;
@@ -7,7 +9,7 @@ use crate::kernels::Kernels;
 use crate::gpu::{self, Gpus};
 use crate::memory;
 use crate::optimization::Optimizations;
-use crate::options::{MAX_SESSIONS, Options, QUEUE_CAPACITY};
+use crate::options::{DRAIN_TIMEOUT_MS, MAX_SESSIONS, Options, QUEUE_CAPACITY};
 use crate::placement::place;
 use crate::policy::Policy;
 use crate::tensorflow::SessionOptions;
@@ -101,6 +103,8 @@ pub(crate) struct Plan {
     pub execution: Execution,
     pub policy: Policy,
     pub queue: Queue,
+    /// How long closing lets requests finish.
+    pub drain: Duration,
     pub optimizations: Optimizations,
     pub kernels: Kernels,
     /// The CPUs that this process may use.
@@ -157,6 +161,13 @@ pub(crate) fn plan(
         ));
     }
     let (execution, why_execution) = execution(options, cpusets.is_some());
+    if execution == Execution::Pool && config.inter_op_threads < 0 {
+        return Err(Error::invalid(format!(
+            "execution pool spreads graphs over inter-op threads, but inter_op_parallelism_threads is {}, \
+             which runs them on the calling thread: change one of them",
+            config.inter_op_threads
+        )));
+    }
     let worker_threads = options
         .worker_threads
         .map(|n| in_range("the number of worker threads", n, MAX_WORKER_THREADS))
@@ -164,6 +175,8 @@ pub(crate) fn plan(
     let kept_bytes = memory::limit(environment.kept_bytes.as_deref(), machine.memory)?;
     let (capacity, wait) = options.queue.unwrap_or((QUEUE_CAPACITY, false));
     let queue = Queue { capacity: in_range("the queue's capacity", capacity, MAX_QUEUE)?, wait };
+
+    let drain = drain(options.drain_timeout_ms.unwrap_or(DRAIN_TIMEOUT_MS))?;
 
     let sessions: Vec<SessionPlan> = (0..session_num)
         .map(|i| {
@@ -185,7 +198,7 @@ pub(crate) fn plan(
                 inter_op_pools_threads: match config.pools {
                     None => inter_op_threads as usize,
                     // Both are not negative: they count.
-                    Some(Pools { of_default_size, threads }) => {
+                    Some(Pools { of_default_size, threads, .. }) => {
                         (of_default_size * i64::from(inter_op_threads) + threads) as usize
                     }
                 },
@@ -202,6 +215,9 @@ pub(crate) fn plan(
         (1.., 1.., _) => "as the ConfigProto says",
         (0, 0, true) => "one for each CPU of the session",
         (0, 0, false) => "each session's share of the allowed CPUs",
+        (_, inter, _) if inter < 0 => {
+            "inter_op_parallelism_threads is negative: graphs run on the calling thread"
+        }
         _ => "as the ConfigProto says, else one for each CPU of the session or of its share",
     };
     let why = Why { cpus: source.why(), threads, execution: why_execution };
@@ -211,6 +227,7 @@ pub(crate) fn plan(
         execution,
         policy: options.policy.clone(),
         queue,
+        drain,
         optimizations: options.optimizations,
         kernels: options.kernels,
         allowed,
@@ -376,6 +393,14 @@ fn in_range(name: &str, n: i32, most: usize) -> Result<usize> {
         .ok_or_else(|| Error::invalid(format!("{name} is {n}: it must be 1 to {most}")))
 }
 
+fn drain(ms: i64) -> Result<Duration> {
+    u64::try_from(ms).map(Duration::from_millis).map_err(|_| {
+        Error::invalid(format!(
+            "the drain timeout is {ms} ms: give 0 to cancel requests at once on closing, or more"
+        ))
+    })
+}
+
 fn check(config: &Config) -> Result<()> {
     if config.has_target {
         return Err(Error::invalid(
@@ -383,16 +408,28 @@ fn check(config: &Config) -> Result<()> {
              target empty",
         ));
     }
-    for (name, threads) in [
-        ("intra_op_parallelism_threads", config.intra_op_threads),
-        ("inter_op_parallelism_threads", config.inter_op_threads),
+    for (name, threads, least, negative) in [
+        // TensorFlow ends the process for a negative number.
+        ("intra_op_parallelism_threads", config.intra_op_threads, 0, ""),
+        (
+            "inter_op_parallelism_threads",
+            config.inter_op_threads,
+            i32::MIN,
+            ", or a negative number to run graphs on the calling thread",
+        ),
     ] {
-        if !(0..=MAX_POOL_THREADS).contains(&threads) {
+        if !(least..=MAX_POOL_THREADS).contains(&threads) {
             return Err(Error::invalid(format!(
                 "{name} is {threads}: give the number of threads of each session, up to \
-                 {MAX_POOL_THREADS}, or 0 for one for each of its CPUs"
+                 {MAX_POOL_THREADS}, or 0 for one for each of its CPUs{negative}"
             )));
         }
+    }
+    if config.pools.is_some_and(|pools| pools.has_negative) {
+        return Err(Error::invalid(
+            "session_inter_op_thread_pool has a pool with a negative num_threads: give the number of \
+             its threads, or 0 for as many as inter_op_parallelism_threads says",
+        ));
     }
     if config.has_named_pool {
         return Err(Error::invalid(
@@ -423,7 +460,12 @@ fn share(whole: usize, parts: usize, i: usize) -> usize {
 }
 
 fn or_share(threads: i32, share: usize) -> i32 {
-    if threads > 0 { threads } else { share as i32 }
+    match threads {
+        0 => share as i32,
+        // As TensorFlow, which then has a thread for what can't run on the calling one.
+        ..0 => 1,
+        threads => threads,
+    }
 }
 
 #[cfg(test)]
@@ -479,7 +521,7 @@ mod tests {
     #[test]
     fn threads_of_all_inter_op_pools_count() {
         let with = |of_default_size, threads| {
-            let pools = Some(Pools { of_default_size, threads });
+            let pools = Some(Pools { of_default_size, threads, ..Pools::default() });
             let config = Config { inter_op_threads: 7, pools, ..Config::default() };
             plan(&options(2), &Environment::default(), &config, &machine(8))
         };
@@ -616,16 +658,54 @@ mod tests {
     }
 
     #[test]
-    fn a_target_or_negative_threads_are_errors() {
+    fn a_target_or_threads_that_can_not_be_are_errors() {
         for config in [
             Config { has_target: true, ..Config::default() },
             Config { intra_op_threads: -1, ..Config::default() },
-            Config { inter_op_threads: -1, ..Config::default() },
+            Config {
+                pools: Some(Pools { has_negative: true, ..Pools::default() }),
+                ..Config::default()
+            },
+            Config { inter_op_threads: 20_000, ..Config::default() },
             Config { intra_op_threads: 20_000, ..Config::default() },
             Config { has_named_pool: true, ..Config::default() },
         ] {
             assert!(plan(&options(2), &Environment::default(), &config, &machine(2)).is_err());
         }
+    }
+
+    #[test]
+    fn negative_inter_op_threads_run_graphs_on_the_calling_thread() {
+        let decide = |inter_op_threads, execution| {
+            let config = Config { inter_op_threads, ..Config::default() };
+            let mut options = options(2);
+            options.set_execution(execution);
+            plan(&options, &Environment::default(), &config, &machine(8))
+        };
+        for threads in [-1, -7, i32::MIN] {
+            let plan = decide(threads, Execution::Auto).unwrap();
+            assert_eq!(plan.execution, Execution::Caller);
+            assert_eq!(plan.sessions[0].inter_op_threads, 1);
+            assert!(plan.why.threads.contains("negative"));
+            let error = decide(threads, Execution::Pool).unwrap_err();
+            assert!(error.message.contains(&threads.to_string()), "{error}");
+        }
+        assert!(decide(0, Execution::Pool).is_ok());
+    }
+
+    #[test]
+    fn a_drain_has_an_end_or_is_an_error() {
+        let drain = |ms: Option<i64>| {
+            let mut options = options(1);
+            if let Some(ms) = ms {
+                options.set_drain_timeout_ms(ms);
+            }
+            decide(&options, 2).map(|plan| plan.drain.as_millis())
+        };
+        assert_eq!(drain(None).unwrap(), 30_000);
+        assert_eq!(drain(Some(0)).unwrap(), 0);
+        assert_eq!(drain(Some(i64::MAX)).unwrap(), i64::MAX as u128);
+        assert!(drain(Some(-5)).unwrap_err().message.contains("-5 ms"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::affinity;
 use crate::callable::Callable;
+use crate::closing::Closing;
 use crate::describe;
 use crate::error::{Error, Result};
 use crate::execution::Execution;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub dispatcher: Dispatcher,
     /// One lane for each session, and one for what concerns all of them.
     pub gate: Gate<Members>,
+    pub closing: Closing,
     pub stats: Box<[SessionStats]>,
     pub steps: Steps,
     /// Of a multi-stream group.

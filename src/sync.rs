@@ -5,8 +5,19 @@
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 pub(crate) use std::thread::{Builder, JoinHandle, Thread, current, park, park_timeout};
+use std::time::Duration;
 
 pub(crate) use crossbeam_channel as channel;
+
+/// Waits until woken or until so much time has passed.
+pub(crate) fn wait_timeout<'a, T>(
+    woken: &Condvar,
+    _: &'a Mutex<T>,
+    guard: MutexGuard<'a, T>,
+    left: Duration,
+) -> MutexGuard<'a, T> {
+    woken.wait_timeout(guard, left).expect("nothing panics under this lock").0
+}
 
 /// `std`'s, with loom's interface.
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);

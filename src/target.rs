@@ -9,6 +9,7 @@
 //! Keys are the names of [`Options`]' setters, and of optimisations; `KEYS` lists them.
 
 use std::collections::HashSet;
+use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::optimization::Optimization;
@@ -18,7 +19,7 @@ use crate::options::{Options, QUEUE_CAPACITY};
 const SCHEME: &str = "session_group";
 
 const KEYS: &str = "policy, execution, kernels, cpuset, affinity, worker_threads, queue, wait_when_full, \
-                    multi_stream, gpu_ids";
+                    drain_timeout_ms, multi_stream, gpu_ids";
 
 /// The options that a target asks for.
 pub fn parse(target: &str) -> Result<Options> {
@@ -39,6 +40,8 @@ fn parse_rest(target: &str) -> std::result::Result<Options, String> {
         None => (rest, None),
     };
     let mut options = Options::new();
+    // As closing TensorFlow's own session.
+    options.set_drain_timeout_ms(0);
     if !number.is_empty() {
         let session_num =
             number.parse().map_err(|_| format!("{number:?} is not a number of sessions"))?;
@@ -73,6 +76,9 @@ fn parse_rest(target: &str) -> std::result::Result<Options, String> {
             "worker_threads" => {
                 options.set_worker_threads(integer(pair, value)?);
             }
+            "drain_timeout_ms" => {
+                options.set_drain_timeout_ms(integer(pair, value)?);
+            }
             "multi_stream" => {
                 options.set_multi_stream(boolean(pair, value)?);
             }
@@ -98,7 +104,7 @@ fn parse_rest(target: &str) -> std::result::Result<Options, String> {
     Ok(options)
 }
 
-fn integer(pair: &str, value: &str) -> std::result::Result<i32, String> {
+fn integer<N: FromStr>(pair: &str, value: &str) -> std::result::Result<N, String> {
     value.parse().map_err(|_| format!("{pair:?}: {value:?} is not a whole number"))
 }
 
@@ -132,7 +138,7 @@ mod tests {
         let options = parse(
             "session_group://2?policy=least_loaded&execution=worker&cpuset=0-1;2-3&affinity=false\
              &worker_threads=3&queue=7&wait_when_full=true&fused_lookups=0&fast_memory=1\
-             &multi_stream=true&gpu_ids=1,0",
+             &drain_timeout_ms=5000&multi_stream=true&gpu_ids=1,0",
         )
         .unwrap();
         assert_eq!(options.session_num, Some(2));
@@ -142,6 +148,8 @@ mod tests {
         assert_eq!(options.affinity, Some(false));
         assert_eq!(options.worker_threads, Some(3));
         assert_eq!(options.queue, Some((7, true)));
+        assert_eq!(options.drain_timeout_ms, Some(5000));
+        assert_eq!(parse("session_group:1").unwrap().drain_timeout_ms, Some(0));
         assert!(options.multi_stream);
         assert_eq!(options.gpu_ids, [1, 0]);
         assert!(!options.optimizations.has(Optimization::FusedLookups));
@@ -165,6 +173,7 @@ mod tests {
             ("session_group://4?policy", "\"policy\""),
             ("session_group://4?", "\"\""),
             ("session_group://4?queue=many", "\"many\""),
+            ("session_group://4?drain_timeout_ms=1s", "\"1s\""),
             ("session_group://4?affinity=yes", "\"yes\""),
             ("session_group://4?gpu_ids=0,,1", "\"\""),
             ("session_group://4?gpu_ids=0,0", "0 twice"),

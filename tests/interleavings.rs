@@ -43,7 +43,7 @@ mod sync {
     pub(crate) use loom::cell::UnsafeCell;
     use loom::sync::atomic::AtomicBool;
     pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-    pub(crate) use loom::sync::{Condvar, Mutex};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use loom::thread::{Builder, JoinHandle, Thread, current, park};
 
     /// What `std` promises of its own: who sees the value sees all that it is made of.
@@ -181,6 +181,18 @@ mod sync {
     pub(crate) fn park_timeout(_: std::time::Duration) {
         loom::thread::yield_now();
     }
+
+    /// The same: goes on at any moment.
+    pub(crate) fn wait_timeout<'a, T>(
+        _: &Condvar,
+        mutex: &'a Mutex<T>,
+        guard: MutexGuard<'a, T>,
+        _: std::time::Duration,
+    ) -> MutexGuard<'a, T> {
+        drop(guard);
+        loom::thread::yield_now();
+        mutex.lock().unwrap()
+    }
 }
 
 use std::cell::Cell;
@@ -188,7 +200,7 @@ use std::time::Duration;
 
 use cache::{Cache, Signature};
 use error::Result;
-use gate::Gate;
+use gate::{Gate, StillInside};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
@@ -210,6 +222,8 @@ fn main() {
         ),
         Model("two_who_close", two_who_close, PREEMPTIONS),
         Model("a_user_who_enters_twice", a_user_who_enters_twice, None),
+        Model("one_who_gives_up_and_tries_again", one_who_gives_up, None),
+        Model("one_who_hurries_users_while_another_closes", one_who_hurries, PREEMPTIONS),
         Model("a_request_comes_back_with_its_result", a_request_comes_back_with_its_result, None),
         Model("an_expired_request_is_never_run", an_expired_request_is_never_run, None),
         Model("workers_run_each_request_once", workers_run_each_request_once, Some(2)),
@@ -259,7 +273,7 @@ fn enter(gate: &Gate<Value>, lane: usize) {
 }
 
 fn close(gate: &Gate<Value>) -> usize {
-    let taken = gate.close();
+    let taken = gate.close(|| None).unwrap();
     assert!(gate.enter(0).is_none(), "nobody enters after closing");
     taken.map_or(0, |value| {
         value.destroy();
@@ -297,6 +311,50 @@ fn a_user_who_enters_twice() {
     user.join().unwrap();
 }
 
+/// Who closes gives up, looks at the value that the user may still hold, and waits again.
+fn one_who_gives_up() {
+    let gate = Arc::new(Gate::new(Value::new(), 1));
+    let user = gate.clone();
+    let user = thread::spawn(move || enter(&user, 0));
+    match gate.close(soon()) {
+        Ok(value) => value.expect("nobody else takes it").destroy(),
+        Err(StillInside) => {
+            assert!(gate.enter(0).is_none(), "nobody enters after closing");
+            gate.enter_closed().expect("nobody has taken it").read();
+            assert_eq!(close(&gate), 1);
+        }
+    }
+    user.join().unwrap();
+}
+
+/// While one looks at the value, another who closes must not take it.
+fn one_who_hurries() {
+    let gate = Arc::new(Gate::new(Value::new(), 1));
+    let (user, other) = (gate.clone(), gate.clone());
+    let user = thread::spawn(move || enter(&user, 0));
+    let other = thread::spawn(move || close(&other));
+    let taken = match gate.close(|| Some(Duration::ZERO)) {
+        Ok(value) => value.map_or(0, |value| {
+            value.destroy();
+            1
+        }),
+        Err(StillInside) => {
+            if let Some(value) = gate.enter_closed() {
+                value.read();
+            }
+            close(&gate)
+        }
+    };
+    assert_eq!(taken + other.join().unwrap(), 1, "one of them gets the value");
+    user.join().unwrap();
+}
+
+/// There is some time left when first asked, and none after.
+fn soon() -> impl Fn() -> Option<Duration> {
+    let asked = Cell::new(false);
+    move || Some(Duration::from_secs(u64::from(!asked.replace(true))))
+}
+
 fn a_request_comes_back_with_its_result() {
     let request = Request::new(|| 7);
     // SAFETY: the request stays here until `wait` has returned.
@@ -316,10 +374,7 @@ fn an_expired_request_is_never_run() {
     let ticket = Arc::new(unsafe { Ticket::new(&request) });
     let worker = ticket.clone();
     let worker = thread::spawn(move || worker.run());
-    // There is some time left when first asked, and none after.
-    let asked = Cell::new(false);
-    let left = || Duration::from_secs(u64::from(!asked.replace(true)));
-    let done = ticket.wait(|| Some(left()));
+    let done = ticket.wait(soon());
     // The request may be gone now: a worker that still ran it would be an error that loom sees.
     assert_eq!(request.into_result().is_some(), done);
     worker.join().unwrap();

@@ -115,6 +115,44 @@ fn pools_have_the_size_of_the_cpuset_where_the_config_leaves_it_open() {
     drop(group);
 }
 
+/// As in TensorFlow, which then has one thread for what can't run on the calling one, and which ends the
+/// process for the numbers that are refused.
+#[test]
+fn negative_inter_op_threads_run_graphs_on_the_calling_thread() {
+    let _turn = turn();
+    let minus_one = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    let load = |fields: &[u8], execution| {
+        let mut group_options = options(2);
+        group_options.set_execution(execution);
+        let config = config(&[fields, &minus_one].concat());
+        let model = common::dir("wide_deep");
+        SessionGroup::load(&config, None, &model, &["serve"], &group_options, None)
+    };
+    let inter_op = |group: &SessionGroup| {
+        serve(group);
+        let of_session = |name: &str| name == "s1-inter";
+        threads().iter().filter(|(name, ..)| of_session(name)).count()
+    };
+    // inter_op_parallelism_threads (field 5)
+    let group = load(&[0x28], Execution::Auto).unwrap();
+    assert_eq!(inter_op(&group), 1);
+    let described = group.describe();
+    assert!(described.contains("\"execution\":\"caller\""), "{described}");
+    drop(group);
+    let error = load(&[0x28], Execution::Pool).err().expect("a contradiction");
+    assert!(error.message.contains("execution pool") && error.message.contains("-1"), "{error}");
+    // With use_per_session_threads (field 9), TensorFlow takes it for 0.
+    let group = load(&[0x48, 1, 0x28], Execution::Pool).unwrap();
+    assert!(inter_op(&group) >= 1);
+    drop(group);
+    // intra_op_parallelism_threads (field 2)
+    let error = load(&[0x10], Execution::Auto).err().expect("TensorFlow would end the process");
+    assert!(error.message.contains("intra_op_parallelism_threads is -1"), "{error}");
+    // session_inter_op_thread_pool (field 12) with num_threads (field 1)
+    let error = load(&[0x62, 11, 0x08], Execution::Auto).err().expect("the same");
+    assert!(error.message.contains("session_inter_op_thread_pool"), "{error}");
+}
+
 #[test]
 fn groups_and_models_have_pools_of_their_own() {
     let _turn = turn();

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use common::{create, load, options, proc_entries, resident};
 use session_group::execution::Execution;
-use session_group::tensorflow::Tensor;
-use session_group::{Code, SessionGroup};
+use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::{Buffer, Tensor};
+use session_group::{Code, Request, SessionGroup};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -109,6 +110,69 @@ fn a_group_that_never_had_a_graph_closes() {
     let error = slow(&group, 1).err().unwrap();
     assert_eq!(error.code, Code::FailedPrecondition);
     assert!(error.message.contains("SessionGroup_Create"), "{error}");
+}
+
+/// Of program, of TensorFlow's session, and of a callable of either.
+#[test]
+fn outputs_that_are_used_again_are_dropped_first() {
+    let _turn = turn();
+    let x = Tensor::from_slice(&[4096, 64], &vec![0.5f32; 4096 * 64]).unwrap();
+    let wrong = Tensor::from_slice(&[1], &[1i32]).unwrap();
+    for execution in [Execution::Caller, Execution::Worker, Execution::Pool] {
+        let mut group_options = options(1);
+        group_options.set_execution(execution);
+        let group = create("mlp_frozen", &group_options);
+        let callable = group.make_callable(&["x:0"], &["layer0:0"], &[]).unwrap();
+        let mut outputs = [None];
+        let run = |x: &Tensor, called: bool, outputs: &mut [Option<Tensor>]| match called {
+            true => callable.run_into(&[x], outputs),
+            false => {
+                let inputs = [("x:0", x)];
+                let request =
+                    Request { inputs: &inputs, outputs: &["layer0:0"], ..Request::default() };
+                group.run_into(&request, outputs, None)
+            }
+        };
+        for called in [false, true] {
+            (0..20).for_each(|_| run(&x, called, &mut outputs).unwrap());
+            let bytes = outputs[0].as_ref().unwrap().bytes().len() as u64;
+            let memory = resident();
+            (0..100).for_each(|_| run(&x, called, &mut outputs).unwrap());
+            let grown = resident().saturating_sub(memory);
+            assert!(grown < 30 * bytes, "{execution}, {called}: {grown} of 100 times {bytes}");
+            run(&wrong, called, &mut outputs).unwrap_err();
+            assert!(outputs[0].is_none(), "{execution}, {called}: all or none");
+        }
+        run(&x, false, &mut outputs).unwrap();
+        let mut too_many = [outputs[0].take(), None];
+        run(&x, false, &mut too_many).unwrap_err();
+        assert!(too_many[0].is_none());
+        group.close().unwrap();
+    }
+}
+
+/// A buffer for metadata, too.
+#[test]
+fn metadata_of_an_earlier_request_does_not_stay() {
+    let _turn = turn();
+    let group = create("slow", &options(1));
+    let (n, x) =
+        (Tensor::from_slice(&[], &[3i32]).unwrap(), Tensor::from_slice(&[], &[1f32]).unwrap());
+    // trace_level (field 1) = FULL_TRACE
+    let traced = RunOptions::parse(&[0x08, 3]).unwrap();
+    let inputs = [("slow/n", &n), ("slow/x", &x)];
+    let options = Some(&traced);
+    let request = Request { inputs: &inputs, outputs: &["slow/y"], options, ..Request::default() };
+    let mut metadata = Buffer::new();
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        group.run_request(&request, Some(&mut metadata)).unwrap();
+        sizes.push(metadata.bytes().len());
+    }
+    assert!(sizes[0] > 0 && sizes[2] < 2 * sizes[0], "{sizes:?}");
+    let unknown = Request { outputs: &["nothing"], ..request };
+    assert!(group.run_request(&unknown, Some(&mut metadata)).is_err());
+    assert!(metadata.bytes().is_empty(), "that is of an earlier request");
 }
 
 /// A child has none of the group's threads.

@@ -101,6 +101,7 @@ enum Setter {
     Optimization(Text, bool),
     Workers(i32),
     Queue(i32, bool),
+    DrainTimeout(u8),
     MultiStream(bool),
     GpuIds(Vec<i32>, Option<i8>),
 }
@@ -346,6 +347,10 @@ fn options(setters: &[Setter]) -> *mut Options {
                 }
                 Setter::Workers(n) => SessionGroupOptions_SetWorkerThreads(options, few(*n)),
                 Setter::Queue(n, wait) => SessionGroupOptions_SetQueue(options, *n, *wait),
+                // Not so long that an input that hangs looks like one that is slow.
+                Setter::DrainTimeout(ms) => {
+                    SessionGroupOptions_SetDrainTimeout(options, i64::from(*ms) - 1)
+                }
                 Setter::MultiStream(on) => SessionGroupOptions_SetMultiStream(options, *on),
                 Setter::GpuIds(ids, length) => {
                     let n = length.map_or(ids.len() as i32, i32::from).min(ids.len() as i32);

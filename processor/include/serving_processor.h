@@ -168,7 +168,9 @@ int batch_process_n(void *model_buf,
 // @since 0.1.0
 int get_serving_model_info(void *model_buf, void **output_data, int *output_size);
 
-// Ends a model: waits for requests that it is answering, and frees it. Later calls with it fail.
+// Ends a model: waits for requests that it is answering, cancels those that run for longer than
+// drain_timeout_ms, and frees it. One that can't be cancelled goes on and frees the model at its end. Later
+// calls with it fail.
 //
 // @param model_buf  What initialize() returned. NULL, and what was destroyed before, do nothing.
 //

@@ -31,6 +31,7 @@ struct Text {
     inter_op_parallelism_threads: Option<i32>,
     intra_op_parallelism_threads: Option<i32>,
     init_timeout_minutes: Option<i64>,
+    drain_timeout_ms: Option<u64>,
     signature_name: Option<String>,
     serialize_protocol: Option<String>,
     savedmodel_dir: Option<PathBuf>,
@@ -76,6 +77,8 @@ pub struct Config {
     pub poll: Duration,
     /// How long to wait for the first of them.
     pub init_timeout: Duration,
+    /// How long destroy() lets requests finish.
+    pub drain: Duration,
     /// The signature of requests that name none.
     pub signature_name: String,
     pub warmup_file_name: Option<String>,
@@ -100,6 +103,7 @@ const DEFAULT_SIGNATURE: &str = "serving_default";
 const DEFAULT_POLL: Duration = Duration::from_secs(10);
 /// As DeepRec's documentation has it.
 const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 impl Config {
     /// Reads the text. `schedulable_cpus` is the environment variable of that name.
@@ -283,6 +287,7 @@ impl Text {
             checkpoint_dir: self.checkpoint_dir.filter(present),
             poll,
             init_timeout,
+            drain: self.drain_timeout_ms.map_or(DEFAULT_DRAIN, Duration::from_millis),
             signature_name: signature_name.unwrap_or_else(|| DEFAULT_SIGNATURE.to_string()),
             warmup_file_name,
             timelines,
@@ -394,6 +399,8 @@ impl Sessions {
         options.set_policy(self.policy.parse()?);
         options.set_execution(self.execution);
         options.set_multi_stream(self.multi_stream);
+        // A group is closed once no request uses it, or to end those that do.
+        options.set_drain_timeout_ms(0);
         if let Some(cpusets) = &self.cpusets {
             options.set_cpuset(cpusets)?;
         }

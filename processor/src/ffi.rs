@@ -242,7 +242,9 @@ pub unsafe extern "C" fn get_serving_model_info(
     outputs.answer("get_serving_model_info", || handles::hold(model_buf)?.model().info(Output::new))
 }
 
-/// Ends a model: waits for requests that it is answering, and frees it. Later calls with it fail.
+/// Ends a model: waits for requests that it is answering, cancels those that run for longer than
+/// drain_timeout_ms, and frees it. One that can't be cancelled goes on and frees the model at its end. Later
+/// calls with it fail.
 ///
 /// @param model_buf  What initialize() returned. NULL, and what was destroyed before, do nothing.
 ///

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use session_group::{Error, Result};
+use tracing::warn;
 
 use crate::model::Model;
 
@@ -65,7 +66,7 @@ pub fn hold(handle: *mut c_void) -> Result<Held> {
     })
 }
 
-/// Ends a model, once no request uses it.
+/// Ends a model, once no request uses it, or with those that don't end by themselves.
 pub fn remove(handle: *mut c_void) {
     let mut removed = None;
     MODELS.rcu(|models| {
@@ -74,10 +75,20 @@ pub fn remove(handle: *mut c_void) {
         models
     });
     let Some(mut model) = removed.and_then(|slot| slot.swap(None)) else { return };
+    let begun = Instant::now();
+    let mut has_cancelled = false;
     loop {
         match Arc::try_unwrap(model) {
             Ok(model) => return drop(model),
             Err(used) => model = used,
+        }
+        if !has_cancelled && begun.elapsed() >= model.drain() {
+            has_cancelled = true;
+            model.end_updates();
+            if let Err(error) = model.cancel() {
+                // Who still uses the model may be the last, and frees it then.
+                return warn!("destroy(): {}", error.message);
+            }
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prost::Message;
@@ -90,6 +91,16 @@ impl Model {
             // No more threads are to be had.
             _ => all.into_iter().for_each(work),
         }
+    }
+
+    /// How long requests may go on once no more are taken.
+    pub fn drain(&self) -> Duration {
+        self.maker.config.drain
+    }
+
+    /// Ends requests; an error where one goes on.
+    pub fn cancel(&self) -> Result<()> {
+        self.current.load().group().close()
     }
 
     /// Ends updates; waits for one that is under way.

@@ -11,12 +11,27 @@ use crate::template::Template;
 
 /// What to run for a request.
 pub struct Step<'a> {
-    inputs: Vec<(&'a Port, Tensor)>,
+    inputs: Vec<(&'a Port, Input<'a>)>,
     /// What is fetched: one of the signature's outputs, or all. Each other set of them would be prepared
     /// anew, and there are too many.
     fetched: &'a [Port],
     /// The names that were asked for, and which of the fetched they are.
     outputs: Vec<(String, usize)>,
+}
+
+/// The tensor of an input.
+enum Input<'a> {
+    Given(Tensor),
+    Default(&'a Tensor),
+}
+
+impl Input<'_> {
+    fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Given(tensor) => tensor,
+            Self::Default(tensor) => tensor,
+        }
+    }
 }
 
 impl<'a> Step<'a> {
@@ -29,7 +44,7 @@ impl<'a> Step<'a> {
             name => name,
         };
         let signature = template.signature(name)?;
-        let mut inputs: Vec<(&Port, Tensor)> = Vec::with_capacity(signature.inputs.len());
+        let mut inputs: Vec<(&Port, Input<'_>)> = Vec::with_capacity(signature.inputs.len());
         for (key, array) in &request.inputs {
             let port = find(&signature.inputs, key, "input", name)?;
             if inputs.iter().any(|(given, _)| std::ptr::eq(*given, port)) {
@@ -39,10 +54,11 @@ impl<'a> Step<'a> {
                 Error::new(error.code, format!("input {:?}: {}", shortened(key), error.message))
             })?;
             port.check(&tensor)?;
-            inputs.push((port, tensor));
+            inputs.push((port, Input::Given(tensor)));
         }
         let is_given = |port: &Port| inputs.iter().any(|(given, _)| std::ptr::eq(*given, port));
-        let missing: Vec<_> = signature.inputs.iter().filter(|port| !is_given(port)).collect();
+        let absent: Vec<_> = signature.inputs.iter().filter(|port| !is_given(port)).collect();
+        let missing: Vec<_> = absent.iter().filter(|port| port.default.is_none()).collect();
         if !missing.is_empty() {
             let names: Vec<_> = missing.iter().map(|port| port.alias.as_str()).collect();
             return Err(Error::invalid(format!(
@@ -50,6 +66,8 @@ impl<'a> Step<'a> {
                 names.join(", ")
             )));
         }
+        let default = |port: &'a Port| Some((port, Input::Default(port.default.as_ref()?)));
+        inputs.extend(absent.into_iter().filter_map(default));
         // In the signature's order, whatever the request's: the same request is prepared once.
         inputs.sort_by_key(|(port, _)| position(&signature.inputs, port));
         let mut outputs = Vec::with_capacity(signature.outputs.len());
@@ -73,14 +91,20 @@ impl<'a> Step<'a> {
         Ok(Self { inputs, fetched, outputs })
     }
 
-    /// What a signature takes, with zeros, and all that it gives.
+    /// What a signature takes, with zeros where there is no default, and all that it gives.
     pub fn zeros(template: &'a Template, signature: &str) -> Result<Self> {
         let signature = template.signature(signature)?;
         let zeros = |port: &'a Port| {
             let of = |error: Error| {
                 Error::new(error.code, format!("input {:?}: {}", port.alias, error.message))
             };
-            Ok((port, port.zeros().map_err(of)?))
+            Ok((
+                port,
+                match &port.default {
+                    Some(default) => Input::Default(default),
+                    None => Input::Given(port.zeros().map_err(of)?),
+                },
+            ))
         };
         Ok(Self {
             inputs: signature.inputs.iter().map(zeros).collect::<Result<_>>()?,
@@ -91,7 +115,7 @@ impl<'a> Step<'a> {
 
     /// Feeds, by the graph's names.
     pub fn feeds(&self) -> Vec<(&str, &Tensor)> {
-        self.inputs.iter().map(|(port, tensor)| (port.tensor.as_str(), tensor)).collect()
+        self.inputs.iter().map(|(port, input)| (port.tensor.as_str(), input.tensor())).collect()
     }
 
     /// Fetches, by the graph's names.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use session_group::tensorflow::Tensor;
 use session_group::{Error, Result};
-use session_group_serving::signature::{proto_name, tensor_name};
+use session_group_serving::signature::{default_input, proto_name, tensor_name};
 use session_group_serving::tensorflow::{SignatureDef, TensorInfo};
 use session_group_serving::text::beginning;
 
@@ -24,19 +24,23 @@ pub struct Port {
     pub dtype: i32,
     /// -1 for what is not known; `None` where not even the rank is.
     pub dims: Option<Vec<i64>>,
+    /// Of an input: what it is where a request leaves it out.
+    pub default: Option<Tensor>,
 }
 
 impl Signature {
     pub fn new(name: &str, def: &SignatureDef) -> Result<Self> {
         let ports = |infos: &BTreeMap<String, TensorInfo>| {
-            infos.iter().map(|(alias, info)| Port::new(alias, info)).collect::<Result<_>>()
+            infos.iter().map(|(alias, info)| Port::new(alias, info)).collect::<Result<Vec<_>>>()
         };
-        let of = |error: Error| Error::new(error.code, format!("{name}: {}", error.message));
-        Ok(Self {
-            name: name.to_string(),
-            inputs: ports(&def.inputs).map_err(of)?,
-            outputs: ports(&def.outputs).map_err(of)?,
-        })
+        let mut inputs: Vec<Port> = ports(&def.inputs)?;
+        for port in &mut inputs {
+            port.default = default_input(def, &port.alias).transpose()?;
+            if let Some(default) = &port.default {
+                port.check(default)?;
+            }
+        }
+        Ok(Self { name: name.to_string(), inputs, outputs: ports(&def.outputs)? })
     }
 
     /// As JSON, in DeepRec's form.
@@ -93,6 +97,7 @@ impl Port {
                 .to_string(),
             dtype: info.dtype,
             dims: shape.map(|shape| shape.dim.iter().map(|dim| dim.size).collect()),
+            default: None,
         })
     }
 

@@ -25,7 +25,8 @@ pub struct Template {
     /// Names of tensors, and the paths of files to feed them.
     assets: Vec<(String, Tensor)>,
     init_op: Option<String>,
-    pub signatures: BTreeMap<String, Signature>,
+    /// By their names; an error where requests can't have what they need.
+    signatures: BTreeMap<String, Result<Signature>>,
     /// By their names in checkpoints.
     pub variables: BTreeMap<String, Variable>,
     /// Names of what else checkpoints restore.
@@ -74,12 +75,13 @@ impl Template {
             .signature_def
             .iter()
             .filter(|(name, _)| !name.starts_with("__"))
-            .filter_map(|(name, def)| match Signature::new(name, def) {
-                Ok(signature) => Some((name.clone(), signature)),
-                Err(error) => {
-                    warn!("signature {}", error.message);
-                    None
-                }
+            .map(|(name, def)| {
+                let of = |error: Error| {
+                    let message = format!("signature {name:?} can't be served: {}", error.message);
+                    warn!("{message}");
+                    Error::new(error.code, message)
+                };
+                (name.clone(), Signature::new(name, def).map_err(of))
             })
             .collect();
         // Serialised messages one after the other are one, with the nodes of both.
@@ -98,14 +100,15 @@ impl Template {
     }
 
     pub fn signature(&self, name: &str) -> Result<&Signature> {
-        self.signatures.get(name).ok_or_else(|| {
+        let found = self.signatures.get(name).ok_or_else(|| {
             let known: Vec<_> = self.signatures.keys().map(String::as_str).collect();
             Error::invalid(format!(
                 "there is no signature {:?}: the model has {}",
                 shortened(name),
                 known.join(", ")
             ))
-        })
+        })?;
+        found.as_ref().map_err(Error::clone)
     }
 
     /// The checkpoint that lies in the SavedModel itself, if it has variables.

@@ -26,12 +26,14 @@ def test_options() -> None:
         worker_threads=3,
         queue=7,
         wait_when_full=True,
+        drain_timeout_ms=7_000,
         optimizations={"fused_lookups": False, "fast_memory": False},
         config=tf.compat.v1.ConfigProto(intra_op_parallelism_threads=5),
     ) as model:
         description = model.describe()
         assert description["policy"] == "least_loaded"
         assert description["execution"] == "worker"
+        assert description["drain_timeout_ms"] == 7_000
         assert description["queue"] == {"capacity": 7, "wait_when_full": True}
         assert sorted(description["optimizations"]) == [
             "parallel_restore",
@@ -58,6 +60,16 @@ def test_a_cpuset_says_how_many_sessions() -> None:
     [
         ({}, tf.errors.InvalidArgumentError, "session_num is not set"),
         ({"sessions": 0}, tf.errors.InvalidArgumentError, "must be 1 to 1024"),
+        (
+            {"sessions": 1, "drain_timeout_ms": -1},
+            tf.errors.InvalidArgumentError,
+            "drain timeout is -1 ms",
+        ),
+        (
+            {"sessions": 1, "drain_timeout_ms": 2**63},
+            ValueError,
+            "which is no 64-bit number",
+        ),
         ({"sessions": 2**32 + 1}, ValueError, "which is no 32-bit number"),
         ({"cpuset": "1-"}, tf.errors.InvalidArgumentError, '"1-"'),
         ({"cpuset": "1\0"}, ValueError, "zero character"),

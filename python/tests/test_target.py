@@ -2,8 +2,11 @@
 
 import gc
 import re
+import threading
+import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import requests_of
 import session_group
@@ -93,6 +96,27 @@ def test_groups_of_both_kinds() -> None:
         metrics = session_group.metrics_text()
         number = model.describe()["group"]
         assert f'session_group_in_flight{{group="{number}",session="2"}} 0' in metrics
+
+
+@pytest.mark.parametrize("target", ["", "session_group:2"])
+def test_closing_cancels_what_runs(target: str) -> None:
+    with Stock(MODELS / "control_flow", target) as stock:
+
+        def ask() -> None:
+            begun.set()
+            try:
+                stock.call("serving_default", n=2**31 - 1, x=np.zeros(1, np.float32))
+            except tf.errors.CancelledError:
+                cancelled.set()
+
+        begun, cancelled = threading.Event(), threading.Event()
+        request = threading.Thread(target=ask)
+        request.start()
+        begun.wait()
+        time.sleep(0.5)  # Until it is inside the graph.
+        stock.session.close()
+        request.join()
+        assert cancelled.is_set()
 
 
 def test_other_sessions_stay_what_they_were() -> None:

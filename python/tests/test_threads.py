@@ -89,6 +89,30 @@ def test_close_while_running() -> None:
         closer.join()
 
 
+@pytest.mark.parametrize("execution", ["caller", "worker", "pool"])
+def test_closing_cancels_what_does_not_end(execution: str) -> None:
+    model = session_group.load(
+        MODELS / "control_flow", 2, execution=execution, drain_timeout_ms=0
+    )
+    assert model.describe()["drain_timeout_ms"] == 0
+
+    def ask() -> None:
+        with pytest.raises(tf.errors.CancelledError):
+            model(n=2**31 - 1, x=np.zeros(1, np.float32))
+        ended.append(True)
+
+    ended: list[bool] = []
+    request = threading.Thread(target=ask)
+    request.start()
+    while not any(session.in_flight for session in model.stats()):
+        pass
+    model.close()
+    request.join()
+    assert ended == [True]
+    with pytest.raises(tf.errors.FailedPreconditionError, match="closed"):
+        model(n=1, x=np.zeros(1, np.float32))
+
+
 def test_dropped_while_running() -> None:
     """The last reference to a model may be that of a call."""
     model = session_group.load(MODELS / "control_flow", 1)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use prost::Message;
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
-use session_group_serving::signature::{proto_name, tensor_name};
+use session_group_serving::signature::{default_input, proto_name, tensor_name};
 
 use crate::predict::{CLASSIFY, Manner, REGRESS, answered_by};
 use crate::proto::serving::input::Kind;
@@ -15,7 +15,7 @@ use crate::proto::serving::{
     InferenceResult, Input, MultiInferenceRequest, MultiInferenceResponse, Regression,
     RegressionRequest, RegressionResponse, RegressionResult, inference_result,
 };
-use crate::proto::tensorflow::{DataType, SignatureDef};
+use crate::proto::tensorflow::{DataType, SignatureDef, TensorProto};
 use crate::servable::Servable;
 
 /// The aliases that signatures of these methods have.
@@ -34,8 +34,8 @@ pub fn classify(
     let (name, signature) = signature(servable, &spec.signature_name)?;
     let classifier = Classifier::of(signature, manner)?;
     let examples = examples(request.input)?;
-    let input = vec![(classifier.input, strings(&examples)?)];
-    let outputs = servable.run(input, &classifier.fetches(), deadline)?;
+    let feeds = feeds(&[&classifier.input], &examples)?;
+    let outputs = servable.run(feeds, &classifier.fetches(), deadline)?;
     Ok(ClassificationResponse {
         result: Some(classifier.result(examples.len(), &outputs.iter().collect::<Vec<_>>())?),
         model_spec: Some(answered_by(servable, name)),
@@ -52,8 +52,8 @@ pub fn regress(
     let (name, signature) = signature(servable, &spec.signature_name)?;
     let regressor = Regressor::of(signature, manner)?;
     let examples = examples(request.input)?;
-    let input = vec![(regressor.input, strings(&examples)?)];
-    let outputs = servable.run(input, &[regressor.output], deadline)?;
+    let feeds = feeds(&[&regressor.input], &examples)?;
+    let outputs = servable.run(feeds, &[regressor.output], deadline)?;
     Ok(RegressionResponse {
         result: Some(regression(examples.len(), &outputs[0])?),
         model_spec: Some(answered_by(servable, name)),
@@ -101,11 +101,11 @@ pub fn multi_inference(
         tasks.push((name, what));
     }
     let examples = examples(request.input)?;
-    let feeds: BTreeSet<&str> = tasks
+    let inputs: Vec<_> = tasks
         .iter()
         .map(|(_, task)| match task {
-            Task::Classify(classifier) => classifier.input,
-            Task::Regress(regressor) => regressor.input,
+            Task::Classify(classifier) => &classifier.input,
+            Task::Regress(regressor) => &regressor.input,
         })
         .collect();
     let fetches: BTreeSet<&str> = tasks
@@ -115,8 +115,7 @@ pub fn multi_inference(
             Task::Regress(regressor) => vec![regressor.output],
         })
         .collect();
-    let feeds = feeds.into_iter().map(|name| Ok((name, strings(&examples)?)));
-    let feeds = feeds.collect::<Result<Vec<_>>>()?;
+    let feeds = feeds(&inputs, &examples)?;
     let fetches: Vec<_> = fetches.into_iter().collect();
     let outputs = servable.run(feeds, &fetches, deadline)?;
     let outputs: BTreeMap<_, _> = fetches.into_iter().zip(outputs).collect();
@@ -164,13 +163,53 @@ pub fn examples(input: Option<Input>) -> Result<Vec<Vec<u8>>> {
     Ok(serialised)
 }
 
-fn strings(examples: &[Vec<u8>]) -> Result<Tensor> {
-    Tensor::from_strings(&[examples.len() as i64], examples)
+/// What a signature takes that takes examples.
+struct Examples<'a> {
+    signature: &'a SignatureDef,
+    /// The tensor to feed them to.
+    tensor: &'a str,
+}
+
+impl<'a> Examples<'a> {
+    /// All inputs but one must have defaults.
+    fn of(signature: &'a SignatureDef, what: &str) -> Result<Self> {
+        let is_given =
+            |alias: &&String| *alias == INPUTS || !signature.defaults.contains_key(*alias);
+        if signature.inputs.keys().filter(is_given).count() != 1 {
+            return Err(Error::invalid("Expected one input Tensor."));
+        }
+        let input = signature.inputs.get(INPUTS).ok_or_else(|| {
+            Error::invalid(format!("No {what} inputs found in SignatureDef: {signature:?}"))
+        })?;
+        Ok(Self { signature, tensor: tensor_name(input)? })
+    }
+}
+
+/// Feeds for signatures that are computed in one run.
+fn feeds<'a>(of: &[&Examples<'a>], examples: &[Vec<u8>]) -> Result<Vec<(&'a str, Tensor)>> {
+    let mut feeds: BTreeMap<&str, Tensor> = BTreeMap::new();
+    let mut defaults: BTreeMap<&str, &TensorProto> = BTreeMap::new();
+    for &&Examples { signature, tensor } in of {
+        let strings = Tensor::from_strings(&[examples.len() as i64], examples)?;
+        feeds.insert(tensor, strings);
+        for (alias, info) in signature.inputs.iter().filter(|(alias, _)| *alias != INPUTS) {
+            let (name, default) = (tensor_name(info)?, &signature.defaults[alias]);
+            if *defaults.entry(name).or_insert(default) != default {
+                return Err(Error::invalid(format!(
+                    "the signatures have different defaults for {name:?}: ask for them one by one"
+                )));
+            }
+            if let Some(default) = default_input(signature, alias) {
+                feeds.insert(name, default?);
+            }
+        }
+    }
+    Ok(feeds.into_iter().collect())
 }
 
 /// What is to be fed and fetched to classify.
 struct Classifier<'a> {
-    input: &'a str,
+    input: Examples<'a>,
     classes: Option<&'a str>,
     scores: Option<&'a str>,
 }
@@ -183,7 +222,7 @@ impl<'a> Classifier<'a> {
                 "Expected classification signature method_name to be {CLASSIFY}. Was: {method}"
             )));
         }
-        let input = only_input(signature, "classification")?;
+        let input = Examples::of(signature, "classification")?;
         let outputs = signature.outputs.len();
         if !(1..=2).contains(&outputs) {
             let message = format!("Expected one or two output Tensors, found {outputs}");
@@ -260,7 +299,7 @@ impl<'a> Classifier<'a> {
 
 /// What is to be fed and fetched to regress.
 struct Regressor<'a> {
-    input: &'a str,
+    input: Examples<'a>,
     output: &'a str,
 }
 
@@ -272,7 +311,7 @@ impl<'a> Regressor<'a> {
                 "Expected regression signature method_name to be {REGRESS}. Was: {method}"
             )));
         }
-        let input = only_input(signature, "regression")?;
+        let input = Examples::of(signature, "regression")?;
         if signature.outputs.len() != 1 {
             return Err(Error::invalid("Expected one output Tensor."));
         }
@@ -281,16 +320,6 @@ impl<'a> Regressor<'a> {
         })?;
         Ok(Self { input, output: tensor_name(output)? })
     }
-}
-
-fn only_input<'a>(signature: &'a SignatureDef, what: &str) -> Result<&'a str> {
-    if signature.inputs.len() != 1 {
-        return Err(Error::invalid("Expected one input Tensor."));
-    }
-    let input = signature.inputs.get(INPUTS).ok_or_else(|| {
-        Error::invalid(format!("No {what} inputs found in SignatureDef: {signature:?}"))
-    })?;
-    tensor_name(input)
 }
 
 fn regression(examples: usize, output: &Tensor) -> Result<RegressionResult> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
-use session_group_serving::signature::tensor_name;
+use session_group_serving::signature::{default_input, tensor_name};
 
 use crate::proto::serving::{
     ModelSpec, PredictRequest, PredictResponse, model_spec::VersionChoice,
@@ -63,7 +63,9 @@ pub fn step<'a, T>(
     for (alias, info) in &signature.inputs {
         let tensor = match inputs.remove(alias) {
             Some(input) => convert(input),
-            None => tensor::from_proto(signature.defaults[alias].clone()),
+            None => {
+                default_input(signature, alias).expect("check_names() has seen that it is there")
+            }
         };
         let tensor = tensor.map_err(|error| {
             Error::new(error.code, format!("tensor parsing error: {alias}: {}", error.message))

@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod signature;
+pub mod tensor;
 pub mod text;
 pub mod timeline;
 

@@ -14,8 +14,9 @@ use crate::{Options, SessionGroup};
 /// the environment and the defaults say. The caller deletes it with SessionGroup_Delete().
 ///
 /// `session_options` configures each session, as for TF_NewSession(). The sizes of the thread pools
-/// in its ConfigProto are per session; 0 is one thread for each CPU of the session. Its target must
-/// be empty. It is copied.
+/// in its ConfigProto are per session; 0 is one thread for each CPU of the session, and a negative
+/// inter_op_parallelism_threads runs graphs on the calling thread, as in TensorFlow. Its target must be
+/// empty. It is copied.
 ///
 /// Errors: returns NULL, with TF_INVALID_ARGUMENT for options that are wrong, that contradict each
 /// other or that the machine can't give; TF_FAILED_PRECONDITION where the loaded TensorFlow is of
@@ -122,11 +123,14 @@ pub unsafe extern "C" fn SessionGroup_ListDevices(
     unsafe { guard(status, null_mut(), || reference(group, "group")?.list_devices()) }
 }
 
-/// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running
-/// finish first. Then frees sessions, threads, variables and tables. Closing twice is allowed. Must
-/// not be called from within a policy function of the group.
+/// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running may
+/// finish first, as long as SessionGroupOptions_SetDrainTimeout() says; what then still runs is
+/// cancelled, and fails with TF_CANCELLED. Then frees sessions, threads, variables and tables. Closing
+/// twice is allowed. Must not be called from within a policy function of the group.
 ///
-/// Errors: TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
+/// Errors: TF_DEADLINE_EXCEEDED where requests still run five seconds after they were cancelled, since
+/// their operations can't be: the group stays closed, what it has stays in memory, and closing again
+/// once they have ended frees it; TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
 /// where an exception has left a session in an unknown state, which then stays in memory, and so do
 /// variables and tables; others that TensorFlow has, which do not keep the group from closing.
 #[unsafe(no_mangle)]
@@ -137,7 +141,8 @@ pub unsafe extern "C" fn SessionGroup_Close(group: *mut SessionGroup, status: *m
     }
 }
 
-/// Closes the group, if that has not been done, and deletes it; NULL is allowed. No other call on the
+/// Closes the group, if that has not been done, and deletes it; NULL is allowed. Requests that run on
+/// although they were cancelled keep what they use in memory. No other call on the
 /// group may be under way: where threads may still be running requests, call SessionGroup_Close()
 /// first, which they survive, and join them.
 #[unsafe(no_mangle)]

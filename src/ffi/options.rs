@@ -269,6 +269,22 @@ pub unsafe extern "C" fn SessionGroupOptions_SetQueue(
     });
 }
 
+/// How long SessionGroup_Close() lets requests that are running finish, in milliseconds, before it
+/// cancels them: 0 or more, 0 cancels at once; checked when a group is made. Default: 30000, and 0 for a
+/// group that a session target makes, as closing TensorFlow's own session cancels at once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroupOptions_SetDrainTimeout(
+    options: *mut Options,
+    milliseconds: i64,
+) {
+    guard_infallible((), || {
+        // SAFETY: the caller keeps the rules of the ABI.
+        if let Some(options) = unsafe { options.as_mut() } {
+            options.set_drain_timeout_ms(milliseconds);
+        }
+    });
+}
+
 /// Gives each session a compute stream of its own on a GPU, beside a CPU; default: false. All sessions
 /// on a GPU share one copy of its variables. Each sees one GPU, as "GPU:0".
 ///

@@ -31,9 +31,12 @@ use crate::tensorflow::{SessionOptions, version};
 /// ```
 ///
 /// Keys are policy, execution, cpuset, affinity (true or false), worker_threads, queue (its
-/// capacity), wait_when_full (true or false), multi_stream (true or false), gpu_ids (as "0,1"), as the
-/// setters of SessionGroupOptions, and the names of optimisations (true or false). Sessions with other
-/// targets are what they were.
+/// capacity), wait_when_full (true or false), drain_timeout_ms, multi_stream (true or false), gpu_ids (as
+/// "0,1"), as the setters of SessionGroupOptions, and the names of optimisations (true or false).
+/// Sessions with other targets are what they were.
+///
+/// Closing such a session cancels the requests that are running, as with TensorFlow's own, unless
+/// drain_timeout_ms lets them finish.
 ///
 /// The shared library does this by itself when it is loaded. A program calls it that links
 /// libsession_group.a, or that uses nothing else of the library, lest the linker leaves it out. Doing it

@@ -249,6 +249,7 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 ///   SessionGroupOptions_SetOptimization();
 /// - "queue": an object with "capacity" and "wait_when_full";
 /// - "kept_bytes": how many bytes of large tensors the process keeps for the next request at most;
+/// - "drain_timeout_ms": how long closing lets requests finish;
 /// - "why": an object with reasons in words for "cpus", "threads" and "execution";
 /// - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 ///   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;

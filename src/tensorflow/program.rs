@@ -195,6 +195,8 @@ impl Callable {
         timeout_ms: i64,
         notes: &mut Notes,
     ) -> Result<()> {
+        // The shim writes pointers over what is there.
+        outputs.fill_with(|| None);
         let inputs: SmallVec<[_; 32]> = inputs.map(Tensor::as_ptr).collect();
         let order = raw(order);
         // SAFETY: both arrays have the length given with them and outlive the call, as the order does;

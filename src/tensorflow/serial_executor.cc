@@ -27,6 +27,8 @@ constexpr int kStepsBetweenLooks = 8;
 
 // What a run needs. Made once, used by one run at a time.
 struct SerialExecutor::Frame {
+  explicit Frame(tensorflow::CancellationManager* closing) : cancellation(closing) {}
+
   std::vector<Tensor> feeds;
   std::vector<Tensor> variables;
   uint64_t variables_as_of = 0;
@@ -115,7 +117,7 @@ std::unique_ptr<SerialExecutor::Frame> SerialExecutor::TakeFrame() {
       return std::unique_ptr<Frame>(frame);
     }
   }
-  auto frame = std::make_unique<Frame>();
+  auto frame = std::make_unique<Frame>(env_.closing);
   frame->feeds.resize(layout_.feed_types.size());
   frame->variables.resize(reads_.size());
   frame->slots.resize(layout_.output_attrs.size());
@@ -258,6 +260,9 @@ absl::Status SerialExecutor::RunSteps(int begin, int end, Frame* frame, Outcome*
   for (int i = begin; i < end;) {
     const Step& step = layout_.steps[i];
     i = step.next;
+    if (frame->cancellation.IsCancelled()) {
+      return absl::CancelledError("the session group was closed while the request ran");
+    }
     if (frame->deadline.has_value()) {
       absl::Status in_time = CheckTime(step, frame);
       if (!in_time.ok()) return in_time;

@@ -16,6 +16,7 @@
 #include "layout.h"
 #include "program.h"
 #include "tensorflow/core/common_runtime/process_function_library_runtime.h"
+#include "tensorflow/core/framework/cancellation.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "variable_reads.h"
 
@@ -33,6 +34,8 @@ class SerialExecutor final : private Writes::Reader {
     const tensorflow::DeviceMgr* device_mgr;
     const tensorflow::SessionOptions* options;
     Writes* writes;
+    // Cancelled when the session is closed, and with it every run. Outlives the executor.
+    tensorflow::CancellationManager* closing;
     // Whether to read variables by VariableReads, but for some (VariableReads::Variable::Key()).
     bool resolve_reads;
     std::set<std::string> unresolved;

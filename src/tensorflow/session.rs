@@ -138,6 +138,8 @@ impl Session {
         metadata: Option<&mut Buffer>,
     ) -> Result<()> {
         assert_eq!(outputs.len(), step.outputs.len());
+        // The shim writes pointers over what is there.
+        outputs.fill_with(|| None);
         let input_names: Vec<sg_str<'_>> =
             step.inputs.iter().map(|&(name, _)| name.into()).collect();
         let inputs: Vec<_> = step.inputs.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
@@ -169,7 +171,8 @@ impl Session {
         self.ptr
     }
 
-    /// Cancels what still runs in the background. No run may be under way, nor begin after it.
+    /// Cancels the runs that are under way, as far as their operations can be cancelled, those that begin
+    /// later, and what runs in the background. Doing it again does nothing.
     pub fn close(&self) -> Result<()> {
         // SAFETY: the session is live.
         status::call(|status| unsafe { shim::sg_session_close(self.ptr, status) })

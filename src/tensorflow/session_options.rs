@@ -20,7 +20,8 @@ unsafe impl Sync for SessionOptions {}
 pub(crate) struct Config {
     /// `intra_op_parallelism_threads`; 0 where it is left to us.
     pub intra_op_threads: i32,
-    /// `inter_op_parallelism_threads`; 0 where it is left to us.
+    /// `inter_op_parallelism_threads`; 0 where it is left to us, below 0 where graphs are to run on the
+    /// calling thread.
     pub inter_op_threads: i32,
     /// `operation_timeout_in_ms`; 0 for none.
     pub operation_timeout_ms: i64,
@@ -41,6 +42,8 @@ pub(crate) struct Pools {
     pub of_default_size: i64,
     /// How many threads the others have.
     pub threads: i64,
+    /// Whether one has fewer than 0.
+    pub has_negative: bool,
 }
 
 impl SessionOptions {
@@ -80,6 +83,7 @@ impl SessionOptions {
             pools: (config.pools > 0).then_some(Pools {
                 of_default_size: config.pools_of_default_size,
                 threads: config.pool_threads,
+                has_negative: config.has_negative_pool != 0,
             }),
         }
     }

@@ -70,6 +70,9 @@ absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buf
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot serialise ", size, " bytes of ", message.GetTypeName()));
   }
+  if (buffer->data_deallocator != nullptr) {
+    buffer->data_deallocator(const_cast<void*>(buffer->data), buffer->length);
+  }
   buffer->data = data;
   buffer->length = size;
   buffer->data_deallocator = [](void* data, size_t) { free(data); };
@@ -202,12 +205,18 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
   config->fills_metadata =
       proto.graph_options().build_cost_model() > 0 || proto.experimental().has_session_metadata();
   const auto& pools = proto.session_inter_op_thread_pool();
+  // Then TensorFlow takes a negative number for none.
+  if (proto.use_per_session_threads() || !pools.empty()) {
+    config->inter_op_threads = std::max(config->inter_op_threads, 0);
+  }
   config->pools = pools.size();
   config->pools_of_default_size = 0;
   config->pool_threads = 0;
+  config->has_negative_pool = 0;
   for (const auto& pool : pools) {
     config->pools_of_default_size += pool.num_threads() == 0;
     config->pool_threads += std::max(pool.num_threads(), 0);
+    config->has_negative_pool |= pool.num_threads() < 0;
   }
   config->has_named_pool = std::any_of(
       pools.begin(), pools.end(), [](const auto& pool) { return !pool.global_name().empty(); });
@@ -513,7 +522,10 @@ sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* option
 }
 
 void sg_session_close(sg_session* session, TF_Status* status) {
-  SetStatus(status, session->Use([&] { return session->session->Close(); }));
+  Guard(status, [&] {
+    session->closing.StartCancel();
+    return session->Use([&] { return session->session->Close(); });
+  });
 }
 
 int32_t sg_session_is_broken(const sg_session* session) {
@@ -645,7 +657,8 @@ sg_callable* sg_callable_new(sg_session* session, sg_program* program, int32_t r
     if (!found.ok()) return found;
     return sg_callable::Make(program->program.get(),
                              {device_mgr->HostCPU(), device_mgr, &session->options, session->writes,
-                              resolve_reads != 0, {}, fuse_lookups != 0, choose_kernels != 0},
+                              &session->closing, resolve_reads != 0, {}, fuse_lookups != 0,
+                              choose_kernels != 0},
                              &callable);
   });
   return TF_GetCode(status) == TF_OK ? callable.release() : nullptr;

@@ -43,7 +43,7 @@ typedef struct sg_str {
 // What the caller's ConfigProto says about a session.
 typedef struct sg_config {
   int32_t intra_op_threads;
-  int32_t inter_op_threads;
+  int32_t inter_op_threads;  // below 0 where TensorFlow would run graphs on the calling thread
   int64_t operation_timeout_ms;
   int32_t has_target;      // 1 where SessionOptions.target is not empty
   int32_t has_named_pool;  // 1 where an inter-op pool is to be shared under a global name
@@ -53,6 +53,7 @@ typedef struct sg_config {
   int64_t pools;
   int64_t pools_of_default_size;
   int64_t pool_threads;
+  int32_t has_negative_pool;  // 1 where a pool has fewer than 0 threads
 } sg_config;
 
 // Calls a policy function of the program's own. Returns NULL on success; where it throws, a status
@@ -167,8 +168,9 @@ sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options
 // As sg_session_new, a session that compiles programs and runs nothing.
 sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* options,
                             const sg_seat* seat, sg_intra_op_pool* pool, TF_Status* status);
-// Cancels what still runs in the background, such as an iterator's prefetching. No run may be under
-// way. A session that an exception has left can't be closed any more, nor deleted: it stays.
+// Cancels the runs that are under way, as far as their operations can be cancelled, those that
+// begin later, and what runs in the background, such as an iterator's prefetching. May be called
+// again. A session that an exception has left can't be closed any more, nor deleted: it stays.
 void sg_session_close(sg_session* session, TF_Status* status);
 int32_t sg_session_is_broken(const sg_session* session);
 // Waits for the session's threads and frees it. No run may be under way.

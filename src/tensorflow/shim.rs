@@ -73,6 +73,7 @@ pub struct sg_config {
     pub pools: i64,
     pub pools_of_default_size: i64,
     pub pool_threads: i64,
+    pub has_negative_pool: i32,
 }
 
 #[allow(non_camel_case_types)]

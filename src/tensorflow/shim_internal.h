@@ -23,6 +23,7 @@
 #include "shim.h"
 #include "tensorflow/c/c_api_internal.h"
 #include "tensorflow/c/tf_status_helper.h"
+#include "tensorflow/core/framework/cancellation.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/env.h"
 #include "tensorflow/core/protobuf/meta_graph.pb.h"
@@ -110,6 +111,8 @@ struct sg_session {
   tensorflow::SessionOptions options;
   session_group::Writes* writes;
   session_group::ConstantStore* constants;
+  // Of what runs without TensorFlow's session, which has one of its own.
+  tensorflow::CancellationManager closing;
   std::unique_ptr<tensorflow::Session> session;
 };
 

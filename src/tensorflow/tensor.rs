@@ -109,25 +109,36 @@ impl Tensor {
     where
         O: AsRef<[u8]> + Send + Sync + 'static,
     {
+        /// Owns what a box gave away, which does not move while pointers into it are in use, as a
+        /// box does that is passed on.
+        struct Owned<O>(NonNull<O>);
+
+        impl<O> Drop for Owned<O> {
+            fn drop(&mut self) {
+                // SAFETY: a box gave it away, and it is given back once.
+                drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+            }
+        }
+
         unsafe extern "C" fn release<O>(_: *mut c_void, _: usize, owner: *mut c_void) {
-            // SAFETY: `owner` came from Box::into_raw below, and is given back once.
-            drop(unsafe { Box::from_raw(owner.cast::<O>()) });
+            drop(NonNull::new(owner.cast::<O>()).map(Owned));
         }
 
         let (tf_dtype, element_size) = fixed_size(dtype)?;
-        let owner = Box::new(owner);
-        let bytes = (*owner).as_ref();
+        let owner = Owned(NonNull::from(Box::leak(Box::new(owner))));
+        // SAFETY: the owner is alive, and nobody changes it.
+        let bytes = unsafe { owner.0.as_ref() }.as_ref();
         let given = bytes.len();
         if bytes.as_ptr().align_offset(ALIGNMENT) != 0 || given == 0 {
             return Self::from_bytes(dtype, dims, bytes);
         }
         check_size(dtype, dims, element_size, given)?;
         let data = bytes.as_ptr().cast_mut().cast();
-        // SAFETY: the boxed owner keeps the bytes where they are until `release` drops it. TensorFlow
-        // does not write to what is fed while there is another reference to it, and the session group
-        // keeps one.
+        // SAFETY: the owner stays where it is, and keeps the bytes where they are, until `release` drops
+        // it. TensorFlow does not write to what is fed while there is another reference to it, and the
+        // session group keeps one.
         let tensor = unsafe {
-            let owner = Box::into_raw(owner).cast();
+            let owner = ManuallyDrop::new(owner).0.as_ptr().cast();
             let rank = dims.len() as c_int;
             tf::TF_NewTensor(tf_dtype, dims.as_ptr(), rank, data, given, Some(release::<O>), owner)
         };

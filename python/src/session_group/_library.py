@@ -46,6 +46,7 @@ _QUICK: dict[str, tuple[Any, ...]] = {
     "SessionGroupOptions_SetOptimization": (None, _ptr, c_char_p, _bool, _ptr),
     "SessionGroupOptions_SetWorkerThreads": (None, _ptr, c_int32),
     "SessionGroupOptions_SetQueue": (None, _ptr, c_int32, _bool),
+    "SessionGroupOptions_SetDrainTimeout": (None, _ptr, c_int64),
     "SessionGroupOptions_SetMultiStream": (None, _ptr, _bool),
     "SessionGroupOptions_SetGpuIds": (None, _ptr, _ptr, c_int32, _ptr),
     "SessionGroupOptions_Delete": (None, _ptr),

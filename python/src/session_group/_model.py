@@ -12,9 +12,10 @@ from ._group import Group
 from ._input import untyped_array
 from ._library import lib
 from ._meta_graph import signature_defs
+from ._routes import Routes, are_same
 from ._signature import Signature, Signatures
 from ._stats import SessionStats, session_stats
-from ._status import Buffer, Status, c_int32, c_string, c_strings, text
+from ._status import Buffer, Status, c_int32, c_int64, c_string, c_strings, text
 from ._tensor import Array, Tensors
 from ._tensorflow import tf
 
@@ -38,7 +39,7 @@ class Model:
         )
         """The model's signatures by name."""
 
-    def __call__(self, /, **inputs: Any) -> dict[str, Array]:
+    def __call__(self, /, **inputs: Any) -> dict[str, Any]:
         """Calls the default signature: "serving_default", or the only one."""
         return self._default_signature()(**inputs)
 
@@ -58,7 +59,7 @@ class Model:
         """Runs the graph by names of tensors and operations, as `tf.compat.v1.Session.run` does.
 
         An array that is fed must have the tensor's type; Python's own values become what `tf.constant`
-        makes of them. `targets` are operations to run without fetching anything. `session` is the
+        makes of them. A fetch that is fed is what was fed. `targets` are operations to run without fetching anything. `session` is the
         number of the session that shall run it, modulo that of sessions; else the policy chooses.
 
         Example:
@@ -77,30 +78,44 @@ class Model:
         arrays = [
             untyped_array(f"feed {name!r}", value) for name, value in feeds.items()
         ]
-        with Tensors(len(arrays)) as inputs, Tensors(len(fetches)) as outputs:
-            for i, (array, dtype) in enumerate(arrays):
-                inputs.put(i, array, dtype)
-            status = Status()
-            run_options = (
-                None if options is None else Buffer(options.SerializeToString())
-            )
-            lib.SessionGroup_RunOn(
-                self._group.pointer,
-                session,
-                run_options and run_options.handle,
-                c_strings(list(feeds)),
-                inputs.array,
-                len(arrays),
-                c_strings(fetches),
-                outputs.array,
-                len(fetches),
-                c_strings(targets),
-                len(targets),
-                None,
-                status.handle,
-            )
-            status.check()
-            return [outputs.take(i) for i in range(len(fetches))]
+        names = list(feeds)
+        routes = Routes(names, fetches)
+        for one, other in routes.repeated:
+            (array, dtype), (same, same_dtype) = arrays[one], arrays[other]
+            if dtype != same_dtype or not are_same(array, same, dtype):
+                raise ValueError(
+                    f"feeds {names[one]!r} and {names[other]!r} are the same tensor, and need the same value"
+                )
+        with (
+            Tensors(len(routes.feeds)) as inputs,
+            Tensors(len(routes.fetches)) as outputs,
+        ):
+            # Where all that is fetched is fed, there is nothing to run.
+            if routes.fetches or targets or not fetches:
+                for i, number in enumerate(routes.feeds):
+                    inputs.put(i, *arrays[number])
+                status = Status()
+                run_options = (
+                    None if options is None else Buffer(options.SerializeToString())
+                )
+                lib.SessionGroup_RunOn(
+                    self._group.pointer,
+                    session,
+                    run_options and run_options.handle,
+                    c_strings([names[number] for number in routes.feeds]),
+                    inputs.array,
+                    len(routes.feeds),
+                    c_strings(routes.fetches),
+                    outputs.array,
+                    len(routes.fetches),
+                    c_strings(targets),
+                    len(targets),
+                    None,
+                    status.handle,
+                )
+                status.check()
+            fetched = [outputs.take(i) for i in range(len(routes.fetches))]
+            return routes.results(fetched, arrays)
 
     @property
     def sessions(self) -> int:
@@ -133,9 +148,12 @@ class Model:
         return text(lib.SessionGroup_MetricsText, self._group.pointer)
 
     def close(self) -> None:
-        """Waits for requests that are running, then frees sessions, threads, variables and tables.
+        """Frees sessions, threads, variables and tables.
 
-        From then on requests fail with `tf.errors.FailedPreconditionError`. Closing twice is allowed.
+        Requests that are running may finish first, as long as `drain_timeout_ms` of `load` says; then
+        they fail with `tf.errors.CancelledError`. Raises `tf.errors.DeadlineExceededError` where some run
+        on for five seconds after that: close the model again once they have ended. Later requests fail
+        with `tf.errors.FailedPreconditionError`. Closing twice is allowed.
         """
         self._group.close()
 
@@ -177,6 +195,7 @@ def load(
     worker_threads: int | None = None,
     queue: int | None = None,
     wait_when_full: bool = False,
+    drain_timeout_ms: int | None = None,
     optimizations: Mapping[str, bool] | None = None,
     multi_stream: bool = False,
     gpu_ids: Sequence[int] = (),
@@ -200,6 +219,8 @@ def load(
       worker_threads: of each session, for the execution "worker".
       queue: how many requests may wait for a session's worker threads.
       wait_when_full: with `queue`, whether one more waits or fails at once.
+      drain_timeout_ms: how long `Model.close` lets requests that are running finish before it cancels them;
+        30,000 by default.
       optimizations: switches some on or off, as {"fused_lookups": False}.
       multi_stream: gives each session a stream of its own on a GPU; `sessions` is then the number on
         each GPU.
@@ -239,6 +260,9 @@ def load(
             raise ValueError(
                 "wait_when_full needs the number of requests that may wait: queue="
             )
+        if drain_timeout_ms is not None:
+            number = c_int64("drain_timeout_ms", drain_timeout_ms)
+            lib.SessionGroupOptions_SetDrainTimeout(options, number)
         for set_name, name in (
             (lib.SessionGroupOptions_SetCpuset, cpuset),
             (lib.SessionGroupOptions_SetPolicy, policy),

@@ -1,7 +1,7 @@
 """Signatures of a SavedModel as functions."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from ._group import Group, GroupCallable
 from ._input import Input
 from ._library import lib
+from ._output import described, output, shape, spec_of
+from ._routes import Routes, are_same
 from ._status import Status, c_strings
 from ._tensor import Array, Tensors
 from ._tensorflow import tf
@@ -19,7 +21,10 @@ class Signature:
 
     Inputs are passed by name. An array must have a type that the signature's holds without loss;
     numbers and lists of Python's own need only fit. Strings are `bytes` or `str`, which is encoded as
-    UTF-8; strings that come out are `bytes`.
+    UTF-8; strings that come out are `bytes`. An input for which the model has a default may be left out.
+
+    An output that is sparse or ragged is a `tf.compat.v1.SparseTensorValue` or a
+    `tf.compat.v1.ragged.RaggedTensorValue`; one of another type that has several tensors is a tuple of these.
 
     Example:
 
@@ -34,45 +39,68 @@ class Signature:
         self._inputs = [_input(name, key, i) for key, i in definition.inputs.items()]
         self._inputs.sort(key=lambda i: i.name)
         self._by_name = {i.name: i for i in self._inputs}
-        outputs = sorted(definition.outputs.items())
-        self.inputs: Mapping[str, tf.TensorSpec] = _specs(definition.inputs)
+        self._defaults = dict(definition.defaults)
+        self._outputs = [output(*item) for item in sorted(definition.outputs.items())]
+        self.inputs: Mapping[str, tf.TypeSpec] = MappingProxyType(
+            {key: spec_of(key, i) for key, i in sorted(definition.inputs.items())}
+        )
         """What each input needs."""
-        self.outputs: Mapping[str, tf.TensorSpec] = _specs(definition.outputs)
+        self.outputs: Mapping[str, tf.TypeSpec] = MappingProxyType(
+            {output.name: output.spec for output in self._outputs}
+        )
         """What each output is."""
-        # A tensor that is several outputs is fetched once.
-        self._fetches = list(dict.fromkeys(info.name for _, info in outputs))
-        self._outputs = [(key, self._fetches.index(i.name)) for key, i in outputs]
+        self._routes = Routes(
+            [i.tensor for i in self._inputs],
+            [tensor for output in self._outputs for tensor in output.tensors],
+        )
+        # Where each output is a tensor that is fetched: its name, and which one.
+        self._plain = (
+            [(o.name, i) for o, i in zip(self._outputs, self._routes.sources)]
+            if not any(o.kind for o in self._outputs) and self._routes.has_no_fed
+            else None
+        )
+        self._feeds = [self._inputs[i] for i in self._routes.feeds]
         self._several = [
-            f"{name!r} ({info.WhichOneof('encoding')})"
-            for name, info in [*definition.inputs.items(), *outputs]
+            f"{key!r} ({info.WhichOneof('encoding') or 'none'})"
+            for key, info in definition.inputs.items()
             if info.WhichOneof("encoding") != "name"
         ]
         self._callable: GroupCallable | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, /, **inputs: Any) -> dict[str, Array]:
+    def __call__(self, /, **inputs: Any) -> dict[str, Any]:
         """Runs the signature on the session that the policy chooses.
 
         Raises TypeError or ValueError for inputs that don't fit, and what `tensorflow.errors` has for
         what goes wrong while running.
         """
+        self._check_encodings()
         arrays = self._arrays(inputs)
-        function = self._callable or self._make_callable()
-        fetches = len(self._fetches)
-        with Tensors(len(arrays)) as feeds, Tensors(fetches) as fetched:
-            self._fill(feeds, arrays)
-            status = Status()
-            lib.SessionGroupCallable_Run(
-                function.pointer,
-                feeds.array,
-                len(arrays),
-                fetched.array,
-                fetches,
-                status.handle,
-            )
-            status.check()
+        fetches = len(self._routes.fetches)
+        with Tensors(len(self._feeds)) as feeds, Tensors(fetches) as fetched:
+            # Where all outputs are inputs, there is nothing to run.
+            if fetches:
+                function = self._callable or self._make_callable()
+                self._fill(feeds, arrays)
+                status = Status()
+                lib.SessionGroupCallable_Run(
+                    function.pointer,
+                    feeds.array,
+                    len(self._feeds),
+                    fetched.array,
+                    fetches,
+                    status.handle,
+                )
+                status.check()
             results = [fetched.take(i) for i in range(fetches)]
-        return {name: results[i] for name, i in self._outputs}
+        if self._plain is not None:
+            return {name: results[i] for name, i in self._plain}
+        fed = [(array, i.dtype) for array, i in zip(arrays, self._inputs)]
+        values = iter(self._routes.results(results, fed))
+        return {
+            output.name: output.value([next(values) for _ in output.tensors])
+            for output in self._outputs
+        }
 
     def warm_up(self, /, **inputs: Any) -> None:
         """Runs the signature once on each session, on all at the same time.
@@ -81,17 +109,19 @@ class Signature:
         """
         self._check_encodings()
         arrays = self._arrays(inputs)
-        with Tensors(len(arrays)) as feeds:
+        if not self._routes.fetches:
+            return
+        with Tensors(len(self._feeds)) as feeds:
             self._fill(feeds, arrays)
             status = Status()
-            feed_names = c_strings([i.tensor for i in self._inputs])
+            feed_names = c_strings([i.tensor for i in self._feeds])
             lib.SessionGroup_WarmUp(
                 self._group.pointer,
                 feed_names,
                 feeds.array,
                 len(feed_names),
-                c_strings(self._fetches),
-                len(self._fetches),
+                c_strings(self._routes.fetches),
+                len(self._routes.fetches),
                 None,
                 0,
                 status.handle,
@@ -99,30 +129,53 @@ class Signature:
             status.check()
 
     def __repr__(self) -> str:
-        inputs, outputs = map(_describe, (self.inputs, self.outputs))
-        return f"<Signature {self.name!r}: ({inputs}) -> ({outputs})>"
+        outputs = _describe(self.outputs)
+        return f"<Signature {self.name!r}: ({self._takes()}) -> ({outputs})>"
 
     def _arrays(self, inputs: dict[str, Any]) -> list[Array]:
         if inputs.keys() != self._by_name.keys():
+            inputs = self._with_defaults(inputs)
+        arrays = [i.array(inputs[i.name]) for i in self._inputs]
+        for one, other in self._routes.repeated:
+            first, second = self._inputs[one], self._inputs[other]
+            if not are_same(arrays[one], arrays[other], first.dtype):
+                raise ValueError(
+                    f"{second.where}: is the same tensor as input {first.name!r}, {first.tensor!r}, and "
+                    f"needs the same value"
+                )
+        return arrays
+
+    def _with_defaults(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        missing = self._by_name.keys() - inputs.keys()
+        if not inputs.keys() <= self._by_name.keys() or not (
+            missing <= self._defaults.keys()
+        ):
             raise self._wrong_names(inputs)
-        return [i.array(inputs[i.name]) for i in self._inputs]
+        # What is given for a tensor holds for all of its names.
+        given = {self._by_name[name].tensor: value for name, value in inputs.items()}
+        values = {
+            name: tf.make_ndarray(self._defaults[name])
+            if (tensor := self._by_name[name].tensor) not in given
+            else given[tensor]
+            for name in missing
+        }
+        return {**inputs, **values}
 
     def _fill(self, feeds: Tensors, arrays: list[Array]) -> None:
-        for i, (array, to) in enumerate(zip(arrays, self._inputs)):
-            feeds.put(i, array, to.dtype)
+        for i, (number, to) in enumerate(zip(self._routes.feeds, self._feeds)):
+            feeds.put(i, arrays[number], to.dtype)
 
     def _make_callable(self) -> GroupCallable:
         with self._lock:
             if self._callable is None:
-                self._check_encodings()
                 status = Status()
-                feeds = c_strings([i.tensor for i in self._inputs])
+                feeds = c_strings([i.tensor for i in self._feeds])
                 pointer = lib.SessionGroup_MakeCallable(
                     self._group.pointer,
                     feeds,
                     len(feeds),
-                    c_strings(self._fetches),
-                    len(self._fetches),
+                    c_strings(self._routes.fetches),
+                    len(self._routes.fetches),
                     None,
                     0,
                     status.handle,
@@ -134,8 +187,8 @@ class Signature:
     def _check_encodings(self) -> None:
         if self._several:
             raise NotImplementedError(
-                f"signature {self.name!r} has inputs or outputs of several tensors: "
-                f"{', '.join(self._several)}: feed and fetch these by Model.run()"
+                f"signature {self.name!r} has inputs of several tensors: "
+                f"{', '.join(self._several)}: feed these by Model.run()"
             )
 
     def _wrong_names(self, got: Iterable[str]) -> TypeError:
@@ -144,11 +197,18 @@ class Signature:
             for name in got
             if name not in self._by_name
         ]
-        problems += [f"needs {name!r}" for name in self._by_name if name not in got]
-        takes = _describe(self.inputs) or "nothing"
+        problems += [
+            f"needs {name!r}"
+            for name in self._by_name
+            if name not in got and name not in self._defaults
+        ]
+        takes = self._takes() or "nothing"
         return TypeError(
             f"signature {self.name!r} {', '.join(problems)}; it takes {takes}"
         )
+
+    def _takes(self) -> str:
+        return _describe(self.inputs, self._defaults)
 
 
 class Signatures(Mapping[str, Signature]):
@@ -181,31 +241,14 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def _input(signature: str, name: str, info: Any) -> Input:
-    dims = None if info.tensor_shape.unknown_rank else _dims(info.tensor_shape)
+    known = shape(info)
+    dims = None if known.rank is None else tuple(known.as_list())
     where = f"signature {signature!r}, input {name!r}"
     return Input(name, where, info.name, info.dtype, dims)
 
 
-def _dims(shape: Any) -> tuple[int | None, ...]:
-    return tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
-
-
-def _specs(infos: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(
-        {
-            name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), info.dtype, name)
-            for name, info in sorted(infos.items())
-        }
-    )
-
-
-def _describe(specs: Mapping[str, Any]) -> str:
+def _describe(specs: Mapping[str, Any], optional: Container[str] = ()) -> str:
     return ", ".join(
-        f"{name}: {spec.dtype.name}{_shape(spec.shape)}" for name, spec in specs.items()
+        f"{name}: {described(spec)}{' (optional)' if name in optional else ''}"
+        for name, spec in specs.items()
     )
-
-
-def _shape(shape: Any) -> str:
-    if shape.rank is None:
-        return " of any shape"
-    return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"

@@ -72,7 +72,16 @@ def c_strings(strings: Sequence[str]) -> "ctypes.Array[ctypes.c_char_p]":
 
 def c_int32(name: str, value: Any) -> int:
     """The value, where ctypes would drop its higher bits."""
-    number = value.__index__()
-    if not -(2**31) <= number < 2**31:
-        raise ValueError(f"{name} is {value}, which is no 32-bit number")
-    return number  # type: ignore[no-any-return]
+    return _c_int(name, value, 32)
+
+
+def c_int64(name: str, value: Any) -> int:
+    """As `c_int32`."""
+    return _c_int(name, value, 64)
+
+
+def _c_int(name: str, value: Any, bits: int) -> int:
+    number: int = value.__index__()
+    if not -(1 << bits - 1) <= number < 1 << bits - 1:
+        raise ValueError(f"{name} is {value}, which is no {bits}-bit number")
+    return number

@@ -41,10 +41,8 @@ impl<'j> Request<'j> {
                 dump(document)
             ))),
             (None, None) => Err(Error::invalid("Missing 'inputs' or 'instances' key")),
-            (Some(instances), None) => {
-                Ok((Format::Rows, rows(instances, document, &signature.inputs)?))
-            }
-            (None, Some(inputs)) => Ok((Format::Columns, columns(inputs, &signature.inputs)?)),
+            (Some(instances), None) => Ok((Format::Rows, rows(instances, document, signature)?)),
+            (None, Some(inputs)) => Ok((Format::Columns, columns(inputs, signature)?)),
         }
     }
 }
@@ -64,13 +62,23 @@ pub fn signature_name(document: &JsonValue<'_>) -> Result<String> {
     }
 }
 
-type Inputs = BTreeMap<String, TensorInfo>;
+/// The input that a request means which names none: the only one, or the only one without a default.
+fn unnamed(signature: &SignatureDef) -> Option<(&String, &TensorInfo)> {
+    let SignatureDef { inputs, defaults, .. } = signature;
+    let mut needed = inputs.iter().filter(|(name, _)| !defaults.contains_key(*name));
+    match (needed.next(), needed.next()) {
+        (Some(only), None) => Some(only),
+        _ if inputs.len() == 1 => inputs.first_key_value(),
+        _ => None,
+    }
+}
 
 fn rows(
     instances: &JsonValue<'_>,
     document: &JsonValue<'_>,
-    inputs: &Inputs,
+    signature: &SignatureDef,
 ) -> Result<BTreeMap<String, Tensor>> {
+    let SignatureDef { inputs, defaults, .. } = signature;
     let JsonValue::Array(items) = instances else {
         return Err(Error::invalid(format!(
             "JSON Value: {} Expecting 'instances' to be an list/array",
@@ -84,7 +92,8 @@ fn rows(
         )));
     };
     let names = |value: &JsonValue<'_>| matches!(value, JsonValue::Object(_)) && !is_base64(value);
-    if inputs.len() > 1 && !matches!(first, JsonValue::Object(_)) {
+    let unnamed = unnamed(signature).map(|(name, _)| name.as_str());
+    if unnamed.is_none() && !names(first) {
         return Err(Error::invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors required \
              as per tensorinfo_map",
@@ -112,8 +121,12 @@ fn rows(
                         ))
                     })?;
                 }
-                let count = |column: &Column| column.items == number + 1;
-                if !columns.values().all(count) {
+                // What the first row leaves out, all have to.
+                let is_complete = |(name, column): (&&str, &Column)| {
+                    let is_left_out = column.items == 0 && defaults.contains_key(*name);
+                    column.items == number + 1 || is_left_out
+                };
+                if !columns.iter().all(is_complete) {
                     let keys: Vec<_> = inputs.keys().map(String::as_str).collect();
                     return Err(Error::invalid(format!(
                         "Failed to process element: {number} of 'instances' list. JSON object: {} keys must \
@@ -134,8 +147,8 @@ fn rows(
                 )));
             }
             (item, false, false) => {
-                let Some(mut column) = columns.first_entry() else { break };
-                column.get_mut().add(item).map_err(|error| {
+                let Some(column) = unnamed.and_then(|name| columns.get_mut(name)) else { break };
+                column.add(item).map_err(|error| {
                     Error::invalid(format!(
                         "Failed to process element: {number} of 'instances' list. Error: {}: {}",
                         status(Some(error.code)),
@@ -152,14 +165,15 @@ fn rows(
         .collect()
 }
 
-fn columns(inputs: &JsonValue<'_>, wanted: &Inputs) -> Result<BTreeMap<String, Tensor>> {
+fn columns(inputs: &JsonValue<'_>, signature: &SignatureDef) -> Result<BTreeMap<String, Tensor>> {
+    let SignatureDef { inputs: wanted, defaults, .. } = signature;
     let alone = |value: &JsonValue<'_>, info: &TensorInfo| {
         let mut column = Column::new(info.dtype);
         column.add(value)?;
         column.tensor(false)
     };
     if !matches!(inputs, JsonValue::Object(_)) || is_base64(inputs) {
-        let (Some((name, info)), 1) = (wanted.first_key_value(), wanted.len()) else {
+        let Some((name, info)) = unnamed(signature) else {
             return Err(Error::invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required \
                  as per tensorinfo_map",
@@ -168,10 +182,14 @@ fn columns(inputs: &JsonValue<'_>, wanted: &Inputs) -> Result<BTreeMap<String, T
         return Ok(BTreeMap::from([(name.clone(), alone(inputs, info)?)]));
     }
     let found = |(name, info): (&String, &TensorInfo)| match member(inputs, name) {
-        Some(value) => Ok((name.clone(), alone(value, info)?)),
-        None => Err(Error::invalid(format!("Missing named input: {name} in 'inputs' object."))),
+        Some(value) => Some(alone(value, info).map(|tensor| (name.clone(), tensor))),
+        None if defaults.contains_key(name) => None,
+        None => {
+            let message = format!("Missing named input: {name} in 'inputs' object.");
+            Some(Err(Error::invalid(message)))
+        }
     };
-    wanted.iter().map(found).collect()
+    wanted.iter().filter_map(found).collect()
 }
 
 /// The values of an input, as far as they have been read.
