@@ -1,17 +1,17 @@
 //! The protocols of closing (src/gate.rs), of a request's way to a worker and back (src/ticket.rs,
-//! src/workers.rs) and of what is prepared for all (src/cache.rs) under loom, which runs them in every
+//! src/workers.rs) and of what is prepared for all (src/slot.rs) under loom, which runs them in every
 //! order that their threads can take (and, of weak memory, in every one that the orderings allow).
 //!
 //! The files are compiled here a second time, over loom's primitives. Not a usual test program
 //! (`harness = false`), since loom's primitives can't run the files' own tests.
 #![allow(dead_code, unused_imports)] // Of the files, what their own tests use.
 
-#[path = "../src/cache.rs"]
-mod cache;
 #[path = "../src/error.rs"]
 mod error;
 #[path = "../src/gate.rs"]
 mod gate;
+#[path = "../src/slot.rs"]
+mod slot;
 #[path = "../src/ticket.rs"]
 mod ticket;
 #[path = "../src/workers.rs"]
@@ -198,12 +198,12 @@ mod sync {
 use std::cell::Cell;
 use std::time::Duration;
 
-use cache::{Cache, Signature};
 use error::Result;
 use gate::{Gate, StillInside};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use slot::Slot;
 use ticket::{Request, Ticket};
 use workers::{Queue, Refusal, Workers};
 
@@ -228,8 +228,8 @@ fn main() {
         Model("an_expired_request_is_never_run", an_expired_request_is_never_run, None),
         Model("workers_run_each_request_once", workers_run_each_request_once, Some(2)),
         Model("a_full_queue_refuses_what_it_does_not_run", a_full_queue_refuses, Some(2)),
-        Model("an_entry_is_made_once_and_seen_whole", an_entry_is_made_once, PREEMPTIONS),
-        Model("a_search_passes_entries_of_others", a_search_passes_entries_of_others, PREEMPTIONS),
+        Model("what_is_taken_out_is_not_in_use", what_is_taken_out_is_not_in_use, PREEMPTIONS),
+        Model("a_value_that_follows_has_another_number", a_value_that_follows, PREEMPTIONS),
     ];
     let count = models.len();
     println!("\nrunning {count} models");
@@ -428,39 +428,50 @@ fn a_full_queue_refuses() {
     assert_eq!(runs, answers.load(Ordering::Relaxed));
 }
 
-fn find_or_add(cache: &Cache<usize>, feed: &str, make: impl FnOnce() -> usize) -> usize {
-    let signature = Signature { feeds: [feed].into_iter().collect(), fetches: &[], targets: &[] };
-    let place = cache.find_or_add(&signature, || Ok(make())).unwrap().expect("there is room");
-    *cache.at(place).expect("it was found")
+/// Users by two lanes, and one who takes the value out if it can.
+fn what_is_taken_out_is_not_in_use() {
+    let slot = Arc::new(Slot::new(2));
+    slot.put(Value::new());
+    let users = [0, 1].map(|lane| {
+        let slot = slot.clone();
+        thread::spawn(move || {
+            if let Some(value) = slot.enter(lane) {
+                value.read();
+            }
+        })
+    });
+    match slot.try_take() {
+        Some(value) => {
+            assert!(slot.enter(0).is_none(), "nobody enters where there is no value");
+            value.destroy();
+        }
+        None => assert!(slot.enter(0).is_some(), "what was not taken out is there"),
+    }
+    users.into_iter().for_each(|user| user.join().unwrap());
+    // Then nobody is inside.
+    if let Some(value) = slot.enter(1) {
+        drop(value);
+        slot.try_take().expect("it was not taken out before").destroy();
+    }
 }
 
-fn an_entry_is_made_once() {
-    let cache = Arc::new(Cache::with_slots(2));
-    let made = Arc::new(AtomicUsize::new(0));
-    let look = |cache: &Cache<usize>, made: &AtomicUsize| {
-        let value = find_or_add(cache, "x", || {
-            made.fetch_add(1, Ordering::Relaxed);
-            7
-        });
-        assert_eq!(value, 7);
+/// A user who remembers an entry by its number does not take another one for it.
+fn a_value_that_follows() {
+    let slot = Arc::new(Slot::new(2));
+    let first = slot.put((1, Value::new()));
+    let user = {
+        let slot = slot.clone();
+        thread::spawn(move || {
+            if let Some(inside) = slot.enter(1) {
+                let which = if inside.number() == first { 1 } else { 2 };
+                assert_eq!(inside.0, which);
+                inside.1.read();
+            }
+        })
     };
-    let others = [(); 2].map(|()| {
-        let (cache, made) = (cache.clone(), made.clone());
-        thread::spawn(move || look(&cache, &made))
-    });
-    look(&cache, &made);
-    others.into_iter().for_each(|other| other.join().unwrap());
-    assert_eq!(made.load(Ordering::Relaxed), 1);
-}
-
-/// Among so few slots, names meet each other's.
-fn a_search_passes_entries_of_others() {
-    let cache = Arc::new(Cache::with_slots(4));
-    let others = ["x", "y"].map(|name| {
-        let cache = cache.clone();
-        thread::spawn(move || assert_eq!(find_or_add(&cache, name, || name.len() + 1), 2))
-    });
-    assert_eq!(find_or_add(&cache, "zz", || 3), 3);
-    others.into_iter().for_each(|other| other.join().unwrap());
-    assert_eq!(find_or_add(&cache, "zz", || unreachable!()), 3);
+    if let Some((_, value)) = slot.try_take() {
+        value.destroy();
+        assert_ne!(slot.put((2, Value::new())), first);
+    }
+    user.join().unwrap();
 }
