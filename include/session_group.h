@@ -276,6 +276,21 @@ void SessionGroupOptions_SetExecution(SessionGroupOptions *options,
                                       const char *name,
                                       TF_Status *status);
 
+// Which kernels programs take where TensorFlow has several for an operation, by name:
+//
+// - "auto", the default: for each operation and number of rows (all dimensions of the first input but
+//   the last, multiplied), the faster one of oneDNN's kernel and TensorFlow's own. The first requests
+//   of each size run both to find out; what is decided then stays, for all sessions. Each answer has
+//   the bits of stock TensorFlow with oneDNN on or with it off, operation by operation.
+// - "stock": those that a session of the same process takes, so that answers have its bits.
+//
+// Without oneDNN (TF_ENABLE_ONEDNN_OPTS=0) both are the same.
+//
+// Errors: TF_INVALID_ARGUMENT for another name.
+void SessionGroupOptions_SetKernels(SessionGroupOptions *options,
+                                    const char *name,
+                                    TF_Status *status);
+
 // Switches an optimisation on or off, by name. All are on by default; none changes an answer, but as
 // said below.
 //

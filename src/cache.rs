@@ -94,6 +94,8 @@ impl<T> Cache<T> {
         index.entries[place].names = Some(names.clone());
         index.places.insert(names.clone(), place);
         let value = slot.enter(lane)?;
+        // What comes once is the first to go.
+        slot.was_used();
         drop(index);
         drop(dropped);
         Some(Found { place, value })

@@ -104,12 +104,14 @@ impl SessionGroup {
         let members = group.shared.enter(group.session_num())?;
         members.add_graph(model.take_graph()).map_err(doing("its graph was refused"))?;
         let run_options = run_options.unwrap_or(&group.shared.steps.pool);
+        let writing = members.devices.writing();
         for leader in 0..group.shared.leaders() {
             members
                 .session(leader)?
                 .restore(&model, run_options)
                 .map_err(doing("restoring its variables or initialising it failed"))?;
         }
+        drop(writing);
         members.devices.sync()?;
         drop(members);
         Ok(group)

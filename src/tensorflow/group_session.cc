@@ -120,7 +120,7 @@ struct NamedCall final : sg_call {
   const Tensor* feed(size_t i) const override { return &inputs[i].second; }
   absl::Status RunOn(sg_session* session, const RunOptions& options) override {
     RunMetadata dropped;
-    return session->Use([&] {
+    return session->Compute([&] {
       return session->session->Run(options, inputs, outputs, targets, fetched,
                                    metadata != nullptr ? metadata : &dropped);
     });
@@ -154,7 +154,7 @@ struct CallableCall final : sg_call {
     const GroupSession::Names fetches(options.fetch().begin(), options.fetch().end());
     const GroupSession::Names targets(options.target().begin(), options.target().end());
     RunMetadata dropped;
-    return session->Use([&] {
+    return session->Compute([&] {
       return session->session->Run(run_options, named, fetches, targets, fetched,
                                    metadata != nullptr ? metadata : &dropped, pools);
     });
@@ -289,7 +289,7 @@ absl::Status GroupSession::Run(const RunOptions& options, const Feeds& inputs, c
   if (!BringsPools(pools)) return Run(options, inputs, outputs, targets, fetched, metadata);
   RunMetadata dropped;
   return OnSession(true, number_, [&](sg_session* session, int32_t) {
-    return session->Use([&] {
+    return session->Compute([&] {
       return session->session->Run(options, inputs, outputs, targets, fetched,
                                    metadata != nullptr ? metadata : &dropped, pools);
     });
@@ -426,7 +426,7 @@ absl::Status GroupSession::RunCallable(CallableHandle handle, const Tensors& inp
     if (callable->prepared != nullptr) {
       return call.RunOn(session, RunOptions::default_instance(), pools);
     }
-    return session->Use([&] {
+    return session->Compute([&] {
       return session->session->RunCallable(callable->handles[number], inputs, fetched,
                                            metadata != nullptr ? metadata : &dropped, pools);
     });

@@ -303,6 +303,9 @@ class HiddenConstants::Search {
     value.shape().AsProto(attrs["shape"].mutable_shape());
     const int64_t number = Values::Get()->Add(store_->Share(value));
     attrs["number"].set_i(number);
+    // TensorFlow's last folding passes such nodes over. It would take the node for an expression, and
+    // copy what it gives into memory that is never returned.
+    attrs["_scoped_allocator"].mutable_list();
     hidden_->constants_.push_back({number, is_revealed});
     hidden_->can_reveal_ |= is_revealed;
     return absl::OkStatus();
@@ -364,6 +367,7 @@ absl::Status HiddenConstants::Reveal(tensorflow::GraphDef* graph) const {
       node.set_op("Const");
       attrs.erase("number");
       attrs.erase("shape");
+      attrs.erase("_scoped_allocator");
       value.AsProtoTensorContent(attrs["value"].mutable_tensor());
     }
     return absl::OkStatus();

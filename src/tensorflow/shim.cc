@@ -586,7 +586,7 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
     tensorflow::RunMetadata metadata;
     const std::vector<std::string> fetches = Strings(output_names, noutputs);
     const std::vector<std::string> target_names = Strings(targets, ntargets);
-    absl::Status ran = session->Use([&] {
+    absl::Status ran = session->Compute([&] {
       return session->session->Run(options->proto, feeds, fetches, target_names, &fetched,
                                    &metadata);
     });

@@ -28,6 +28,7 @@
 #include "tensorflow/core/platform/env.h"
 #include "tensorflow/core/protobuf/meta_graph.pb.h"
 #include "tensorflow/core/public/session.h"
+#include "tsl/platform/denormal.h"
 #include "variable_reads.h"
 #include "virtual_gpus.h"
 
@@ -102,6 +103,16 @@ struct sg_session {
     absl::Status status = session_group::Caught(std::move(body), &threw);
     if (threw) is_broken.store(true, std::memory_order_release);
     return status;
+  }
+
+  // The same for running a graph, perhaps on the calling thread: there, too, numbers that are too small
+  // for the normal form are zero, as in TensorFlow's own threads.
+  template <typename Body>
+  absl::Status Compute(Body body) noexcept {
+    return Use([&] {
+      tsl::port::ScopedFlushDenormal flush;
+      return body();
+    });
   }
 
   std::atomic<bool> is_broken{false};
