@@ -89,6 +89,13 @@ static void options_bad_execution(TF_Status* s) {
 static void options_execution_of_null(TF_Status* s) {
   SessionGroupOptions_SetExecution(NULL, "pool", s);
 }
+static void options_null_kernels(TF_Status* s) { SessionGroupOptions_SetKernels(options, NULL, s); }
+static void options_bad_kernels(TF_Status* s) {
+  SessionGroupOptions_SetKernels(options, "onednn", s);
+}
+static void options_kernels_of_null(TF_Status* s) {
+  SessionGroupOptions_SetKernels(NULL, "stock", s);
+}
 
 // Making a group.
 static void new_null(TF_Status* s) { CHECK(NewSessionGroup(NULL, 2, s) == NULL); }
@@ -438,6 +445,9 @@ static const struct {
     ROW(options_null_policy, TF_INVALID_ARGUMENT, "name is NULL"),
     ROW(options_bad_policy, TF_INVALID_ARGUMENT, "it is one of round_robin"),
     ROW(options_policy_of_null, TF_INVALID_ARGUMENT, "options is NULL"),
+    ROW(options_null_kernels, TF_INVALID_ARGUMENT, "name is NULL"),
+    ROW(options_bad_kernels, TF_INVALID_ARGUMENT, "it is one of auto, stock"),
+    ROW(options_kernels_of_null, TF_INVALID_ARGUMENT, "options is NULL"),
     ROW(options_null_execution, TF_INVALID_ARGUMENT, "name is NULL"),
     ROW(options_bad_execution, TF_INVALID_ARGUMENT, "it is one of auto"),
     ROW(options_execution_of_null, TF_INVALID_ARGUMENT, "options is NULL"),

@@ -81,6 +81,11 @@ static void names_are_checked_when_they_are_set(void) {
     SessionGroupOptions_SetExecution(options, executions[i], status);
     CHECK_OK(status);
   }
+  const char* const kernels[] = {"auto", "stock"};
+  for (int i = 0; i < 2; ++i) {
+    SessionGroupOptions_SetKernels(options, kernels[i], status);
+    CHECK_OK(status);
+  }
   SessionGroupOptions_Delete(options);
   TF_DeleteStatus(status);
 }
