@@ -62,6 +62,11 @@ fn full_trace() -> RunOptions {
     RunOptions::parse(&[0x08, 3]).unwrap() // trace_level = FULL_TRACE
 }
 
+/// What any number of requests may ask for at a time; TensorFlow allows one trace.
+fn partition_graphs() -> RunOptions {
+    RunOptions::parse(&[0x28, 1]).unwrap() // output_partition_graphs = true
+}
+
 /// A graph with variables of TensorFlow 1, which programs have not.
 fn of_tf1(group: &SessionGroup, options: Option<&RunOptions>) -> Result<Vec<Tensor>> {
     let word = Tensor::from_strings(&[1], &["a"])?;
@@ -108,6 +113,7 @@ fn a_program_is_explained() {
         assert_eq!((&session["session"], &session["ways"]["program"]), (&i.into(), &3.into()));
     }
     assert_ways(&group, &[(Way::Program, 6)]);
+    assert!(stats(&group).iter().all(|session| session.unfused == 0 && session.unresolved == 0));
 }
 
 #[test]
@@ -321,15 +327,26 @@ fn unusual_runs_of_programs_are_counted() {
     group.run(&[], &["missing:0"], &[]).unwrap();
     assert_eq!(group.stats(0).unwrap().unresolved, 1);
 
-    let group = load("lookups", &options(1));
-    let mut request = lookups_request(&mut Numbers(1), 2);
-    group.run(&feeds(&request), &["StatefulPartitionedCall:0"], &[]).unwrap();
+    let group = create("writes", &options(1));
+    group.run(&[], &[], &["initialize"]).unwrap();
+    let rows = |id: i32| {
+        let ids = Tensor::from_slice(&[2], &[0, id]).unwrap();
+        group.run(&[("ids", &ids)], &["rows"], &[])
+    };
+    rows(7).unwrap();
+    assert_eq!(signature(&group, "rows:0")["fused_lookups"], 1);
     assert_eq!(group.stats(0).unwrap().unfused, 0);
-    request[0].1 = Tensor::from_slice(&[2, 3], &[1i64 << 40; 6]).unwrap();
-    let error = group.run(&feeds(&request), &["StatefulPartitionedCall:0"], &[]).err().unwrap();
-    assert!(error.message.contains("is not in"), "{error}");
+    let error = rows(8).err().unwrap();
+    assert!(error.message.contains("is not in [0, 8)"), "{error}");
     assert_eq!(group.stats(0).unwrap().unfused, 1);
-    assert_ways(&group, &[(Way::Program, 2)]);
+    assert_ways(&group, &[(Way::Program, 3)]);
+    assert_eq!(explained(&group)["requests"]["unfused"], 1);
+
+    // A concatenation along another axis than the last is one that they can't do.
+    let group = load("lookups", &options(1));
+    let request = lookups_request(&mut Numbers(1), 2);
+    group.run(&feeds(&request), &["StatefulPartitionedCall:2"], &[]).unwrap();
+    assert_eq!(group.stats(0).unwrap().unfused, 1);
 }
 
 /// Any thread may ask while others run all kinds of requests; each is counted once, and nothing goes down.
@@ -346,7 +363,7 @@ fn ways_add_up_to_the_answers_under_8_threads() {
                 for _ in 0..ROUNDS {
                     match thread % 4 {
                         0 => drop(of_tf1(group, None).unwrap()),
-                        1 => drop(of_tf1(group, Some(&full_trace())).unwrap()),
+                        1 => drop(of_tf1(group, Some(&partition_graphs())).unwrap()),
                         2 => drop(group.run(&[], &["no_such_thing:0"], &[]).err().unwrap()),
                         _ => drop(group.run(&[], &["Const:0"], &[]).unwrap()),
                     }
