@@ -184,24 +184,26 @@ typedef struct {
   int32_t virtual_device;
   int32_t stream_group;
   int32_t leader;
-  // The requests again, by the way in which they ran; the sum of these is that of the answers. Each
-  // counts once, for the first reason that is true of it. As programs:
+  // Requests that ran as programs. The eight fields that begin with way_ count each request that was
+  // answered once, so their sum is `runs`. Where several reasons apply, the first one that a request
+  // meets counts; docs/performance.md has their order.
   uint64_t way_program;
-  // By their names on TensorFlow's session. There is no program for them: SessionGroup_Explain() says
-  // why.
+  // Requests that ran on TensorFlow's session, as did those of the next five fields. These: because there is no program for them; SessionGroup_Explain() says why.
   uint64_t way_no_program;
-  // They have RunOptions, such as a trace, or the ConfigProto wants their RunMetadata filled.
+  // Because of their RunOptions, such as a trace, or because the ConfigProto wants their RunMetadata
+  // filled.
   uint64_t way_run_options;
-  // They have a timeout, and an operation that may wait for something.
+  // Because they have a timeout, and an operation that may wait for something.
   uint64_t way_may_wait;
-  // Too many other sets of names were in use at that moment.
+  // Because too many other sets of names were in use at that moment.
   uint64_t way_no_room;
-  // The group runs no programs: its execution is "pool", or "serial_executor" is off.
+  // Because the group runs no programs: its execution is "pool", or "serial_executor" is off.
   uint64_t way_disabled;
-  // Through tensorflow::Session, with what only TensorFlow's own can do: partial runs, thread pools of
-  // the caller.
+  // Because they came through tensorflow::Session with what only TensorFlow's own can do: partial runs,
+  // thread pools of the caller.
   uint64_t way_visit;
-  // Not at all: a name is unknown, the queue was full, or the time was over before they began.
+  // Requests that did not run: a name is unknown, the queue was full, or the time was over before they
+  // began.
   uint64_t way_not_run;
   // Requests that ran by their names on the session's inter-op pool, rather than on one thread.
   uint64_t on_pool;
@@ -636,9 +638,9 @@ uint64_t SessionGroup_LatencyQuantile(const SessionGroup *group,
 
 // Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
 // format 0.0.4: session_group_requests_total, by "code"; _requests_by_way_total, by "way": "program",
-// "no_program" and so on, as in SessionGroupStats; _rejected_total, _on_pool_total, _unresolved_total,
-// _unfused_total, _in_flight, _queued, _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
-// number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
+// "no_program" and so on, as in SessionGroupStats; _rejected_total, _on_pool_total,
+// _unresolved_total, _unfused_total, _in_flight, _queued, _busy_seconds_total and the histogram
+// _request_duration_seconds, with the labels "group" (its number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
 // 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Of the process, what
 // SessionGroup_GetMemoryStats() gives: session_group_large_tensors_in_use_bytes, _kept_bytes,
 // _kept_limit_bytes, _hits_total and _misses_total. Not zero-terminated. Also after SessionGroup_Close().
@@ -683,11 +685,11 @@ void SessionGroup_Describe(const SessionGroup *group, TF_Buffer *json, TF_Status
 //     one; "advice": null, or what to change in the model, in words;
 //   - "writes": whether a run may change a variable or a table;
 //   - "compile_ms": how many milliseconds preparing it took;
-//   - of a program that a session has run, else null: "steps", how many operations a run has, the bodies of
-//     loops counted once; "loops"; "may_wait", whether an operation may wait for something, so that
-//     requests with a timeout run by their names; "resolved_variables", how many variables are read
-//     without TensorFlow's locks; "fused_lookups", how many lookups are done together;
-//     "constant_bytes", which all sessions share;
+//   - of a program that a session has made ready, else null: "steps", how many steps a run has, the
+//     bodies of loops counted once; "loops", how many; "may_wait", whether an operation may wait for
+//     something, so that requests with a timeout run by their names; "resolved_variables", how many
+//     variables are read without TensorFlow's locks; "fused_lookups", how many lookups are done
+//     together; "constant_bytes", which all sessions share;
 // - "requests": an object with "runs", "on_pool", "unresolved" and "unfused" as in SessionGroupStats,
 //   summed over all sessions, and "ways": an object with "program", "no_program" and so on;
 // - "sessions": an array of such objects, each also with "session", its number.

@@ -99,7 +99,7 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
-/// One line, as it is logged when requests can't run as a program. `group` is as in names of threads.
+/// One line, as it is logged when requests can't run as a program. `group` is as in names of threads, "sg0".
 pub(crate) fn line(group: &str, names: &Names, why: &str) -> String {
     let [_, fetches, targets] = names.all();
     let wanted = match (&fetches[..], &targets[..]) {
@@ -107,8 +107,9 @@ pub(crate) fn line(group: &str, names: &Names, why: &str) -> String {
         (fetches, _) => format!("fetch {}", listed(fetches)),
     };
     let advice = advice(why).map_or(String::new(), |advice| format!("; {advice}"));
+    let number = group.trim_start_matches("sg");
     format!(
-        "{group}: requests that {wanted} run on TensorFlow's session, not as a program, because of \
+        "session group {number}: requests that {wanted} run on TensorFlow's session, not as a program, because of \
          {why}{advice}"
     )
 }
@@ -178,7 +179,7 @@ mod tests {
     fn a_line_names_what_is_asked_for_the_node_and_the_advice() {
         let why = "a ref variable (node weights)";
         let text = line("sg3", &names(&["y:0"], &[]), why);
-        assert!(text.starts_with("sg3: requests that fetch y:0 run on"), "{text}");
+        assert!(text.starts_with("session group 3: requests that fetch y:0 run on"), "{text}");
         assert!(text.contains("because of a ref variable (node weights); make the"), "{text}");
         let text = line("sg3", &names(&[], &["initialize"]), "the device /device:GPU:0");
         assert!(text.contains("that run initialize run on"), "{text}");

@@ -143,6 +143,11 @@ fn why_a_signature_is_no_program_names_the_node_and_what_to_do() {
     assert!(one["advice"].as_str().unwrap().contains("use_resource=True"), "{one}");
     assert_eq!((&one["steps"], &one["may_wait"]), (&Value::Null, &Value::Null));
     assert_ways(&group, &[(Way::NoProgram, 1)]);
+    assert!(stats(&group).iter().all(|session| session.on_pool == 0));
+    // Nothing else could stop it.
+    of_tf1(&group, Some(&timeout(60_000))).unwrap();
+    assert_ways(&group, &[(Way::NoProgram, 2)]);
+    assert_eq!(stats(&group).iter().map(|session| session.on_pool).sum::<u64>(), 1);
 
     let group = create("iterator", &options(1));
     common::run_on(&group, 0, &[], &[], &["begin"]).unwrap();
@@ -411,6 +416,9 @@ fn what_can_not_run_as_a_program_is_logged_once() {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("not as a program")).collect();
     let [line] = lines[..] else { panic!("{lines:?} of {log}") };
-    assert!(line.contains("sg0: requests that fetch y:0 run on TensorFlow's session"), "{line}");
+    assert!(
+        line.contains("session group 0: requests that fetch y:0 run on TensorFlow's session"),
+        "{line}"
+    );
     assert!(line.contains("because of a ref variable (node weights); make"), "{line}");
 }
