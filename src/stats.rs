@@ -363,21 +363,22 @@ mod tests {
         let stats = SessionStats::new(false);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for thread in 0..8 {
+            for _ in 0..8 {
                 let (stats, done) = (&stats, &done);
                 scope.spawn(move || {
-                    let way = Way::ALL[thread];
                     for i in 0.. {
                         if done.load(Relaxed) {
                             break;
                         }
-                        let result = if i % 2 == 0 { Ok(()) } else { Err(Error::invalid("")) };
+                        // Every other one is usual.
+                        let way = if i % 2 == 0 { Way::Program } else { Way::ALL[i / 2 % WAYS] };
+                        let result = if i % 3 == 1 { Err(Error::invalid("")) } else { Ok(()) };
                         stats.answered(Instant::now(), way, &result);
                     }
                 });
             }
             let mut last = stats.snapshot(0);
-            for _ in 0..500 {
+            while last.ways.iter().any(|&ran| ran < 60_000) {
                 let now = stats.snapshot(0);
                 let agree = now.ways.iter().sum::<u64>() == now.runs();
                 let grew = |before: &[u64], after: &[u64]| {
