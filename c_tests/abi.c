@@ -30,6 +30,17 @@ FIELD(SessionGroupStats, gpu, 232, 4);
 FIELD(SessionGroupStats, virtual_device, 236, 4);
 FIELD(SessionGroupStats, stream_group, 240, 4);
 FIELD(SessionGroupStats, leader, 244, 4);
+FIELD(SessionGroupStats, way_program, 248, 8);
+FIELD(SessionGroupStats, way_no_program, 256, 8);
+FIELD(SessionGroupStats, way_run_options, 264, 8);
+FIELD(SessionGroupStats, way_may_wait, 272, 8);
+FIELD(SessionGroupStats, way_no_room, 280, 8);
+FIELD(SessionGroupStats, way_disabled, 288, 8);
+FIELD(SessionGroupStats, way_visit, 296, 8);
+FIELD(SessionGroupStats, way_not_run, 304, 8);
+FIELD(SessionGroupStats, on_pool, 312, 8);
+FIELD(SessionGroupStats, unresolved, 320, 8);
+FIELD(SessionGroupStats, unfused, 328, 8);
 
 FIELD(SessionGroupMemoryStats, struct_size, 0, 8);
 FIELD(SessionGroupMemoryStats, in_use_bytes, 8, 8);
@@ -40,7 +51,7 @@ FIELD(SessionGroupMemoryStats, misses, 40, 8);
 
 // New fields follow here, and these sizes with them.
 _Static_assert(sizeof(SessionGroupLoad) == 32, "SessionGroupLoad has fields that are not listed");
-_Static_assert(sizeof(SessionGroupStats) == 248,
+_Static_assert(sizeof(SessionGroupStats) == 336,
                "SessionGroupStats has fields that are not listed");
 _Static_assert(sizeof(SessionGroupMemoryStats) == 48,
                "SessionGroupMemoryStats has fields that are not listed");

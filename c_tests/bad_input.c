@@ -415,8 +415,22 @@ static void describe_to_full(TF_Status* s) {
   TF_DeleteBuffer(buffer);
 }
 
+static void explain_of_null(TF_Status* s) {
+  TF_Buffer* buffer = TF_NewBuffer();
+  SessionGroup_Explain(NULL, buffer, s);
+  CHECK(buffer->data == NULL);
+  TF_DeleteBuffer(buffer);
+}
+static void explain_to_full(TF_Status* s) {
+  TF_Buffer* buffer = TF_NewBufferFromString("full", 4);
+  SessionGroup_Explain(group, buffer, s);
+  CHECK(buffer->length == 4);
+  TF_DeleteBuffer(buffer);
+}
+
 static void all_metrics_to_null(TF_Status* s) { SessionGroup_AllMetricsText(NULL, s); }
 static void describe_all_to_null(TF_Status* s) { SessionGroup_DescribeAll(NULL, s); }
+static void explain_all_to_null(TF_Status* s) { SessionGroup_ExplainAll(NULL, s); }
 
 // The rest.
 static void session_of_null(TF_Status* s) { CHECK(SessionGroup_NewCppSession(NULL, 0, s) == NULL); }
@@ -550,6 +564,9 @@ static const struct {
     ROW(describe_to_full, TF_INVALID_ARGUMENT, "json is not empty"),
     ROW(all_metrics_to_null, TF_INVALID_ARGUMENT, "text is NULL"),
     ROW(describe_all_to_null, TF_INVALID_ARGUMENT, "json is NULL"),
+    ROW(explain_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
+    ROW(explain_to_full, TF_INVALID_ARGUMENT, "json is not empty"),
+    ROW(explain_all_to_null, TF_INVALID_ARGUMENT, "json is NULL"),
     ROW(session_of_null, TF_INVALID_ARGUMENT, "group is NULL"),
     ROW(part_of_null, TF_INVALID_ARGUMENT, "session is NULL"),
     ROW(group_of_null, TF_INVALID_ARGUMENT, "session is NULL"),
@@ -590,6 +607,8 @@ static void without_a_status(void) {
   SessionGroup_Describe(group, NULL, NULL);
   SessionGroup_AllMetricsText(NULL, NULL);
   SessionGroup_DescribeAll(NULL, NULL);
+  SessionGroup_Explain(group, NULL, NULL);
+  SessionGroup_ExplainAll(NULL, NULL);
   SessionGroup_RegisterTarget(NULL);
   CHECK(SessionGroup_NewCppSession(group, 0, NULL) == NULL);
   CHECK(SessionGroup_NewCppPart(NULL, 0, NULL) == NULL);

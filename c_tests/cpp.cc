@@ -134,6 +134,12 @@ static void ACallableRunsWithoutNames() {
   auto called = callable->Run({text.get()});
   CHECK(by_name.ok() && called.ok());
   CHECK(TF_Dim((*called)[0].get(), 0) == TF_Dim((*by_name)[0].get(), 0));
+  const auto explained = group.Explain();
+  CHECK(explained.ok());
+  CHECK(explained->find("\"runs_as\":\"program\"") != std::string::npos);
+  uint64_t programs = 0;
+  for (int32_t id = 0; id < group.session_num(); ++id) programs += group.Stats(id)->way_program;
+  CHECK(programs == 4);  // two to warm up
   CHECK(callable->Run({}).status().code() == TF_INVALID_ARGUMENT);
   CHECK(!group.MakeCallable({}, {"nowhere"}).ok());
 }

@@ -132,14 +132,6 @@ static Where WhereIs(tf::Session* session) {
           got[2].scalar<int64_t>()(), got[3].scalar<int64_t>()(), got[4].scalar<int64_t>()()};
 }
 
-static int32_t SessionNum(tf::Session* session) {
-  TF_Status* status = TF_NewStatus();
-  const int32_t n = SessionGroup_SessionNum(SessionGroup_FromCppSession(session, status));
-  CHECK_OK(status);
-  TF_DeleteStatus(status);
-  return n;
-}
-
 static std::string Text(void (*write)(TF_Buffer*, TF_Status*)) {
   TF_Status* status = TF_NewStatus();
   TF_Buffer* buffer = TF_NewBuffer();
@@ -230,6 +222,18 @@ static void EachGpuHasACopy() {
   CHECK_STATUS(group->MakeCallable(callable, &handle));
   CHECK_STATUS(group->RunCallable(handle, {Vector({4})}, nullptr, nullptr));
   for (const auto& part : parts) CHECK(First(part.get(), "v/read") == 4);
+  // What runs on each GPU is still one request, and is counted as one.
+  const auto on_pool = [&] {
+    uint64_t requests = 0;
+    for (int i = 0; i < 4; ++i) requests += Stats(group.get(), i).on_pool;
+    return requests;
+  };
+  const uint64_t before = on_pool();
+  tf::RunOptions timed;
+  timed.set_timeout_in_ms(60000);
+  CHECK_STATUS(group->Run(timed, {{"x", Vector({5})}}, {}, {"v/assign"}, nullptr, nullptr));
+  for (const auto& part : parts) CHECK(First(part.get(), "v/read") == 5);
+  CHECK(on_pool() == before + 1);
 
   // There is one CPU.
   Assign(parts[1].get(), "host", Vector({7}));

@@ -57,6 +57,13 @@ struct Pool : tf::thread::ThreadPoolInterface {
 // How many requests a session of the group has answered.
 static uint64_t Runs(tf::Session* session, int32_t id) { return Stats(session, id).runs; }
 
+// How many requests have run in a way, on all sessions.
+static uint64_t Ran(tf::Session* session, uint64_t SessionGroupStats::* way) {
+  uint64_t ran = 0;
+  for (int id = 0; id < SessionNum(session); ++id) ran += Stats(session, id).*way;
+  return ran;
+}
+
 static void ServesASavedModelByTarget() {
   tf::SessionOptions stock, grouped;
   grouped.target = "session_group://3?policy=round_robin&execution=caller";
@@ -126,6 +133,12 @@ static void ServesThroughTheCApi() {
   const std::string described(static_cast<const char*>(json->data), json->length);
   CHECK(described.front() == '[' &&
         described.find("\"policy\":\"round_robin\"") != std::string::npos);
+  TF_Buffer* why = TF_NewBuffer();
+  SessionGroup_ExplainAll(why, status);
+  CHECK_OK(status);
+  const std::string explained(static_cast<const char*>(why->data), why->length);
+  CHECK(explained.front() == '[' && explained.find("\"runs_as\":\"program\"") != std::string::npos);
+  TF_DeleteBuffer(why);
   TF_Buffer* metrics = TF_NewBuffer();
   SessionGroup_AllMetricsText(metrics, status);
   CHECK_OK(status);
@@ -207,6 +220,14 @@ static void RunsInEachWay() {
   CHECK_REFUSED(session->Run({{"x:0", text}}, {"y:0"}, {}, &got), InvalidArgument, "x");
   CHECK_REFUSED(session->Finalize(), Unimplemented, "Finalize");
 
+  // Each request was counted once, in its way; those that are wrong in themselves never came to a
+  // session.
+  CHECK(Ran(session.get(), &SessionGroupStats::way_program) == 6);
+  CHECK(Ran(session.get(), &SessionGroupStats::way_run_options) == 1);
+  CHECK(Ran(session.get(), &SessionGroupStats::way_visit) == 1);
+  CHECK(Ran(session.get(), &SessionGroupStats::way_not_run) == 1);
+  CHECK(Ran(session.get(), &SessionGroupStats::runs) == 9);
+
   std::vector<tf::DeviceAttributes> devices;
   CHECK_STATUS(session->ListDevices(&devices));
   CHECK(devices.size() == 1 && devices[0].device_type() == "CPU");
@@ -281,6 +302,8 @@ static void RunsPartially() {
     CHECK_REFUSED(session->PRun(handle, {}, {"y:0"}, &got), InvalidArgument, "PRunSetup");
   }
   CHECK(!session->PRun("1/never", {}, {"y:0"}, &got).ok());
+  CHECK(Ran(session.get(), &SessionGroupStats::way_visit) == 13);
+  CHECK(Ran(session.get(), &SessionGroupStats::runs) == 13);
 }
 
 // Whoever writes a variable through the resource manager tells nobody.

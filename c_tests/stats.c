@@ -83,6 +83,8 @@ int main(void) {
   char* metrics = text_of(group, SessionGroup_MetricsText);
   CHECK(strstr(metrics, "session=\"1\",code=\"OK\"} 5\n") != NULL);
   CHECK(strstr(metrics, "session=\"1\",code=\"INVALID_ARGUMENT\"} 1\n") != NULL);
+  CHECK(strstr(metrics, "session=\"1\",way=\"no_program\"} 6\n") != NULL);
+  CHECK(strstr(metrics, "session=\"1\",way=\"program\"} 0\n") != NULL);
   CHECK(strstr(metrics, "\nsession_group_large_tensors_kept_bytes ") != NULL);
   free(metrics);
   check_memory(true);

@@ -56,4 +56,13 @@ inline SessionGroupStats Stats(tf::Session* session, int32_t id) {
   return stats;
 }
 
+// How many sessions the group has.
+inline int32_t SessionNum(tf::Session* session) {
+  TF_Status* status = TF_NewStatus();
+  const int32_t n = SessionGroup_SessionNum(SessionGroup_FromCppSession(session, status));
+  CHECK_OK(status);
+  TF_DeleteStatus(status);
+  return n;
+}
+
 #endif  // SESSION_GROUP_C_TESTS_TEST_SESSION_H_

@@ -161,7 +161,7 @@ typedef struct {
   uint64_t runs;
   // The same by the number of the answer's TF_Code; TF_OK is number 0.
   uint64_t answers[17];
-  // Requests refused since the session's queue was full; counted above, too.
+  // Requests refused because the session's queue was full; counted above, too.
   uint64_t rejected;
   // Requests given to the session and not answered yet.
   uint64_t in_flight;
@@ -184,6 +184,35 @@ typedef struct {
   int32_t virtual_device;
   int32_t stream_group;
   int32_t leader;
+  // Requests that ran as programs. The eight fields that begin with way_ count each request that was
+  // answered once, so their sum is `runs`. Where several reasons apply, the first one that a request
+  // meets counts; docs/performance.md has their order.
+  uint64_t way_program;
+  // Requests that ran on TensorFlow's session, as did those of the next five fields. These: because there is no program for them; SessionGroup_Explain() says why.
+  uint64_t way_no_program;
+  // Because of their RunOptions, such as a trace, or because the ConfigProto wants their RunMetadata
+  // filled.
+  uint64_t way_run_options;
+  // Because they have a timeout, and an operation that may wait for something.
+  uint64_t way_may_wait;
+  // Because too many other sets of names were in use at that moment.
+  uint64_t way_no_room;
+  // Because the group runs no programs: its execution is "pool", or "serial_executor" is off.
+  uint64_t way_disabled;
+  // Because they came through tensorflow::Session with what only TensorFlow's own can do: partial runs,
+  // thread pools of the caller.
+  uint64_t way_visit;
+  // Requests that did not run: a name is unknown, the queue was full, or the time was over before they
+  // began.
+  uint64_t way_not_run;
+  // Requests that ran by their names on the session's inter-op pool, rather than on one thread.
+  uint64_t on_pool;
+  // Requests that ran as programs and had to read a variable in TensorFlow's way, because it had no
+  // value yet or could not be kept.
+  uint64_t unresolved;
+  // Requests that ran as programs and gathered rows one table after the other, because an index was
+  // out of range or a shape unforeseen.
+  uint64_t unfused;
 } SessionGroupStats;
 
 // The memory of tensors of 1 MiB and more, which the process keeps for the next request when one has
@@ -641,9 +670,10 @@ uint64_t SessionGroup_LatencyQuantile(const SessionGroup *group,
                                       TF_Status *status);
 
 // Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
-// format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
-// _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
-// number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
+// format 0.0.4: session_group_requests_total, by "code"; _requests_by_way_total, by "way": "program",
+// "no_program" and so on, as in SessionGroupStats; _rejected_total, _on_pool_total,
+// _unresolved_total, _unfused_total, _in_flight, _queued, _busy_seconds_total and the histogram
+// _request_duration_seconds, with the labels "group" (its number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
 // 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Of the process, what
 // SessionGroup_GetMemoryStats() gives: session_group_large_tensors_in_use_bytes, _kept_bytes,
 // _kept_limit_bytes, _hits_total and _misses_total. Not zero-terminated. Also after SessionGroup_Close().
@@ -675,6 +705,34 @@ void SessionGroup_MetricsText(const SessionGroup *group,
 // Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
 void SessionGroup_Describe(const SessionGroup *group, TF_Buffer *json, TF_Status *status);
 
+// Fills `json`, which must be empty, with a JSON object that says what the group has prepared for
+// requests, how it runs them, and why so:
+//
+// - "group", "closed": as SessionGroup_Describe();
+// - "programs": whether the group runs programs; "why_not": null, or why it runs none, in words;
+// - "signatures": an array of objects, one for each set of feeds, fetches and targets that a request or
+//   a callable has had and that the group still remembers, which is so of the last several hundred.
+//   Empty after SessionGroup_Close(). In each object:
+//   - "feeds", "fetches", "targets": arrays of names, sorted;
+//   - "runs_as": "program", or "names" where TensorFlow's session runs it by its names;
+//   - "why": null, or in words why it is no program, with the name of the node that keeps it from being
+//     one; "advice": null, or what to change in the model, in words;
+//   - "writes": whether a run may change a variable or a table;
+//   - "compile_ms": how many milliseconds preparing it took;
+//   - of a program that a session has made ready, else null: "steps", how many steps a run has, the
+//     bodies of loops counted once; "loops", how many; "may_wait", whether an operation may wait for
+//     something, so that requests with a timeout run by their names; "resolved_variables", how many
+//     variables are read without TensorFlow's locks; "fused_lookups", how many lookups are done
+//     together; "constant_bytes", which all sessions share;
+// - "requests": an object with "runs", "on_pool", "unresolved" and "unfused" as in SessionGroupStats,
+//   summed over all sessions, and "ways": an object with "program", "no_program" and so on;
+// - "sessions": an array of such objects, each also with "session", its number.
+//
+// Not zero-terminated. Newer versions may add fields.
+void SessionGroup_Explain(const SessionGroup *group,
+                          TF_Buffer *json,
+                          TF_Status *status);
+
 // Fills `text` with what SessionGroup_MetricsText() gives, for all groups of the process that are not
 // closed: also those that a session target has made, on which the program has no handle.
 void SessionGroup_AllMetricsText(TF_Buffer *text,
@@ -684,6 +742,11 @@ void SessionGroup_AllMetricsText(TF_Buffer *text,
 // that are not closed.
 void SessionGroup_DescribeAll(TF_Buffer *json,
                               TF_Status *status);
+
+// Fills `json` with a JSON array of what SessionGroup_Explain() gives, for all groups of the process that
+// are not closed.
+void SessionGroup_ExplainAll(TF_Buffer *json,
+                             TF_Status *status);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -329,8 +329,10 @@ class Group {
     return stats;
   }
 
-  // JSON and Prometheus text, as SessionGroup_Describe() and SessionGroup_MetricsText() say.
+  // JSON and Prometheus text, as SessionGroup_Describe(), SessionGroup_Explain() and
+  // SessionGroup_MetricsText() say.
   Result<std::string> Describe() const { return Text(SessionGroup_Describe); }
+  Result<std::string> Explain() const { return Text(SessionGroup_Explain); }
   Result<std::string> MetricsText() const { return Text(SessionGroup_MetricsText); }
 
   Status Close() {

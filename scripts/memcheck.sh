@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Those that do not fork, load plug-ins or ask for threads without end.
-programs=${*:-abi callable example group load options run stats version}
+programs=${*:-abi callable example explain group load options run stats version}
 command -v valgrind >/dev/null || packaging/need.sh valgrind
 MODELS=$PWD/models/build
 export MODELS TF_CPP_MIN_LOG_LEVEL=3

@@ -256,6 +256,12 @@ impl SessionGroup {
         self.shared.describe().to_string()
     }
 
+    /// What the group has prepared for requests, how it runs them and why so, as JSON; also after
+    /// closing, when only the counters are left.
+    pub fn explain(&self) -> String {
+        self.shared.explain().to_string()
+    }
+
     /// Runs what `call` brings, as the terms say.
     pub(crate) fn run_call(&self, terms: &Terms<'_>, call: &mut dyn Call) -> Result<()> {
         self.shared.run(terms, call)

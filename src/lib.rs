@@ -21,8 +21,8 @@
 //!
 //! In reading order: [`options`] and [`cpuset`] say what a group shall be, [`plan`] decides what it
 //! will be, [`group`] is the group, `members` are its sessions, and `run` is the way of a request to
-//! one of them: as a program that [`optimization`] tells of, found in `cache` or held by a
-//! [`callable`]. `gate` keeps its sessions alive while requests run on them,
+//! one of them: as a program that [`optimization`] describes, found in `cache` or held by a
+//! [`callable`]. `stats` counts it, and `explain` says how it runs and why. `gate` keeps its sessions alive while requests run on them,
 //! [`policy`] chooses a session, [`execution`] says on which threads its graph runs, `workers` are
 //! such threads, `fork` tells a child from the process that has them, and [`affinity`] starts threads where they belong. [`gpu`] gives sessions streams of
 //! a GPU. [`memory`] is what the process keeps of large tensors for the next request. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
@@ -35,6 +35,7 @@ pub mod cpuset;
 mod describe;
 pub mod error;
 pub mod execution;
+mod explain;
 mod ffi;
 mod fork;
 #[cfg(fuzzing)]

@@ -12,6 +12,7 @@ use crate::affinity;
 use crate::cache::{Cache, Found};
 use crate::cpuset::CpuSet;
 use crate::error::Result;
+use crate::explain;
 use crate::kernels::Kernels;
 use crate::optimization::{Optimization, Optimizations};
 use crate::plan::{Plan, SessionPlan};
@@ -21,8 +22,8 @@ use crate::slot::Inside;
 use crate::tensorflow::SessionOptions;
 use crate::tensorflow::devices::{Devices, Seat};
 use crate::tensorflow::graph::Graph;
-use crate::tensorflow::program::{Callable, Program};
 use crate::tensorflow::log;
+use crate::tensorflow::program::{Callable, Program};
 use crate::tensorflow::session::{IntraOpPool, Session};
 use crate::workers::Workers;
 
@@ -58,7 +59,8 @@ pub(crate) struct Member {
 
 /// What making a session to compile with takes.
 struct Compiling {
-    name: String,
+    /// Of the group, as its threads' names begin.
+    group: String,
     allowed: CpuSet,
     options: SessionOptions,
     seat: Option<Seat>,
@@ -77,6 +79,8 @@ pub(crate) struct Compiled {
     callables: Box<[OnceCell<Callable>]>,
     /// How often a session could not make an instance.
     failures: AtomicUsize,
+    /// What the first of them said.
+    failure: OnceCell<String>,
     /// By session: whether TensorFlow's has run it by its names.
     named: Box<[AtomicBool]>,
 }
@@ -126,7 +130,7 @@ impl Members {
             })
             .collect::<Result<Vec<_>>>()?;
         let compiling = Compiling {
-            name: format!("{name}-compile"),
+            group: name.to_string(),
             allowed: plan.allowed.clone(),
             options: session_options.try_clone()?,
             seat: plan.sessions[0].seat,
@@ -285,11 +289,15 @@ impl Members {
             }
             Program::compile(&compiler, &graphs, &feeds, &fetches, &targets)
         })?;
+        if let Some(why) = program.obstacle() {
+            log::info(&explain::line(&self.compiling.group, names, why));
+        }
         Ok(Compiled {
             program: Arc::new(program),
             took: begun.elapsed(),
             callables: self.all.iter().map(|_| OnceCell::new()).collect(),
             failures: AtomicUsize::new(0),
+            failure: OnceCell::new(),
             named: self.all.iter().map(|_| AtomicBool::new(false)).collect(),
         })
     }
@@ -300,8 +308,7 @@ impl Members {
         if let Some(callable) = compiled.callables[session].get() {
             return Some(callable);
         }
-        if compiled.program.obstacle().is_some()
-            || compiled.failures.load(Relaxed) >= MOST_FAILURES
+        if compiled.program.obstacle().is_some() || compiled.failures.load(Relaxed) >= MOST_FAILURES
         {
             return None;
         }
@@ -317,6 +324,7 @@ impl Members {
             )
         });
         made.inspect_err(|error| {
+            let _ = compiled.failure.set(error.to_string());
             compiled.failures.fetch_add(1, Relaxed);
             log::info(&format!("a program's kernels can't be made: {error}"));
         })
@@ -327,7 +335,7 @@ impl Members {
 impl Compiling {
     /// Like any thread that is nobody's, the compiler's may use all CPUs of the process.
     fn on_thread<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        affinity::on_thread(&self.name, Some(&self.allowed), f)
+        affinity::on_thread(&format!("{}-compile", self.group), Some(&self.allowed), f)
     }
 
     fn session(&self, devices: &Arc<Devices>) -> Result<Session> {
@@ -360,9 +368,13 @@ impl Compiled {
         self.program.writes_elsewhere()
     }
 
-    /// Whether sessions can run instances; else they run it by its names.
-    pub fn is_callable(&self) -> bool {
-        self.program.obstacle().is_none() && self.failures.load(Relaxed) < MOST_FAILURES
+    /// Why sessions run it by its names, if they do.
+    pub fn obstacle(&self) -> Option<&str> {
+        let has_failed = self.failures.load(Relaxed) >= MOST_FAILURES;
+        self.program.obstacle().or(match has_failed {
+            true => self.failure.get().map(String::as_str),
+            false => None,
+        })
     }
 
     /// The instance of a session, if it has made one.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::gpu::Stream;
 use crate::memory::MemoryStats;
-use crate::stats::{CODES, Snapshot};
+use crate::stats::{CODES, Snapshot, Way};
 
 /// The names of `TF_Code`s, by number.
 const CODE_NAMES: [&str; CODES] = [
@@ -51,14 +51,28 @@ pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)], memory: &MemoryStats) -> Str
             }
         }
     }
+    let name = "requests_by_way_total";
+    head(&mut out, name, "counter", "Requests answered, by the way in which they ran.");
+    for (labels, session) in &sessions {
+        for way in Way::ALL {
+            let (label, count) = (way.name(), session.ran(way));
+            let _ = writeln!(out, "{NAME}{name}{{{labels},way=\"{label}\"}} {count}");
+        }
+    }
     let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(&Snapshot) -> f64| {
         head(&mut out, name, kind, help);
         for (labels, session) in &sessions {
             let _ = writeln!(out, "{NAME}{name}{{{labels}}} {}", value(session));
         }
     };
-    let rejected = "Requests refused since the session's queue was full.";
+    let rejected = "Requests refused because the session's queue was full.";
     each("rejected_total", "counter", rejected, &|session| session.rejected as f64);
+    let on_pool = "Requests that ran by their names on the session's inter-op pool.";
+    each("on_pool_total", "counter", on_pool, &|session| session.on_pool as f64);
+    let unresolved = "Programs run that had to read a variable in TensorFlow's way.";
+    each("unresolved_total", "counter", unresolved, &|session| session.unresolved as f64);
+    let unfused = "Programs run that gathered rows one table after the other.";
+    each("unfused_total", "counter", unfused, &|session| session.unfused as f64);
     let in_flight = "Requests given to the session and not answered yet.";
     each("in_flight", "gauge", in_flight, &|session| session.in_flight as f64);
     let queued = "Requests that wait for a worker thread of the session.";
@@ -133,8 +147,10 @@ mod tests {
     #[test]
     fn the_text_says_what_was_counted() {
         let stats = [SessionStats::new(false), SessionStats::new(false)];
-        stats[1].answered(Instant::now() - Duration::from_millis(3), &Ok(()));
-        stats[1].answered(Instant::now(), &Err::<(), _>(Error::invalid("")));
+        stats[1].answered(Instant::now() - Duration::from_millis(3), Way::Program, &Ok(()));
+        stats[1].answered(Instant::now(), Way::NotRun, &Err::<(), _>(Error::invalid("")));
+        stats[1].on_pool();
+        stats[1].noted(true, false);
         stats[1].rejected();
         let text = text(&[(7, vec![stats[0].snapshot(0), stats[1].snapshot(2)])], &MEMORY);
         for line in [
@@ -142,6 +158,14 @@ mod tests {
             "session_group_requests_total{group=\"7\",session=\"0\",code=\"OK\"} 0",
             "session_group_requests_total{group=\"7\",session=\"1\",code=\"OK\"} 1",
             "session_group_requests_total{group=\"7\",session=\"1\",code=\"INVALID_ARGUMENT\"} 1",
+            "# TYPE session_group_requests_by_way_total counter",
+            "session_group_requests_by_way_total{group=\"7\",session=\"0\",way=\"program\"} 0",
+            "session_group_requests_by_way_total{group=\"7\",session=\"1\",way=\"program\"} 1",
+            "session_group_requests_by_way_total{group=\"7\",session=\"1\",way=\"not_run\"} 1",
+            "session_group_requests_by_way_total{group=\"7\",session=\"1\",way=\"visit\"} 0",
+            "session_group_on_pool_total{group=\"7\",session=\"1\"} 1",
+            "session_group_unresolved_total{group=\"7\",session=\"1\"} 1",
+            "session_group_unfused_total{group=\"7\",session=\"1\"} 0",
             "session_group_rejected_total{group=\"7\",session=\"1\"} 1",
             "session_group_in_flight{group=\"7\",session=\"1\"} 2",
             // 2^21 and 2^22 ns
@@ -176,6 +200,6 @@ mod tests {
                 assert!(value.parse::<f64>().is_ok(), "{line}");
             }
         }
-        assert_eq!(described.len(), 6 + 5);
+        assert_eq!(described.len(), 10 + 5);
     }
 }

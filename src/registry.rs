@@ -53,6 +53,13 @@ pub fn describe_all() -> String {
     open().iter().map(|group| group.describe()).collect::<Value>().to_string()
 }
 
+/// What the open groups have prepared, as a JSON array of what [`SessionGroup::explain`] gives.
+///
+/// [`SessionGroup::explain`]: crate::SessionGroup::explain
+pub fn explain_all() -> String {
+    open().iter().map(|group| group.explain()).collect::<Value>().to_string()
+}
+
 /// What the sessions of the open groups have done so far, as [`SessionGroup::metrics_text`].
 ///
 /// [`SessionGroup::metrics_text`]: crate::SessionGroup::metrics_text

@@ -13,6 +13,7 @@ use crate::closing::Closing;
 use crate::describe;
 use crate::error::{Error, Result};
 use crate::execution::Execution;
+use crate::explain::{self, Explained};
 use crate::fork::Process;
 use crate::gate::{Entered, Gate};
 use crate::gpu::Streams;
@@ -381,6 +382,9 @@ impl Shared {
             }
             Err(why) => {
                 way.set(why);
+                if !self.runs_here(work, timeout_ms) {
+                    self.stats[session].on_pool();
+                }
                 let result = match &self.streams {
                     None => self.run_by_names(session, members, work, timeout_ms, call),
                     Some(streams) => {
@@ -444,6 +448,15 @@ impl Shared {
         })
     }
 
+    /// Whether TensorFlow's session runs a request on the thread that calls; else on its inter-op pool.
+    fn runs_here(&self, work: &Work<'_>, timeout_ms: i64) -> bool {
+        let recurses = work.prepared.is_some_and(|(compiled, _)| compiled.program.recurses());
+        self.plan.execution != Execution::Pool
+            && timeout_ms == 0
+            && !recurses
+            && work.options.is_none_or(RunOptions::leaves_pool_open)
+    }
+
     /// Leaves the request to TensorFlow's session.
     fn run_by_names(
         &self,
@@ -454,11 +467,7 @@ impl Shared {
         call: &mut dyn Call,
     ) -> Result<()> {
         let own_session = members.session(session)?;
-        let recurses = work.prepared.is_some_and(|(compiled, _)| compiled.program.recurses());
-        let here = self.plan.execution != Execution::Pool
-            && timeout_ms == 0
-            && !recurses
-            && work.options.is_none_or(RunOptions::leaves_pool_open);
+        let here = self.runs_here(work, timeout_ms);
         let own;
         let options = match work.options {
             None if here => &self.steps.here,
@@ -472,9 +481,6 @@ impl Shared {
                 &own
             }
         };
-        if !here {
-            self.stats[session].on_pool();
-        }
         // The first time, the session compiles the graph, on the thread that asks for it.
         let is_first =
             work.prepared.is_some_and(|(compiled, _)| compiled.is_first_by_names(session));
@@ -507,6 +513,25 @@ impl Shared {
     pub fn describe(&self) -> Value {
         let streams = self.streams.as_ref().map(|streams| &*streams.all);
         describe::json(self.number, &self.plan, streams, self.gate.is_closed())
+    }
+
+    /// What is prepared, how it runs, and why so.
+    pub fn explain(&self) -> Value {
+        let disabled = if self.plan.execution == Execution::Pool {
+            Some("the group's execution is \"pool\"")
+        } else if !self.prepares() {
+            Some("the optimisation \"serial_executor\" is off")
+        } else {
+            None
+        };
+        let members = self.enter(self.plan.sessions.len()).ok();
+        explain::json(&Explained {
+            group: self.number,
+            closed: self.gate.is_closed(),
+            disabled,
+            members: members.as_deref(),
+            sessions: &self.snapshots(),
+        })
     }
 
     /// Keeps the sessions alive until the result is dropped.

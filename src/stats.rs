@@ -19,26 +19,28 @@ const RANGE: u8 = 42;
 /// How many `TF_Code`s there are, `TF_OK` included.
 pub const CODES: usize = 17;
 
-/// How a request ran.
+/// How a request ran. The first reason counts: one with a trace is `run_options`, also where there is no
+/// program for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Way {
     /// As a program.
     Program,
-    /// By its names, on TensorFlow's session and the thread that called: there is no program for it,
-    /// see `SessionGroup_Explain`.
+    /// By its names, on TensorFlow's session: there is no program for it.
+    /// [`SessionGroup::explain`](crate::SessionGroup::explain) says why.
     NoProgram,
-    /// By its names, because of its `RunOptions`: a trace, for one.
+    /// By its names, because of its `RunOptions`, such as a trace.
     Options,
     /// By its names, because it has a timeout and an operation that may wait.
     MayWait,
-    /// By its names, because there are too many other signatures in use.
+    /// By its names, because too many other signatures were in use at that moment.
     NoRoom,
-    /// By its names, because programs are switched off.
+    /// By its names, because the group runs no programs: its execution is `pool`, or `serial_executor`
+    /// is off.
     Disabled,
-    /// On TensorFlow's session, for what programs don't do: partial runs, foreign thread pools.
+    /// On TensorFlow's session, for what only that can do: partial runs, thread pools of the caller.
     Visit,
-    /// Not at all: it failed before, or was refused.
+    /// Not at all: a name is unknown, the queue was full, or the time was over before it began.
     NotRun,
 }
 
@@ -76,9 +78,14 @@ pub const WAYS: usize = 8;
 /// The counters of one session.
 #[repr(align(128))]
 pub(crate) struct SessionStats {
-    /// Requests that failed, by the `TF_Code` of their answer. Number 0, `TF_OK`, is not counted
-    /// here: it is what is left of the latencies, which spares each request an addition.
-    failures: [AtomicU64; CODES],
+    /// Latencies of the usual requests, which run as programs and succeed. How many there are says the
+    /// histogram itself, which spares each of them an addition.
+    usual: AtomicHistogram,
+    /// Latencies of all others.
+    unusual: AtomicHistogram,
+    /// How many others there are, by their way and the `TF_Code` of their answer. Answers and ways are
+    /// sums over the same numbers, so that they agree at any moment.
+    others: [[AtomicU64; CODES]; WAYS],
     /// Those that were refused since the queue was full; counted among the answers, too.
     rejected: AtomicU64,
     queued: AtomicU64,
@@ -86,10 +93,7 @@ pub(crate) struct SessionStats {
     has_queue: bool,
     busy_ns: AtomicU64,
     latency_ns: AtomicU64,
-    latencies: AtomicHistogram,
-    /// Requests that ran in another way than as a program; number 0 is what is left of the latencies.
-    others: [AtomicU64; WAYS],
-    /// On the inter-op pool, whichever way.
+    /// By their names, on the inter-op pool.
     on_pool: AtomicU64,
     /// As programs that had to read a variable in TensorFlow's way.
     unresolved: AtomicU64,
@@ -111,15 +115,16 @@ pub struct Snapshot {
     pub in_flight: u64,
     /// Those of them that wait for a worker thread.
     pub queued: u64,
-    /// Those that were answered, by the way in which they ran ([`Way`]).
+    /// Requests answered, by the way in which they ran: [`ran`](Self::ran) takes a [`Way`]. Their sum is
+    /// that of the answers.
     pub ways: [u64; WAYS],
-    /// Those of them that ran on the session's inter-op pool, instead of a single thread.
+    /// Requests that ran by their names on the session's inter-op pool, rather than on one thread.
     pub on_pool: u64,
-    /// Programs that read some variable in TensorFlow's way: it had no value yet, or was being changed
-    /// in place.
+    /// Requests that ran as programs and had to read a variable in TensorFlow's way, because it had no
+    /// value yet or could not be kept.
     pub unresolved: u64,
-    /// Programs that gathered rows one table after the other, because of an index that is out of range
-    /// or a shape that is unusual.
+    /// Requests that ran as programs and gathered rows one table after the other, because an index was
+    /// out of range or a shape unforeseen.
     pub unfused: u64,
     /// How long threads have run requests on the session, summed up; not the time in the queue.
     pub busy: Duration,
@@ -134,14 +139,14 @@ impl SessionStats {
     pub fn new(has_queue: bool) -> Self {
         let config = Config::new(PRECISION, RANGE).expect("constants that fit");
         Self {
-            failures: Default::default(),
+            usual: AtomicHistogram::with_config(&config),
+            unusual: AtomicHistogram::with_config(&config),
+            others: Default::default(),
             rejected: AtomicU64::new(0),
             queued: AtomicU64::new(0),
             has_queue,
             busy_ns: AtomicU64::new(0),
             latency_ns: AtomicU64::new(0),
-            latencies: AtomicHistogram::with_config(&config),
-            others: Default::default(),
             on_pool: AtomicU64::new(0),
             unresolved: AtomicU64::new(0),
             unfused: AtomicU64::new(0),
@@ -149,21 +154,13 @@ impl SessionStats {
         }
     }
 
-    /// Runs a request, which says in which way it ran, and counts it.
+    /// Runs a request, which says in which way it runs, and counts it.
     pub fn count<T>(&self, request: impl FnOnce(&WayCell) -> Result<T>) -> Result<T> {
         let begun = Instant::now();
         let way = WayCell::new();
         let result = request(&way);
-        self.ran(way.get());
-        self.answered(begun, &result);
+        self.answered(begun, way.get(), &result);
         result
-    }
-
-    /// Counts a request's way; the usual one costs nothing.
-    fn ran(&self, way: Way) {
-        if way != Way::Program {
-            self.others[way as usize].fetch_add(1, Relaxed);
-        }
     }
 
     /// Counts a request that ran on the inter-op pool.
@@ -182,15 +179,19 @@ impl SessionStats {
     }
 
     /// Counts a request that was answered now.
-    pub fn answered<T>(&self, begun: Instant, result: &Result<T>) {
-        if let Err(error) = result {
-            self.failures[error.code as usize].fetch_add(1, Relaxed);
-        }
+    pub fn answered<T>(&self, begun: Instant, way: Way, result: &Result<T>) {
+        let code = result.as_ref().err().map_or(0, |error| error.code as usize);
+        let latencies = if code == 0 && way == Way::Program {
+            &self.usual
+        } else {
+            self.others[way as usize][code].fetch_add(1, Relaxed);
+            &self.unusual
+        };
         let now = Instant::now();
         let ns = nanoseconds(now.duration_since(begun));
         self.latency_ns.fetch_add(ns, Relaxed);
         // The only error is a value out of range, which the minimum excludes.
-        let _ = self.latencies.increment(ns.min((1 << RANGE) - 1));
+        let _ = latencies.increment(ns.min((1 << RANGE) - 1));
         memory::release_unused_if_due(now);
     }
 
@@ -219,14 +220,18 @@ impl SessionStats {
 
     pub fn snapshot(&self, in_flight: u64) -> Snapshot {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
-        // Failures first: each of them is among the latencies a moment later.
-        let mut ways = self.others.each_ref().map(load);
-        let mut answers = self.failures.each_ref().map(load);
-        let failures: u64 = answers.iter().sum();
-        let histogram = self.latencies.load();
-        let counted: u64 = histogram.iter().map(|bucket| bucket.count()).sum();
-        answers[0] = counted.saturating_sub(failures);
-        ways[Way::Program as usize] = counted.saturating_sub(ways.iter().sum());
+        let usual = self.usual.load();
+        let (mut answers, mut ways) = ([0; CODES], [0; WAYS]);
+        let count = usual.iter().map(|bucket| bucket.count()).sum();
+        (answers[0], ways[Way::Program as usize]) = (count, count);
+        for (way, codes) in self.others.iter().enumerate() {
+            for (code, counter) in codes.iter().enumerate() {
+                let count = load(counter);
+                answers[code] += count;
+                ways[way] += count;
+            }
+        }
+        let histogram = usual.wrapping_add(&self.unusual.load()).expect("of one shape");
         let latency = Duration::from_nanos(load(&self.latency_ns));
         Snapshot {
             answers,
@@ -325,9 +330,9 @@ mod tests {
         let stats = SessionStats::new(false);
         let begun = Instant::now();
         for _ in 0..3 {
-            stats.answered(begun, &Ok(()));
+            stats.answered(begun, Way::Program, &Ok(()));
         }
-        stats.answered(begun, &Err::<(), _>(Error::invalid("")));
+        stats.answered(begun, Way::NoProgram, &Err::<(), _>(Error::invalid("")));
         let snapshot = stats.snapshot(5);
         assert_eq!((snapshot.runs(), snapshot.answers[0], snapshot.in_flight), (4, 3, 5));
         assert_eq!(snapshot.errors(Code::InvalidArgument), 1);
@@ -335,11 +340,68 @@ mod tests {
     }
 
     #[test]
+    fn ways_and_answers_are_two_sums_over_the_same_requests() {
+        let stats = SessionStats::new(false);
+        for (i, way) in Way::ALL.into_iter().enumerate() {
+            assert_eq!(way as usize, i);
+            for n in 0..=i {
+                let result = if n % 2 == 0 { Ok(()) } else { Err(Error::invalid("")) };
+                stats.answered(Instant::now(), way, &result);
+            }
+        }
+        let snapshot = stats.snapshot(0);
+        for (i, way) in Way::ALL.into_iter().enumerate() {
+            assert_eq!(snapshot.ran(way), i as u64 + 1, "{}", way.name());
+        }
+        assert_eq!((snapshot.answers[0], snapshot.errors(Code::InvalidArgument)), (20, 16));
+        assert_eq!(snapshot.below_powers_of_two().last().unwrap().1, 36);
+    }
+
+    /// A metric that goes down is taken for a restart.
+    #[test]
+    fn counters_agree_and_never_go_down_while_others_count() {
+        let stats = SessionStats::new(false);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let (stats, done) = (&stats, &done);
+                scope.spawn(move || {
+                    for i in 0.. {
+                        if done.load(Relaxed) {
+                            break;
+                        }
+                        // Every other one is usual.
+                        let way = if i % 2 == 0 { Way::Program } else { Way::ALL[i / 2 % WAYS] };
+                        let result = if i % 3 == 1 { Err(Error::invalid("")) } else { Ok(()) };
+                        stats.answered(Instant::now(), way, &result);
+                    }
+                });
+            }
+            let mut last = stats.snapshot(0);
+            while last.ways.iter().any(|&ran| ran < 60_000) {
+                let now = stats.snapshot(0);
+                let agree = now.ways.iter().sum::<u64>() == now.runs();
+                let grew = |before: &[u64], after: &[u64]| {
+                    std::iter::zip(before, after).all(|(before, after)| before <= after)
+                };
+                let grew = grew(&last.ways, &now.ways) && grew(&last.answers, &now.answers);
+                if !agree || !grew {
+                    // Not before the others end, for which the scope waits.
+                    done.store(true, Relaxed);
+                    panic!("{last:?}, then {now:?}");
+                }
+                last = now;
+            }
+            done.store(true, Relaxed);
+        });
+    }
+
+    #[test]
     fn quantiles_are_within_their_precision() {
         let stats = SessionStats::new(false);
         for ms in 1..=100 {
             let begun = Instant::now() - Duration::from_millis(ms);
-            stats.answered(begun, &Ok(()));
+            stats.answered(begun, Way::Program, &Ok(()));
         }
         let snapshot = stats.snapshot(0);
         for (quantile, ms) in [(0.5, 50.0), (0.99, 99.0), (1.0, 100.0)] {
@@ -366,7 +428,7 @@ mod tests {
         let stats = SessionStats::new(false);
         let long_ago = Instant::now().checked_sub(Duration::from_secs(10_000));
         if let Some(begun) = long_ago {
-            stats.answered(begun, &Ok(()));
+            stats.answered(begun, Way::Program, &Ok(()));
             assert!(stats.snapshot(0).latency_quantile(1.0).unwrap() > Duration::from_secs(4_000));
         }
     }
@@ -376,14 +438,15 @@ mod tests {
     fn counters_beyond_32_bits_and_64_are_read() {
         const MANY: u64 = 1 << 33;
         let stats = SessionStats::new(true);
-        stats.answered(Instant::now(), &Err::<(), _>(Error::invalid("")));
-        stats.failures[Code::InvalidArgument as usize].fetch_add(MANY, Relaxed);
+        stats.answered(Instant::now(), Way::NotRun, &Err::<(), _>(Error::invalid("")));
+        let others = &stats.others[Way::NotRun as usize];
+        others[Code::InvalidArgument as usize].fetch_add(MANY, Relaxed);
         stats.rejected.store(MANY, Relaxed);
         stats.queued.store(MANY, Relaxed);
         stats.latency_ns.store(u64::MAX - 1, Relaxed);
         stats.busy_ns.store(u64::MAX, Relaxed);
         stats.busy(|| std::thread::sleep(Duration::from_micros(1)));
-        stats.answered(Instant::now(), &Ok(()));
+        stats.answered(Instant::now(), Way::Program, &Ok(()));
         let snapshot = stats.snapshot(MANY);
         assert_eq!(snapshot.errors(Code::InvalidArgument), MANY + 1);
         assert!(snapshot.runs() > MANY);

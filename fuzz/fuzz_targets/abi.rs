@@ -624,12 +624,15 @@ fn make(call_: &Call, world: &World) {
                 let group = group(*at);
                 let new = || if *full { Buffer::of(b"full") } else { Buffer::empty() };
                 assert!(SessionGroup_SessionNum(group.0) >= 0);
-                let [a, b, c, d] = [new(), new(), new(), new()];
+                let [a, b, c, d, e, f] = std::array::from_fn(|_| new());
                 call(|status| SessionGroup_MetricsText(group.0, a.0, status));
                 call(|status| SessionGroup_Describe(group.0, b.0, status));
                 let (_, metrics) = call(|status| SessionGroup_AllMetricsText(c.0, status));
                 let (_, describe) = call(|status| SessionGroup_DescribeAll(d.0, status));
                 assert_eq!((metrics.is_some(), describe.is_some()), (*full, *full));
+                call(|status| SessionGroup_Explain(group.0, e.0, status));
+                let (_, explain) = call(|status| SessionGroup_ExplainAll(f.0, status));
+                assert_eq!(explain.is_some(), *full);
             }
             Call::Devices { at } => {
                 let group = group(*at);

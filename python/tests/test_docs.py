@@ -1,6 +1,8 @@
 """The examples in the documentation and in examples/python do what they say."""
 
+import contextlib
 import doctest
+import io
 import re
 import subprocess
 import sys
@@ -33,6 +35,17 @@ def test_readme(monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "python/README.md", "exec"), names)
+
+
+def test_performance() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text()
+    [block] = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    [expected] = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    code = compile(block, "docs/performance.md", "exec")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {"model_dir": str(MODELS / "tf1_saved_model")})
+    # The lines are wrapped to fit.
+    assert printed.getvalue().split() == expected.split()
 
 
 def test_serve() -> None:

@@ -122,6 +122,9 @@ def test_stats() -> None:
         assert [session.session for session in stats] == [0, 1]
         assert [session.answers[codes.OK] for session in stats] == [3, 2]
         assert [session.runs for session in stats] == [4, 2]
+        assert [session.ways["program"] for session in stats] == [4, 2]
+        assert [sum(session.ways.values()) for session in stats] == [4, 2]
+        assert [(s.on_pool, s.unresolved, s.unfused) for s in stats] == [(0, 0, 0)] * 2
         assert sum(stats[0].answers) == 4
         assert stats[0].in_flight == stats[0].queued == stats[0].rejected == 0
         assert 0 < stats[0].busy_ns <= stats[0].latency_sum_ns
@@ -136,6 +139,34 @@ def test_stats() -> None:
             f'session_group_requests_total{{group="{group}",session="1",code="OK"}} 2'
         )
         assert line in model.metrics_text().splitlines()
+
+
+def test_explain() -> None:
+    with session_group.load(MODELS / "tf1_saved_model", 2) as model:
+        assert model.explain()["signatures"] == []
+        model(word=["a"], n=2)
+        trace = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
+        feeds = {"word:0": ["a"], "n:0": np.int32(2)}
+        model.run(feeds, ["y:0"], options=trace)
+        explained = model.explain()
+        [signature] = explained["signatures"]
+        assert (signature["feeds"], signature["fetches"]) == (
+            ["n:0", "word:0"],
+            ["y:0"],
+        )
+        assert signature["runs_as"] == "names"
+        assert signature["why"] == "a ref variable (node weights)"
+        assert "use_resource=True" in signature["advice"]
+        ways = explained["requests"]["ways"]
+        assert {way: n for way, n in ways.items() if n} == {
+            "no_program": 1,
+            "run_options": 1,
+        }
+        summed = {way: sum(s.ways[way] for s in model.stats()) for way in ways}
+        assert summed == ways
+        line = 'session="0",way="no_program"} 1'
+        assert line in model.metrics_text()
+        assert session_group.explain_all() == [explained]
 
 
 def test_memory_stats() -> None:

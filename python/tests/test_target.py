@@ -49,6 +49,19 @@ def test_all_sessions_are_used() -> None:
         assert [b - a for a, b in zip(before, after)] == [10, 10, 10, 10]
 
 
+def test_how_it_runs_can_be_seen_without_a_handle() -> None:
+    with Stock(MODELS / "strings", "session_group:2") as group:
+        for _ in range(3):
+            group.call("serving_default", text=["a"])
+        [explained] = session_group.explain_all()
+        # Loading made some, too.
+        feeds = ["serving_default_text:0"]
+        served = [s for s in explained["signatures"] if s["feeds"] == feeds]
+        assert [s["runs_as"] for s in served] == ["program"]
+        assert explained["requests"]["ways"]["program"] >= 3
+    assert session_group.explain_all() == []
+
+
 def requests(group: int) -> list[int]:
     """What each session of a group has answered, by the metrics of the process."""
     counts = [0, 0, 0, 0]

@@ -110,6 +110,11 @@ impl Servable {
         }
     }
 
+    /// What is prepared for requests, how it runs and why so, as JSON.
+    pub fn explain(&self) -> String {
+        self.group.explain()
+    }
+
     /// The signature of this name; without one, the default signature. With its full name.
     pub fn signature<'a>(&'a self, name: &'a str) -> (&'a str, Option<&'a SignatureDef>) {
         let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };

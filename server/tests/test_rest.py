@@ -273,6 +273,21 @@ def test_metadata(half):
     assert signatures["classify"]["method_name"] == "tensorflow/serving/classify"
 
 
+def test_explain(half):
+    half.rest(f"{MODEL}:predict", {"instances": [1]})
+    answer = half.rest(f"{MODEL}/versions/1:explain")
+    assert answer["model_spec"] == {"name": "half", "version": "1"}
+    explained = answer["explain"]
+    [signature] = [s for s in explained["signatures"] if s["fetches"] == ["y:0"]]
+    assert signature["feeds"] == ["x:0"]
+    assert (signature["runs_as"], signature["why"]) == ("program", None)
+    assert explained["requests"]["ways"]["program"] > 0
+    assert [session["session"] for session in explained["sessions"]] == [0, 1]
+    assert error(half, "/v1/models/no:explain", None, 404, "GET") == (
+        "Servable not found for request: Latest(no)"
+    )
+
+
 def test_classify(half):
     body = {"signature_name": "classify", "examples": [{"x": 2.0}, {"x": [4.0]}]}
     _, _, answer = half.http("POST", f"{MODEL}:classify", body)
@@ -353,6 +368,7 @@ def test_metrics(half):
         ':tensorflow:serving:request_latency_bucket{API="predict",entrypoint="REST",model_name="half",le="18"}',
         ':tensorflow:serving:runtime_latency_count{API="Predict",model_name="half",runtime="TF1"}',
         "session_group_requests_total{",
+        'session="0",way="program"}',
     ]:
         assert line in text, line
 

@@ -7,10 +7,10 @@ use tensorflow_sys as tf;
 
 use super::check::{caught, guard, guard_infallible, null, reference};
 use crate::SessionGroup;
-use crate::signature::Signature;
 use crate::callable::Callable;
 use crate::error::{Error, Result};
 use crate::run::Terms;
+use crate::signature::Signature;
 use crate::target;
 use crate::tensorflow::graph::Graph;
 use crate::tensorflow::group_session::{self, Call};

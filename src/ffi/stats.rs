@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Stream;
 use crate::memory::memory_stats;
 use crate::registry;
-use crate::stats::Snapshot;
+use crate::stats::{Snapshot, Way};
 use crate::tensorflow::Buffer;
 use crate::{Code, SessionGroup};
 
@@ -24,7 +24,7 @@ pub struct SessionGroupStats {
     pub runs: u64,
     /// The same by the number of the answer's TF_Code; TF_OK is number 0.
     pub answers: [u64; 17],
-    /// Requests refused since the session's queue was full; counted above, too.
+    /// Requests refused because the session's queue was full; counted above, too.
     pub rejected: u64,
     /// Requests given to the session and not answered yet.
     pub in_flight: u64,
@@ -47,6 +47,36 @@ pub struct SessionGroupStats {
     pub virtual_device: i32,
     pub stream_group: i32,
     pub leader: i32,
+    /// Requests that ran as programs. The eight fields that begin with way_ count each request that was
+    /// answered once, so their sum is `runs`. Where several reasons apply, the first one that a request
+    /// meets counts; docs/performance.md has their order.
+    pub way_program: u64,
+    /// Requests that ran on TensorFlow's session, as did those of the next five fields. These did because
+    /// there is no program for them; SessionGroup_Explain() says why.
+    pub way_no_program: u64,
+    /// Because of their RunOptions, such as a trace, or because the ConfigProto wants their RunMetadata
+    /// filled.
+    pub way_run_options: u64,
+    /// Because they have a timeout, and an operation that may wait for something.
+    pub way_may_wait: u64,
+    /// Because too many other sets of names were in use at that moment.
+    pub way_no_room: u64,
+    /// Because the group runs no programs: its execution is "pool", or "serial_executor" is off.
+    pub way_disabled: u64,
+    /// Because they came through tensorflow::Session with what only TensorFlow's own can do: partial runs,
+    /// thread pools of the caller.
+    pub way_visit: u64,
+    /// Requests that did not run: a name is unknown, the queue was full, or the time was over before they
+    /// began.
+    pub way_not_run: u64,
+    /// Requests that ran by their names on the session's inter-op pool, rather than on one thread.
+    pub on_pool: u64,
+    /// Requests that ran as programs and had to read a variable in TensorFlow's way, because it had no
+    /// value yet or could not be kept.
+    pub unresolved: u64,
+    /// Requests that ran as programs and gathered rows one table after the other, because an index was
+    /// out of range or a shape unforeseen.
+    pub unfused: u64,
 }
 
 /// Fills `stats`, whose struct_size the caller has set, with what session `session_id` has done.
@@ -106,7 +136,7 @@ unsafe fn fill_struct<T>(
 
 /// The size of the struct in version 0.1, the least that a caller can have.
 const FIRST_VERSION: usize = 8 * 29;
-const _: () = assert!(size_of::<SessionGroupStats>() == FIRST_VERSION + 4 * size_of::<i32>());
+const _: () = assert!(size_of::<SessionGroupStats>() == FIRST_VERSION + 4 * 4 + 11 * 8);
 
 fn fill(snapshot: &Snapshot, size: usize) -> Result<SessionGroupStats> {
     let stream = |number: fn(&Stream) -> i32| snapshot.stream.as_ref().map_or(-1, number);
@@ -129,6 +159,17 @@ fn fill(snapshot: &Snapshot, size: usize) -> Result<SessionGroupStats> {
         virtual_device: stream(|stream| stream.virtual_device),
         stream_group: stream(|stream| stream.stream_group),
         leader: stream(|stream| i32::from(stream.leader)),
+        way_program: snapshot.ran(Way::Program),
+        way_no_program: snapshot.ran(Way::NoProgram),
+        way_run_options: snapshot.ran(Way::Options),
+        way_may_wait: snapshot.ran(Way::MayWait),
+        way_no_room: snapshot.ran(Way::NoRoom),
+        way_disabled: snapshot.ran(Way::Disabled),
+        way_visit: snapshot.ran(Way::Visit),
+        way_not_run: snapshot.ran(Way::NotRun),
+        on_pool: snapshot.on_pool,
+        unresolved: snapshot.unresolved,
+        unfused: snapshot.unfused,
     })
 }
 
@@ -216,9 +257,10 @@ fn session(group: &SessionGroup, session_id: i32) -> Result<Snapshot> {
 }
 
 /// Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
-/// format 0.0.4: session_group_requests_total, _rejected_total, _in_flight, _queued,
-/// _busy_seconds_total and the histogram _request_duration_seconds, with the labels "group" (its
-/// number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
+/// format 0.0.4: session_group_requests_total, by "code"; _requests_by_way_total, by "way": "program",
+/// "no_program" and so on, as in SessionGroupStats; _rejected_total, _on_pool_total,
+/// _unresolved_total, _unfused_total, _in_flight, _queued, _busy_seconds_total and the histogram
+/// _request_duration_seconds, with the labels "group" (its number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
 /// 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Of the process, what
 /// SessionGroup_GetMemoryStats() gives: session_group_large_tensors_in_use_bytes, _kept_bytes,
 /// _kept_limit_bytes, _hits_total and _misses_total. Not zero-terminated. Also after SessionGroup_Close().
@@ -274,6 +316,45 @@ pub unsafe extern "C" fn SessionGroup_Describe(
     }
 }
 
+/// Fills `json`, which must be empty, with a JSON object that says what the group has prepared for
+/// requests, how it runs them, and why so:
+///
+/// - "group", "closed": as SessionGroup_Describe();
+/// - "programs": whether the group runs programs; "why_not": null, or why it runs none, in words;
+/// - "signatures": an array of objects, one for each set of feeds, fetches and targets that a request or
+///   a callable has had and that the group still remembers, which is so of the last several hundred.
+///   Empty after SessionGroup_Close(). In each object:
+///   - "feeds", "fetches", "targets": arrays of names, sorted;
+///   - "runs_as": "program", or "names" where TensorFlow's session runs it by its names;
+///   - "why": null, or in words why it is no program, with the name of the node that keeps it from being
+///     one; "advice": null, or what to change in the model, in words;
+///   - "writes": whether a run may change a variable or a table;
+///   - "compile_ms": how many milliseconds preparing it took;
+///   - of a program that a session has made ready, else null: "steps", how many steps a run has, the
+///     bodies of loops counted once; "loops", how many; "may_wait", whether an operation may wait for
+///     something, so that requests with a timeout run by their names; "resolved_variables", how many
+///     variables are read without TensorFlow's locks; "fused_lookups", how many lookups are done
+///     together; "constant_bytes", which all sessions share;
+/// - "requests": an object with "runs", "on_pool", "unresolved" and "unfused" as in SessionGroupStats,
+///   summed over all sessions, and "ways": an object with "program", "no_program" and so on;
+/// - "sessions": an array of such objects, each also with "session", its number.
+///
+/// Not zero-terminated. Newer versions may add fields.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_Explain(
+    group: *const SessionGroup,
+    json: *mut tf::TF_Buffer,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || {
+            let group = reference(group, "group")?;
+            fill_buffer(json, "json", || group.explain())
+        });
+    }
+}
+
 /// Fills `text` with what SessionGroup_MetricsText() gives, for all groups of the process that are not
 /// closed: also those that a session target has made, on which the program has no handle.
 #[unsafe(no_mangle)]
@@ -297,6 +378,19 @@ pub unsafe extern "C" fn SessionGroup_DescribeAll(
     // SAFETY: the caller keeps the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || fill_buffer(json, "json", registry::describe_all));
+    }
+}
+
+/// Fills `json` with a JSON array of what SessionGroup_Explain() gives, for all groups of the process that
+/// are not closed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn SessionGroup_ExplainAll(
+    json: *mut tf::TF_Buffer,
+    status: *mut tf::TF_Status,
+) {
+    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    unsafe {
+        guard(status, (), || fill_buffer(json, "json", registry::explain_all));
     }
 }
 

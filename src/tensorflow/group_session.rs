@@ -40,7 +40,13 @@ impl crate::run::Call for Call {
         let callable = callable.as_ptr();
         // SAFETY: all are live; a status that it gives is ours.
         unsafe {
-            status::take(shim::sg_call_run_callable(self.0, callable, &raw(order), timeout_ms, notes))
+            status::take(shim::sg_call_run_callable(
+                self.0,
+                callable,
+                &raw(order),
+                timeout_ms,
+                notes,
+            ))
         }
     }
 

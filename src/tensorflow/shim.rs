@@ -92,22 +92,31 @@ pub struct sg_order {
     pub fetches: *const u32,
 }
 
+/// What a callable does.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct sg_callable_facts {
+    /// Those of loops counted once.
     pub steps: i64,
+    /// How many there are.
     pub loops: i64,
+    /// Those that are read in the resolved way.
     pub variables: i64,
+    /// Those that are done together.
     pub gathers: i64,
+    /// Of the program, shared with others that have the same.
     pub constant_bytes: i64,
 }
 
+/// What was unusual about a run: 1 where it was.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct sg_run_notes {
+    /// A variable was read in TensorFlow's way.
     pub unresolved: i32,
+    /// Gathers were done one by one.
     pub unfused: i32,
 }
 

@@ -17,7 +17,7 @@ this package also makes `tf.compat.v1.Session("session_group:4")` a group of fou
 
 from importlib.metadata import version
 
-from ._model import Model, describe_all, load, metrics_text
+from ._model import Model, describe_all, explain_all, load, metrics_text
 from ._signature import Signature, Signatures
 from ._stats import MemoryStats, SessionStats, memory_stats
 
@@ -28,6 +28,7 @@ __all__ = [
     "Signature",
     "Signatures",
     "describe_all",
+    "explain_all",
     "load",
     "memory_stats",
     "metrics_text",

@@ -78,8 +78,10 @@ _SLOW: dict[str, tuple[Any, ...]] = {
     "SessionGroup_LatencyQuantile": (c_uint64, _ptr, c_int32, c_double, _ptr),
     "SessionGroup_MetricsText": (None, _ptr, _ptr, _ptr),
     "SessionGroup_Describe": (None, _ptr, _ptr, _ptr),
+    "SessionGroup_Explain": (None, _ptr, _ptr, _ptr),
     "SessionGroup_AllMetricsText": (None, _ptr, _ptr),
     "SessionGroup_DescribeAll": (None, _ptr, _ptr),
+    "SessionGroup_ExplainAll": (None, _ptr, _ptr),
 }
 
 

@@ -130,6 +130,22 @@ class Model:
         )
         return description
 
+    def explain(self) -> dict[str, Any]:
+        """What is prepared for requests, how it runs and why so; SessionGroup_Explain of the C header says
+        what is in it.
+
+        Example:
+
+            >>> answer = model(text=["to be or not to be"])
+            >>> [signature] = model.explain()["signatures"]
+            >>> signature["fetches"], signature["runs_as"], signature["why"]
+            (['PartitionedCall:0', 'PartitionedCall:1'], 'program', None)
+        """
+        explained: dict[str, Any] = json.loads(
+            text(lib.SessionGroup_Explain, self._group.pointer)
+        )
+        return explained
+
     def stats(self) -> list[SessionStats]:
         """What each session has done."""
         return [session_stats(self._group, i) for i in range(self.sessions)]
@@ -303,6 +319,13 @@ def describe_all() -> list[dict[str, Any]]:
     `tf.compat.v1.Session("session_group:4")` among them."""
     descriptions: list[dict[str, Any]] = json.loads(text(lib.SessionGroup_DescribeAll))
     return descriptions
+
+
+def explain_all() -> list[dict[str, Any]]:
+    """What `Model.explain` says, for each live group of the process, those of
+    `tf.compat.v1.Session("session_group:4")` among them."""
+    explained: list[dict[str, Any]] = json.loads(text(lib.SessionGroup_ExplainAll))
+    return explained
 
 
 def metrics_text() -> str:

@@ -1,12 +1,26 @@
 """What sessions have done, and the memory of large tensors."""
 
 import ctypes
+from collections.abc import Mapping
 from ctypes import c_int32, c_size_t, c_uint64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ._group import Group
 from ._library import lib
 from ._status import Status
+
+
+# How requests may run.
+_WAYS = (
+    "program",
+    "no_program",
+    "run_options",
+    "may_wait",
+    "no_room",
+    "disabled",
+    "visit",
+    "not_run",
+)
 
 
 class _Stats(ctypes.Structure):
@@ -28,6 +42,10 @@ class _Stats(ctypes.Structure):
         ("virtual_device", c_int32),
         ("stream_group", c_int32),
         ("leader", c_int32),
+        *((f"way_{way}", c_uint64) for way in _WAYS),
+        ("on_pool", c_uint64),
+        ("unresolved", c_uint64),
+        ("unfused", c_uint64),
     ]
 
 
@@ -42,7 +60,7 @@ class SessionStats:
     answers: tuple[int, ...]
     """The same by code: `answers[tf.compat.v1.errors.OK]`, `answers[...INVALID_ARGUMENT]`."""
     rejected: int
-    """Requests refused since the session's queue was full; counted above, too."""
+    """Requests refused because the session's queue was full; counted above, too."""
     in_flight: int
     """Requests given to the session and not answered yet."""
     queued: int
@@ -64,6 +82,15 @@ class SessionStats:
     """Which of the GPU's streams, from 0."""
     leader: bool | None
     """Whether the GPU's variables are restored on this session."""
+    ways: Mapping[str, int] = field(hash=False)
+    """The requests again, by the way in which they ran: "program" or, by their names on TensorFlow's
+    session, "no_program", "run_options", "may_wait", "no_room", "disabled" or "visit", or "not_run"."""
+    on_pool: int
+    """Requests that ran by their names on the session's inter-op pool."""
+    unresolved: int
+    """Programs run that had to read a variable in TensorFlow's way."""
+    unfused: int
+    """Programs run that gathered rows one table after the other."""
 
 
 def session_stats(group: Group, session: int) -> SessionStats:
@@ -78,6 +105,7 @@ def session_stats(group: Group, session: int) -> SessionStats:
     for name in ("gpu", "virtual_device", "stream_group"):
         values[name] = values[name] if on_gpu else None
     values["leader"] = stats.leader == 1 if on_gpu else None
+    values["ways"] = {way: values.pop(f"way_{way}") for way in _WAYS}
     return SessionStats(session, **values)
 
 

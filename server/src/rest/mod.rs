@@ -84,6 +84,7 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
     let result = match target.what {
         What::Status => statuses(&rest.core, &target.spec),
         What::Metadata => metadata(&rest.core, &target.spec),
+        What::Explain => explain(&rest.core, &target.spec),
         _ => match rest.body(body).await {
             Ok(body) => rest.compute(target, body, is_packed(&head.headers), begun).await,
             Err(error) => Err(error),
@@ -218,6 +219,17 @@ fn metadata(core: &Core, spec: &ModelSpec) -> Result<Vec<u8>> {
         "{{\n\"model_spec\":{{\n \"name\": {name},\n \"signature_name\": \"\",\n \"version\": \"{}\"\n}}\n,\n\
          \"metadata\": {{\"signature_def\": {signatures}\n}}\n}}\n",
         servable.version
+    )
+    .into_bytes())
+}
+
+/// In the form of the metadata: what is asked for stands beside whom it is of.
+fn explain(core: &Core, spec: &ModelSpec) -> Result<Vec<u8>> {
+    let servable = core.catalog.find(Some(spec))?;
+    let name = serde_json::Value::from(servable.name.as_str());
+    let (version, explained) = (servable.version, servable.explain());
+    Ok(format!(
+        "{{\"model_spec\":{{\"name\":{name},\"version\":\"{version}\"}},\"explain\":{explained}}}\n"
     )
     .into_bytes())
 }

@@ -22,6 +22,8 @@ pub enum What {
     Regress,
     Status,
     Metadata,
+    /// Ours alone; TensorFlow Serving refuses it.
+    Explain,
 }
 
 /// What is wrong with a path. TensorFlow Serving says only what of some.
@@ -37,7 +39,7 @@ static POST: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(path).expect("a valid expression")
 });
 static GET: LazyLock<Regex> = LazyLock::new(|| {
-    let path = r"(?i)^/v1/models(?:/([^/:]+))?(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?(?:/(metadata))?$";
+    let path = r"(?i)^/v1/models(?:/([^/:]+))?(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?(?:/(metadata)|:(explain))?$";
     Regex::new(path).expect("a valid expression")
 });
 
@@ -57,6 +59,7 @@ pub fn parse(method: &str, path: &str) -> Result<Target, Wrong> {
         ("POST", Some("regress")) => What::Regress,
         ("POST", _) => return Err(malformed()),
         (_, Some("metadata")) => What::Metadata,
+        _ if part(5).is_some() => What::Explain,
         _ => What::Status,
     };
     let version_choice = match (part(2), part(3)) {
@@ -100,6 +103,8 @@ mod tests {
             (What::Metadata, m(), version(1))
         );
         assert_eq!(of("GET", "/v1/models/a%2Fb").1, "a/b");
+        assert_eq!(of("GET", "/v1/models/m:explain"), (What::Explain, m(), None));
+        assert_eq!(of("GET", "/v1/models/m/versions/1:explain"), (What::Explain, m(), version(1)));
     }
 
     #[test]
@@ -107,6 +112,8 @@ mod tests {
         for (method, path) in [
             ("GET", "/v1/models/m:predict"),
             ("POST", "/v1/models/m"),
+            ("POST", "/v1/models/m:explain"),
+            ("GET", "/v1/models/m/metadata:explain"),
             ("POST", "/v1/models/m:PREDICT"),
             ("POST", "/v1/models/m:predict?x=1"),
             ("GET", "/v1/models/m/"),
