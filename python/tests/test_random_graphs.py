@@ -11,7 +11,7 @@ LIBRARY = Path(session_group.__file__).parent / "libsession_group.so"
 
 
 def test_answers_are_those_of_stock_tensorflow(tmp_path: Path) -> None:
-    command = [sys.executable, RUN, "--seed=1", "--count=16"]
+    command = [sys.executable, str(RUN), "--seed=1", "--count=16"]
     command += [f"--library={LIBRARY}", f"--findings={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
