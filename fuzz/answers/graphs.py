@@ -44,6 +44,8 @@ class Case:
     # Runs for minutes, unless it is stopped.
     endless: tf.Tensor | None = None
     initialise: Callable[[Any], Any] = lambda session: None
+    # Whether all requests must, that are plain and succeed.
+    runs_as_programs: bool = True
 
 
 def floats(shape: tuple[int, ...]) -> Callable[[random.Random], np.ndarray]:
@@ -236,6 +238,8 @@ class Builder:
     def bound(self, env: Env) -> tf.Tensor:
         if self.r.random() < 0.4:
             n = self.r.choice([0, 1, 2, 3, 7] + [1000] * (self.turns == 1))
+            # TensorFlow takes such a loop apart, and what is left of it is no program.
+            self.case.runs_as_programs &= n > 0
             return tf.constant(n)
         return self.number(env)
 
