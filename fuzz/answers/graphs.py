@@ -15,6 +15,8 @@ import tensorflow as tf
 from tensorflow.python.saved_model import loader_impl
 
 tf1 = tf.compat.v1
+# Python's own branches and loops stay what they are.
+as_it_is = tf.autograph.experimental.do_not_convert
 
 SHAPES: list[tuple[int, ...]] = [(), (3,), (2, 3)]
 ROWS = 20  # of an embedding
@@ -330,7 +332,7 @@ class Builder:
             self.turns //= 30
             return tf.sin(self.pick(own, shape)) + x
 
-        got = tf.reduce_mean(tf.map_fn(body, elements), 0)
+        got = tf.reduce_mean(tf.map_fn(as_it_is(body), elements), 0)
         got.set_shape(shape)
         return got
 
@@ -347,7 +349,7 @@ class Builder:
             self.turns //= 9
             return tf.tanh(self.pick(own, shape) + last * 0.3)
 
-        scan = tf.scan(body, elements, initializer=self.pick(env, shape))
+        scan = tf.scan(as_it_is(body), elements, initializer=self.pick(env, shape))
         return tf.ensure_shape(scan[-1], shape)
 
     def call(self, env: Env, shape: tuple[int, ...], depth: int) -> tf.Tensor:
