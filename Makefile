@@ -63,7 +63,7 @@ gpu-check: tensorflow $(VENV)/installed ## On a GPU, compare groups with many st
 soak: tensorflow models ## A long time of everything at once (MINUTES=60; 5 by default)
 	MALLOC_ARENA_MAX=1 MINUTES=$(MINUTES) $(CARGO) test --release --test soak -- --ignored --nocapture
 
-fuzz: tensorflow models ## Fuzz grammar, options, C ABI, graphs and SavedModels (MINUTES=60; 5 by default)
+fuzz: build models ## Fuzz grammar, options, C ABI, graphs, SavedModels, and answers against stock TensorFlow (MINUTES=60; 5 by default)
 	fuzz/run.sh $(MINUTES)
 
 asan: tensorflow models ## Run Rust tests with AddressSanitizer and LeakSanitizer, the C++ shim included
@@ -159,8 +159,8 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc processor/c_tests/*
-	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples server processor
-	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples server processor
+	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples server processor fuzz
+	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples server processor fuzz
 	cd python && ../$(VENV)/bin/mypy
 
 requirements: ## Pin requirements.in and bench/requirements.in anew, with hashes

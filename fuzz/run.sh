@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Fuzzes, with AddressSanitizer and LeakSanitizer in Rust and in the C++ shim. What is found stands in
-# target/fuzz/findings, and ends the run.
+# Fuzzes, with AddressSanitizer and LeakSanitizer in Rust and in the C++ shim; `answers` compares the library
+# that was built with stock TensorFlow, without them. What is found stands in target/fuzz/findings, and ends
+# the run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets="cpuset target plan abi graph_def saved_model"
+targets="cpuset target plan abi graph_def saved_model answers"
 usage() {
     echo "Usage: fuzz/run.sh MINUTES [TARGET...]"
     echo "Shares the minutes out among the targets, by default all: $targets"
@@ -15,6 +16,38 @@ esac
 minutes=$1
 shift
 [ $# -eq 0 ] || targets=$*
+for target in $targets; do
+    [ "$target" = answers ] || [ -f "fuzz/fuzz_targets/$target.rs" ] ||
+        { echo "error: no target $target" >&2; usage >&2; exit 2; }
+done
+
+# Of the time: the targets that find most get most.
+weight() {
+    case $1 in
+    abi | answers) echo 4 ;;
+    graph_def | saved_model) echo 2 ;;
+    *) echo 1 ;;
+    esac
+}
+all=0
+for target in $targets; do all=$((all + $(weight "$target"))); done
+seconds_of() {
+    awk "BEGIN { print int($minutes * 60 * $(weight "$1") / $all) }"
+}
+
+others=
+for target in $targets; do
+    if [ "$target" != answers ]; then
+        others="$others $target"
+        continue
+    fi
+    [ -f target/release/libsession_group.so ] || { echo "error: run \`make build\` first" >&2; exit 1; }
+    seconds=$(seconds_of answers)
+    echo "== answers: $seconds s"
+    .venv/bin/python fuzz/answers/run.py --seconds "$seconds" --seed "$(date +%s)"
+done
+targets=$others
+[ -n "$targets" ] || exit 0
 
 command -v clang++-19 >/dev/null || packaging/need.sh clang-19
 scripts/cargo-tool.sh cargo-fuzz 0.13.2
@@ -34,9 +67,6 @@ export ASAN_OPTIONS=detect_odr_violation=0:allocator_may_return_null=1
 export LSAN_OPTIONS=suppressions=$PWD/fuzz/lsan.supp:print_suppressions=0
 unset RUST_BACKTRACE
 
-for target in $targets; do
-    [ -f "fuzz/fuzz_targets/$target.rs" ] || { echo "error: no target $target" >&2; usage >&2; exit 2; }
-done
 cargo fuzz build --fuzz-dir fuzz --release
 bin=$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release
 for object in "$bin"/build/session-group-*/out/*-shim.o; do
@@ -57,17 +87,6 @@ for file in saved_model.pb variables/variables.index variables/variables.data-00
     number=$((number + 1))
 done
 
-# Of the time: the targets that find most get most.
-weight() {
-    case $1 in
-    abi) echo 4 ;;
-    graph_def | saved_model) echo 2 ;;
-    *) echo 1 ;;
-    esac
-}
-all=0
-for target in $targets; do all=$((all + $(weight "$target"))); done
-
 limits="-timeout=100 -max_len=16384 -rss_limit_mb=6000 -malloc_limit_mb=1000000"
 
 # Whether stock TensorFlow can't bear the input either.
@@ -81,7 +100,7 @@ is_tensorflows() {
 }
 
 for target in $targets; do
-    seconds=$(awk "BEGIN { print int($minutes * 60 * $(weight "$target") / $all) }")
+    seconds=$(seconds_of "$target")
     echo "== $target: $seconds s"
     end=$((SECONDS + seconds))
     seeds=

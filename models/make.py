@@ -802,6 +802,91 @@ def read_file(path):
     write_graph_def(graph, path)
 
 
+def mapped(path):
+    """A plain GraphDef: short and long are map_fn over constants, 4,096 and 100,000 of them. x: float [];
+    short: float [4096]; long: float [100000]: sin(constant) * x."""
+    rng = np.random.default_rng(8)
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder(tf.float32, [], name="x")
+        for name, n in [("short", 4_096), ("long", 100_000)]:
+            elements = tf.constant(rng.standard_normal(n, dtype=np.float32))
+            tf.identity(tf.map_fn(lambda e: tf.sin(e) * x, elements), name=name)
+    write_graph_def(graph, path)
+
+
+def calls(path):
+    """A plain GraphDef with a loop whose turns call a function that is not inlined, by a kernel that
+    ends in a callback. n: int32 []; x: float []. y: x after n turns."""
+    with tf.Graph().as_default() as graph:
+        n = tf1.placeholder(tf.int32, [], name="n")
+        x = tf1.placeholder(tf.float32, [], name="x")
+
+        @tf.function(experimental_attributes={"_noinline": True})
+        def turn(y):
+            return tf.sin(y) + 0.25
+
+        def body(i, y):
+            called = turn(y)
+            called.set_shape([])
+            return i + 1, called
+
+        _, y = tf.while_loop(lambda i, _: i < n, body, [0, x])
+        tf.identity(y, name="y")
+    write_graph_def(graph, path)
+
+
+OUTPUTS = 11  # of partly_missing
+
+
+def partly_missing(path):
+    """A plain GraphDef with a table of 4 MB, and a variable that has no value until `late`.
+
+    ids: int32 [n], 0 to 999; x: float []; wants: int32 []. total: float [] of the table's largest value, of the
+    rows ids and, where wants is not 0, of the variable without a value. rows: float [n, 8] of two small tables;
+    out0 to out10: float [], x plus the number and the largest value. `initialize` sets all tables, `add`
+    adds x to all values of the table, `assign` sets them to x, `scatter` sets the rows ids to x.
+    """
+
+    def variable(name, *shape):
+        # Not a constant, so that the graph is small.
+        value = tf.sin(tf.range(np.prod(shape), dtype=tf.float32))
+        return tf1.get_variable(
+            name, initializer=tf.reshape(value, shape), use_resource=True
+        )
+
+    with tf.Graph().as_default() as graph:
+        ids = tf1.placeholder(tf.int32, [None], name="ids")
+        x = tf1.placeholder(tf.float32, [], name="x")
+        wants = tf1.placeholder(tf.int32, [], name="wants")
+        table = variable("table", 1000, 1024)
+        small = [variable(f"small{i}", 1000, 4) for i in range(2)]
+        late = tf1.get_variable("late_", initializer=7.0, use_resource=True)
+        missing = tf.cond(wants > 0, lambda: late.read_value(), lambda: 0.0)
+        largest = tf.reduce_max(table.read_value())
+        rows = tf.concat([tf.gather(t, ids) for t in small], axis=1, name="rows")
+        tf.add_n([largest, tf.reduce_sum(rows), missing], name="total")
+        for i in range(OUTPUTS):
+            tf.add(x + float(i), largest, name=f"out{i}")
+        tables = [table, *small]
+        tf.group([t.initializer for t in tables], name="initialize")
+        tf.group(late.initializer, name="late")
+        fill = tf.fill([1000, 1024], x)
+        tf.group(table.assign(fill), name="assign")
+        tf.group(table.assign_add(fill), name="add")
+        tf.group(
+            *[
+                tf.raw_ops.ResourceScatterUpdate(
+                    resource=t.handle,
+                    indices=ids,
+                    updates=tf.fill([tf.size(ids), t.shape[1]], x),
+                )
+                for t in tables
+            ],
+            name="scatter",
+        )
+    write_graph_def(graph, path)
+
+
 def write_graph_def(graph, path):
     pathlib.Path(path).write_bytes(graph.as_graph_def().SerializeToString())
 
@@ -837,6 +922,9 @@ GRAPH_DEFS = [
     waits,
     steps,
     read_file,
+    mapped,
+    calls,
+    partly_missing,
     writes,
     if_write,
     replaced,

@@ -72,7 +72,21 @@ fn signature(names: &Names, compiled: &Compiled, disabled: Option<&str>) -> Valu
         "resolved_variables": facts.map(|facts| facts.variables),
         "fused_lookups": facts.map(|facts| facts.gathers),
         "constant_bytes": facts.map(|facts| facts.constant_bytes),
+        "kernels": kernels(compiled),
     })
+}
+
+/// The kernels that were chosen by measuring, of each node by the least number of rows.
+fn kernels(compiled: &Compiled) -> Value {
+    let choices = compiled.program.choices().unwrap_or_default();
+    let choices = choices.into_iter().map(|choice| {
+        json!({
+            "node": choice.node,
+            "rows": choice.rows,
+            "onednn": !choice.is_other,
+        })
+    });
+    choices.collect()
 }
 
 /// What the sessions have done, summed up.

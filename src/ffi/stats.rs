@@ -335,6 +335,9 @@ pub unsafe extern "C" fn SessionGroup_Describe(
 ///     something, so that requests with a timeout run by their names; "resolved_variables", how many
 ///     variables are read without TensorFlow's locks; "fused_lookups", how many lookups are done
 ///     together; "constant_bytes", which all sessions share;
+///   - "kernels": of the operations that have a kernel of oneDNN's and one of TensorFlow's own, an array of
+///     objects, one for each size that was measured: "node", its name; "rows", from how many on, up to twice
+///     as many; "onednn", whether oneDNN's is taken;
 /// - "requests": an object with "runs", "on_pool", "unresolved" and "unfused" as in SessionGroupStats,
 ///   summed over all sessions, and "ways": an object with "program", "no_program" and so on;
 /// - "sessions": an array of such objects, each also with "session", its number.

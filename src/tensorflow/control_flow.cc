@@ -155,6 +155,8 @@ class ControlFlow::Analysis {
       return absl::OkStatus();
     }
     if (!node.IsOp()) return absl::OkStatus();
+    // TensorFlow's executor refuses a value for each turn, and may find that there is none.
+    if (loop != kNoLoop && node.IsRetval()) return NotUnderstood("a fetch from a loop", node);
     if (loop == kNoLoop && (node.IsExit() || node.IsNextIteration() || node.IsLoopCond())) {
       return NotUnderstood("a part of a loop outside of one", node);
     }
@@ -354,9 +356,8 @@ class ControlFlow::Analysis {
     const int n = static_cast<int>(r_->literals_.size());
     std::vector<int> by_loop(n);
     for (int i = 0; i < n; ++i) by_loop[i] = i;
-    std::stable_sort(by_loop.begin(), by_loop.end(), [&](int a, int b) {
-      return r_->literals_[a].loop < r_->literals_[b].loop;
-    });
+    std::stable_sort(by_loop.begin(), by_loop.end(),
+                     [&](int a, int b) { return r_->literals_[a].loop < r_->literals_[b].loop; });
     std::vector<int> place(n);
     std::vector<Literal> literals;
     for (int i = 0; i < n; ++i) {

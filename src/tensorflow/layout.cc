@@ -80,11 +80,17 @@ class Layout::Builder {
         return absl::OkStatus();
       }
       variables_[{node.id(), 0}] = variable;
+      tensorflow::PartialTensorShape shape;
+      if (tensorflow::GetNodeAttr(node.attrs(), "shape", &shape).ok()) {
+        ranks_of_variables_[variable.Key()] = shape.dims();
+      }
       if (OnlyResolvedUses(node)) not_needed_.insert(&node);
     } else if (op == "ReadVariableOp" || op == "ResourceGather") {
       const auto variable = variables_.find(Source(node, 0));
       if (variable == variables_.end()) return absl::OkStatus();
       const Value value = {Value::kVariable, static_cast<int>(reads_->Add(variable->second))};
+      const auto rank = ranks_of_variables_.find(variable->second.Key());
+      if (rank != ranks_of_variables_.end()) ranks_of_reads_[value.index] = rank->second;
       if (op == "ReadVariableOp") {
         values_[{node.id(), 0}] = value;
       } else {
@@ -112,8 +118,8 @@ class Layout::Builder {
     const Node& read = *edge->src();
     if (read.type_string() != "ReadVariableOp" || unresolved_.count(Source(read, 0)) == 0) return;
     locked_gathers_.insert(&node);
-    const bool only = std::all_of(
-        read.out_edges().begin(), read.out_edges().end(), [&](const Edge* use) {
+    const bool only =
+        std::all_of(read.out_edges().begin(), read.out_edges().end(), [&](const Edge* use) {
           return use->IsControlEdge() || locked_gathers_.count(use->dst()) > 0;
         });
     if (only) not_needed_.insert(&read);
@@ -179,14 +185,22 @@ class Layout::Builder {
       const Edge* edge;
       if (!node.input_edge(i, &edge).ok()) return;
       const Node* gather = edge->src();
-      if (gathers_.count(gather) > 0 && gather->out_edges().size() == 1 &&
-          RunTogether(*gather, node)) {
+      // From a table of other rank, they would be concatenated along another axis than the last.
+      if (gathers_.count(gather) > 0 && MayBeMatrix(gathers_.at(gather)) &&
+          gather->out_edges().size() == 1 && RunTogether(*gather, node)) {
         gathers.push_back(gather);
       }
     }
     if (gathers.size() < 2) return;
     concatenations_[&node] = static_cast<int>(axis);
     for (const Node* gather : gathers) absorbed_[gather] = &node;
+  }
+
+  // Whether a table has two dimensions, as far as that is known before a run.
+  bool MayBeMatrix(Value table) const {
+    if (table.kind == Value::kConstant) return l_->constants[table.index].dims() == 2;
+    const auto rank = ranks_of_reads_.find(table.index);
+    return rank == ranks_of_reads_.end() || rank->second == 2 || rank->second < 0;
   }
 
   // Whether one is run exactly when the other is.
@@ -236,7 +250,8 @@ class Layout::Builder {
         for (const Edge* edge : node->in_edges()) count += IsNeeded(*edge, unit, loop);
       }
     }
-    // By rank, so that the order does not depend on addresses; first those outside of a loop's body.
+    // By rank, so that the order does not depend on addresses; first those outside of a loop's
+    // body.
     std::map<size_t, const Node*> ready[2];
     std::map<size_t, const Node*> ready_lookups[2];
     const auto become_ready = [&](const Node* unit) {
@@ -595,9 +610,8 @@ class Layout::Builder {
       Lookups::Output output = {true, concatenation->second, {}};
       for (int i = 0; i + 1 < node->num_inputs(); ++i) {
         const Node* gather = Absorbed(*node, i);
-        output.pieces.push_back(gather != nullptr
-                                    ? add_gather(*gather)
-                                    : Lookups::Piece{-1, add_input(Input(*node, i))});
+        output.pieces.push_back(gather != nullptr ? add_gather(*gather)
+                                                  : Lookups::Piece{-1, add_input(Input(*node, i))});
       }
       outputs.push_back(std::move(output));
     }
@@ -701,12 +715,12 @@ class Layout::Builder {
 
   // Who uses a slot, as seen from where it is made: uses within a loop are the loop's.
   struct Uses {
-    int maker = -1;  // a step
-    int home = -1;   // the step of the loop that it is made in
-    bool of_turn = false;  // made by the loop itself, for each turn
+    int maker = -1;          // a step
+    int home = -1;           // the step of the loop that it is made in
+    bool of_turn = false;    // made by the loop itself, for each turn
     bool is_nested = false;  // used within a loop that it is not made in
     int count = 0;
-    int last = -1;     // a step
+    int last = -1;    // a step
     int at_last = 0;  // how many of them
   };
 
@@ -774,8 +788,8 @@ class Layout::Builder {
     (used.at_last == 1 && !used.is_nested ? step.unguard : step.dead_guards).push_back(slot);
   }
 
-  // A variable is made by the turn before, and stays for what the loop gives where there is no other
-  // turn, so only in the loop's body may anybody write it in place.
+  // A variable is made by the turn before, and stays for what the loop gives where there is no
+  // other turn, so only in the loop's body may anybody write it in place.
   void PlaceVariable(int slot, const Uses& used, Variable* variable) {
     const int test = l_->loops[l_->steps[used.home].number].test;
     const bool stays = !variable->exits.empty() && used.last <= test;
@@ -843,7 +857,9 @@ class Layout::Builder {
   std::vector<const Node*> loop_units_;             // by loop, a node that stands for it
   std::map<std::pair<int, int>, Value> values_;     // by node and output
   std::map<std::pair<int, int>, VariableReads::Variable> variables_;
-  std::set<std::pair<int, int>> unresolved_;  // handles
+  std::map<std::string, int> ranks_of_variables_;  // by their keys, -1 where it is not known
+  std::map<int, int> ranks_of_reads_;              // by their numbers
+  std::set<std::pair<int, int>> unresolved_;       // handles
   std::set<const Node*> not_needed_;
   std::map<const Node*, Value> resolved_gathers_;  // with their variable
   std::set<const Node*> locked_gathers_;

@@ -107,6 +107,7 @@ bool VariableReads::RefreshSlowly(uint64_t* as_of, std::vector<Tensor>* values) 
     }
     values_ = std::move(read);
     as_of_ = now;
+    failed_as_of_.store(0, std::memory_order_relaxed);  // A retry without a write may succeed.
   }
   // Assigned one by one: there are pointers to these tensors.
   for (size_t i = 0; i < values_.size(); ++i) (*values)[i] = values_[i];
