@@ -66,7 +66,7 @@ static uint64_t Ran(tf::Session* session, uint64_t SessionGroupStats::* way) {
 
 static void ServesASavedModelByTarget() {
   tf::SessionOptions stock, grouped;
-  grouped.target = "session_group://3?policy=round_robin&execution=caller";
+  grouped.target = "session_group://3?policy=round_robin&execution=caller&kernels=stock";
   tf::SavedModelBundle one, three;
   for (auto& [options, bundle] : {std::make_pair(&stock, &one), std::make_pair(&grouped, &three)}) {
     options->config.set_intra_op_parallelism_threads(1);
