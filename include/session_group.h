@@ -188,7 +188,8 @@ typedef struct {
   // answered once, so their sum is `runs`. Where several reasons apply, the first one that a request
   // meets counts; docs/performance.md has their order.
   uint64_t way_program;
-  // Requests that ran on TensorFlow's session, as did those of the next five fields. These: because there is no program for them; SessionGroup_Explain() says why.
+  // Requests that ran on TensorFlow's session, as did those of the next five fields. These did because
+  // there is no program for them; SessionGroup_Explain() says why.
   uint64_t way_no_program;
   // Because of their RunOptions, such as a trace, or because the ConfigProto wants their RunMetadata
   // filled.
@@ -325,17 +326,17 @@ void SessionGroupOptions_SetKernels(SessionGroupOptions *options,
 //
 // - "serial_executor": with the executions "caller" and "worker", graphs are optimised once for all
 //   sessions, and run node by node on one thread without TensorFlow's session in between. Graphs
-//   with low-level control flow, ref variables or state in their kernels, and requests with other
-//   RunOptions than a timeout or with run_metadata, are left to TensorFlow's session in any case;
+//   with ref variables or state in their kernels, and requests with other RunOptions than a timeout,
+//   are left to TensorFlow's session in any case: SessionGroup_Explain() says which and why;
 // - "resolved_reads": variables are read without looking them up, locking them, or counting
 //   references to what all sessions share, until a request writes any variable or table;
 // - "fused_lookups": the rows of all embeddings of a graph are gathered in one go and, where these
 //   are concatenated, to where they are needed;
 // - "fast_memory": small tensors live in memory from lists that each thread has to itself,
 //   very large ones in huge pages where the system gives them;
-// - "shared_constants": constants of 64 KiB and more live once in the group, as variables do. They
-//   can't be folded into others when the graph is optimised, so that results may be rounded in
-//   another way where TensorFlow does that;
+// - "shared_constants": constants of 64 KiB and more live once in the group, as variables do. Where
+//   TensorFlow's session runs a request by its names, they can't be folded into others, so that
+//   results may be rounded in another way;
 // - "parallel_restore": a thread for each CPU that the process may use reads checkpoints, straight
 //   into the memory of the variables. What these threads can't read, and what is damaged, is left to
 //   TensorFlow's own kernel.
@@ -724,6 +725,9 @@ void SessionGroup_Describe(const SessionGroup *group, TF_Buffer *json, TF_Status
 //     something, so that requests with a timeout run by their names; "resolved_variables", how many
 //     variables are read without TensorFlow's locks; "fused_lookups", how many lookups are done
 //     together; "constant_bytes", which all sessions share;
+//   - "kernels": of the operations that have a kernel of oneDNN's and one of TensorFlow's own, an array of
+//     objects, one for each size that was measured: "node", its name; "rows", from how many on, up to twice
+//     as many; "onednn", whether oneDNN's is taken;
 // - "requests": an object with "runs", "on_pool", "unresolved" and "unfused" as in SessionGroupStats,
 //   summed over all sessions, and "ways": an object with "program", "no_program" and so on;
 // - "sessions": an array of such objects, each also with "session", its number.

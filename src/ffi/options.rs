@@ -204,17 +204,17 @@ pub unsafe extern "C" fn SessionGroupOptions_SetKernels(
 ///
 /// - "serial_executor": with the executions "caller" and "worker", graphs are optimised once for all
 ///   sessions, and run node by node on one thread without TensorFlow's session in between. Graphs
-///   with low-level control flow, ref variables or state in their kernels, and requests with other
-///   RunOptions than a timeout or with run_metadata, are left to TensorFlow's session in any case;
+///   with ref variables or state in their kernels, and requests with other RunOptions than a timeout,
+///   are left to TensorFlow's session in any case: SessionGroup_Explain() says which and why;
 /// - "resolved_reads": variables are read without looking them up, locking them, or counting
 ///   references to what all sessions share, until a request writes any variable or table;
 /// - "fused_lookups": the rows of all embeddings of a graph are gathered in one go and, where these
 ///   are concatenated, to where they are needed;
 /// - "fast_memory": small tensors live in memory from lists that each thread has to itself,
 ///   very large ones in huge pages where the system gives them;
-/// - "shared_constants": constants of 64 KiB and more live once in the group, as variables do. They
-///   can't be folded into others when the graph is optimised, so that results may be rounded in
-///   another way where TensorFlow does that;
+/// - "shared_constants": constants of 64 KiB and more live once in the group, as variables do. Where
+///   TensorFlow's session runs a request by its names, they can't be folded into others, so that
+///   results may be rounded in another way;
 /// - "parallel_restore": a thread for each CPU that the process may use reads checkpoints, straight
 ///   into the memory of the variables. What these threads can't read, and what is damaged, is left to
 ///   TensorFlow's own kernel.
