@@ -18,10 +18,12 @@ const MOST: usize = 768;
 const CHUNK: usize = 64;
 const CHUNKS: usize = 1024;
 
+type Chunk<T> = Box<[Slot<T>]>;
+
 pub(crate) struct Cache<T> {
     lanes: usize,
     most: usize,
-    chunks: Box<[OnceLock<Box<[Slot<T>]>>]>,
+    chunks: Box<[OnceLock<Chunk<T>>]>,
     index: Mutex<Index>,
 }
 

@@ -220,7 +220,8 @@ fn a_group_without_programs_says_so() {
     let off = |options: &mut Options| {
         options.set_optimization(Optimization::SerialExecutor, false);
     };
-    let cases: [(&dyn Fn(&mut Options), &str, u64); 2] =
+    type Set<'a> = &'a dyn Fn(&mut Options);
+    let cases: [(Set<'_>, &str, u64); 2] =
         [(&pool, "execution is \"pool\"", 2), (&off, "\"serial_executor\" is off", 0)];
     for (set, why, on_pool) in cases {
         let mut options = options(2);

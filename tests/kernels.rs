@@ -45,7 +45,8 @@ fn measured_kernels_give_the_bits_of_stock_with_onednn_or_without() {
         .output()
         .unwrap();
     let without = String::from_utf8_lossy(&without.stdout).into_owned();
-    let without: Vec<&str> = without.lines().filter_map(|line| line.strip_prefix("bits ")).collect();
+    let without: Vec<&str> =
+        without.lines().filter_map(|line| line.strip_prefix("bits ")).collect();
     assert_eq!(without.len(), ROWS.len());
 
     let mut auto = options(2);

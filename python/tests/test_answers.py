@@ -17,7 +17,9 @@ from stock import MODELS, Stock, assert_same
 def test_answers(name: str, inputs: dict[str, Any], execution: str) -> None:
     with (
         Stock(MODELS / name) as stock,
-        session_group.load(MODELS / name, 2, execution=execution) as model,
+        session_group.load(
+            MODELS / name, 2, execution=execution, kernels="stock"
+        ) as model,
     ):
         want = stock.call("serving_default", **inputs)
         definition = stock.meta_graph.signature_def["serving_default"]
@@ -63,7 +65,7 @@ def test_inputs_may_change_after_the_call() -> None:
 
 
 def test_targets_and_options() -> None:
-    with session_group.load(MODELS / "wide_deep", 1) as model:
+    with session_group.load(MODELS / "wide_deep", 1, kernels="stock") as model:
         feeds = {
             f"serving_default_{name}:0": value
             for name, value in requests_of.wide_deep(2).items()
@@ -76,6 +78,6 @@ def test_targets_and_options() -> None:
 
 
 def test_warm_up_runs_on_each_session() -> None:
-    with session_group.load(MODELS / "wide_deep", 3) as model:
+    with session_group.load(MODELS / "wide_deep", 3, kernels="stock") as model:
         model.warm_up(**requests_of.wide_deep(1))
         assert [session.runs for session in model.stats()] == [1, 1, 1]

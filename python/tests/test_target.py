@@ -25,7 +25,10 @@ def no_other_group() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "target",
-    ["session_group:4", "session_group://4?policy=least_loaded&execution=caller"],
+    [
+        "session_group://4?kernels=stock",
+        "session_group://4?policy=least_loaded&execution=caller&kernels=stock",
+    ],
 )
 def test_answers(target: str) -> None:
     requests = [requests_of.wide_deep(1 + i % 4, seed=i) for i in range(100)]

@@ -20,7 +20,9 @@ def test_many_threads(execution: str) -> None:
     requests = [requests_of.wide_deep(1 + i % 5, seed=i) for i in range(50)]
     with (
         Stock(MODELS / "wide_deep") as stock,
-        session_group.load(MODELS / "wide_deep", 4, execution=execution) as model,
+        session_group.load(
+            MODELS / "wide_deep", 4, execution=execution, kernels="stock"
+        ) as model,
     ):
         want = [stock.call("serving_default", **request) for request in requests]
         together = threading.Barrier(THREADS)
@@ -68,7 +70,7 @@ def test_the_gil_is_released() -> None:
 
 def test_close_while_running() -> None:
     for _ in range(10):
-        model = session_group.load(MODELS / "wide_deep", 2)
+        model = session_group.load(MODELS / "wide_deep", 2, kernels="stock")
         request = requests_of.wide_deep(4)
         want = model(**request)
         started = threading.Barrier(THREADS + 1)
@@ -135,7 +137,7 @@ def test_dropped_while_running() -> None:
 
 
 def test_signatures_are_prepared_once() -> None:
-    model = session_group.load(MODELS / "wide_deep", 2)
+    model = session_group.load(MODELS / "wide_deep", 2, kernels="stock")
     signature = model.signatures["serving_default"]
     together, found = threading.Barrier(THREADS), []
 
