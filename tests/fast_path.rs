@@ -209,7 +209,8 @@ fn a_variable_without_a_value_leaves_the_others_resolved() {
     let without = partly(false);
     for session in 0..SESSIONS {
         run_on(&group, session, &feeds(&without), &["total:0"], &[]).unwrap();
-        let error = run_on(&group, session, &feeds(&partly(true)), &["total:0"], &[]).err().unwrap();
+        let error =
+            run_on(&group, session, &feeds(&partly(true)), &["total:0"], &[]).err().unwrap();
         assert_eq!(error.code, Code::FailedPrecondition, "{error}");
     }
     // From here on, who reads the table in TensorFlow's way gets a copy of it, of 4 MB.
