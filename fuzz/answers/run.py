@@ -44,6 +44,7 @@ def parent(args: argparse.Namespace) -> None:
     args.findings.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + args.seconds
     seed, stop, found = args.seed, args.seed + args.count, 0
+    print(f"seeds from {seed} on", flush=True)
     while seed < stop and time.monotonic() < end:
         count = min(SEEDS_OF_A_CHILD, stop - seed)
         command = [sys.executable, __file__, "--child", f"--seed={seed}"]

@@ -187,8 +187,8 @@ class ControlFlow::Analysis {
   }
 
   absl::Status AddBranch(const Node& node, int loop) {
-    const Edge* predicate;
-    if (node.num_inputs() != 2 || !node.input_edge(1, &predicate).ok()) {
+    const Edge* predicate = Predicate(node);
+    if (node.num_inputs() != 2 || predicate == nullptr) {
       return NotUnderstood("a Switch that is none", node);
     }
     if (predicate->src()->IsLoopCond()) {
@@ -394,14 +394,16 @@ absl::Status ControlFlow::Analyse(const Graph& graph, ControlFlow* result) {
 
 bool ControlFlow::IsLoopSwitch(const Node& node) const {
   if (!node.IsSwitch() || loop_[node.id()] == kNoLoop) return false;
-  const Edge* predicate = Source(node, 1);
+  const Edge* predicate = Predicate(node);
   return predicate != nullptr && predicate->src()->IsLoopCond() &&
          loop_[predicate->src()->id()] == loop_[node.id()];
 }
 
+const Edge* ControlFlow::Predicate(const Node& a_switch) { return Source(a_switch, 1); }
+
 std::pair<int, int> ControlFlow::Branch(int loop, const Node& a_switch) const {
-  const Edge* predicate;
-  if (!a_switch.input_edge(1, &predicate).ok()) return {-1, 0};
+  const Edge* predicate = Predicate(a_switch);
+  if (predicate == nullptr) return {-1, 0};
   const auto branch = branches_.find({loop, {predicate->src(), predicate->src_output()}});
   return branch == branches_.end() ? std::make_pair(-1, 0) : branch->second;
 }

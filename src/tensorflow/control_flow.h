@@ -20,8 +20,8 @@ class ControlFlow {
   // A fact about a run: that a branch was taken or, where nothing better is known, that a Merge got
   // a value. A branch of a loop's own test is none: it decides whether the loop goes on.
   struct Literal {
-    int loop;                          // in which it is found out, anew in each turn
-    const tensorflow::Node* merge;     // or NULL for a branch
+    int loop;                       // in which it is found out, anew in each turn
+    const tensorflow::Node* merge;  // or NULL for a branch
     std::pair<const tensorflow::Node*, int> predicate;  // node and output
     int side;
   };
@@ -70,6 +70,9 @@ class ControlFlow {
   // The literals of a predicate that Switches of a loop, or outside of loops, have: the first, for
   // its side 0, and how many sides there are; -1 for none.
   std::pair<int, int> Branch(int loop, const tensorflow::Node& a_switch) const;
+  // The edge that brings a Switch its predicate, past nodes that only pass it on: of the Switches
+  // of one branch, some may have it by such a node and others not. NULL for none.
+  static const tensorflow::Edge* Predicate(const tensorflow::Node& a_switch);
   bool IsLoopSwitch(const tensorflow::Node& node) const;
 
  private:

@@ -483,10 +483,7 @@ class Layout::Builder {
   absl::Status AddBranch(const Node& node) {
     const std::pair<int, int> branch = flow_.Branch(flow_.loop(node), node);
     if (!branched_.insert(branch.first).second) return absl::OkStatus();
-    const Edge* predicate;
-    absl::Status found = node.input_edge(1, &predicate);
-    if (!found.ok()) return found;
-    Step step = NewStep(Step::kBranch, flow_.EdgeCondition(*predicate));
+    Step step = NewStep(Step::kBranch, flow_.EdgeCondition(*ControlFlow::Predicate(node)));
     step.number = branch.first;
     step.num_outputs = branch.second;
     absl::Status added = AddInputs(&step, {Input(node, 1)});
