@@ -44,8 +44,8 @@ struct sg_callable {
 
  private:
   absl::Status RunUsual(absl::Span<const tensorflow::Tensor* const> feeds,
-                        std::optional<absl::Time> deadline,
-                        absl::Span<tensorflow::Tensor> fetches, sg_run_notes* notes);
+                        std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
+                        sg_run_notes* notes);
   absl::Status RunUnresolved(absl::Span<const tensorflow::Tensor* const> feeds,
                              std::optional<absl::Time> deadline,
                              absl::Span<tensorflow::Tensor> fetches, sg_run_notes* notes);

@@ -13,8 +13,8 @@
 
 namespace session_group {
 
-// Gives one copy of what has the same type, shape and bytes, whichever session, signature or function
-// it comes from. Thread-safe.
+// Gives one copy of what has the same type, shape and bytes, whichever session, signature or
+// function it comes from. Thread-safe.
 class ConstantStore {
  public:
   // The allocator must outlive the store; the tensors need not.

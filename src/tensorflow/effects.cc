@@ -14,12 +14,24 @@ using Names = std::unordered_set<std::string>;
 
 // Operations that use a resource and leave it as it is.
 bool Reads(const std::string& op) {
-  static const auto* const names =
-      new Names{"ReadVariableOp",     "_ReadVariablesOp",  "ResourceGather", "ResourceGatherNd",
-                "VarIsInitializedOp", "VariableShape",     "Identity",       "IdentityN",
-                "LookupTableFindV2",  "LookupTableSizeV2", "_Arg",           "_Retval",
-                "Switch",             "_SwitchN",          "Merge",          "Enter",
-                "Exit",               "NextIteration"};
+  static const auto* const names = new Names{"ReadVariableOp",
+                                             "_ReadVariablesOp",
+                                             "ResourceGather",
+                                             "ResourceGatherNd",
+                                             "VarIsInitializedOp",
+                                             "VariableShape",
+                                             "Identity",
+                                             "IdentityN",
+                                             "LookupTableFindV2",
+                                             "LookupTableSizeV2",
+                                             "_Arg",
+                                             "_Retval",
+                                             "Switch",
+                                             "_SwitchN",
+                                             "Merge",
+                                             "Enter",
+                                             "Exit",
+                                             "NextIteration"};
   return names->count(op) > 0;
 }
 

@@ -3,7 +3,6 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-
 #include "tensorflow/core/common_runtime/executor.h"
 #include "tensorflow/core/common_runtime/executor_factory.h"
 #include "tensorflow/core/common_runtime/graph_constructor.h"
@@ -31,7 +30,8 @@ class CaptureFactory final : public tensorflow::ExecutorFactory {
     GraphCapture* capture = GraphCapture::Current();
     if (capture == nullptr) {
       return absl::InvalidArgumentError(
-          "executor types that begin with SESSION_GROUP are for session groups alone: choose another "
+          "executor types that begin with SESSION_GROUP are for session groups alone: choose "
+          "another "
           "one in ConfigProto.experimental");
     }
     capture->Add(graph, params.device);
@@ -48,7 +48,8 @@ void GraphCapture::Prepare(tensorflow::SessionOptions* options) {
   // TensorFlow keeps factories until the process ends. Another copy of this library may be loaded,
   // whose captures are its own, so each has a name of its own.
   static const std::string* const type = [] {
-    auto* name = new std::string(absl::StrCat("SESSION_GROUP_CAPTURE_", absl::Hex(reinterpret_cast<uintptr_t>(&executor_type_key))));
+    auto* name = new std::string(absl::StrCat(
+        "SESSION_GROUP_CAPTURE_", absl::Hex(reinterpret_cast<uintptr_t>(&executor_type_key))));
     tensorflow::ExecutorFactory::Register(*name, new CaptureFactory);
     return name;
   }();

@@ -13,9 +13,9 @@
 namespace session_group {
 
 // Takes copies of the graphs of which a session of the calling thread would make executors: placed,
-// lowered, inlined, optimised and folded, as a stock session runs them. The last thing that a session
-// does with a graph is to give it to the executor factory that its options name, so the capture is
-// such a factory.
+// lowered, inlined, optimised and folded, as a stock session runs them. The last thing that a
+// session does with a graph is to give it to the executor factory that its options name, so the
+// capture is such a factory.
 class GraphCapture {
  public:
   // Makes sessions with these options show their graphs, instead of running them.

@@ -44,7 +44,8 @@ TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, const sg_o
     if (call->fetched != nullptr) call->fetched->clear();
     if (call->num_fetches == 0) return callable->Run(*order, feeds, deadline, {}, notes);
     call->fetched->resize(call->num_fetches);
-    absl::Status ran = callable->Run(*order, feeds, deadline, absl::MakeSpan(*call->fetched), notes);
+    absl::Status ran =
+        callable->Run(*order, feeds, deadline, absl::MakeSpan(*call->fetched), notes);
     if (!ran.ok()) call->fetched->clear();
     return ran;
   }));

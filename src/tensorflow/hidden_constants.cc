@@ -147,8 +147,8 @@ class Uses {
  private:
   bool IsOpaque(const NodeDef& user, int input) const {
     static const auto* const lookups = new std::set<std::string>{"Gather", "GatherV2", "GatherNd"};
-    static const auto* const products = new std::set<std::string>{
-        "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"};
+    static const auto* const products =
+        new std::set<std::string>{"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"};
     if (user.op() == "Identity") return AreOpaque(user.name());
     if (lookups->count(user.op()) > 0) return input == 0 && !IsConstant(user.input(1));
     if (user.op() == "InitializeTableV2" || user.op() == "LookupTableImportV2") return true;
@@ -303,8 +303,8 @@ class HiddenConstants::Search {
     value.shape().AsProto(attrs["shape"].mutable_shape());
     const int64_t number = Values::Get()->Add(store_->Share(value));
     attrs["number"].set_i(number);
-    // TensorFlow's last folding passes such nodes over. It would take the node for an expression, and
-    // copy what it gives into memory that is never returned.
+    // TensorFlow's last folding passes such nodes over. It would take the node for an expression,
+    // and copy what it gives into memory that is never returned.
     attrs["_scoped_allocator"].mutable_list();
     hidden_->constants_.push_back({number, is_revealed});
     hidden_->can_reveal_ |= is_revealed;

@@ -20,10 +20,10 @@ const std::string& HiddenConstantName();
 // The value of a node of this operation.
 absl::Status FindHiddenConstant(const tensorflow::AttrSlice& attrs, tensorflow::Tensor* value);
 
-// The large constants of a graph, those of its functions included. A constant is in the GraphDef, in
-// each session's copies of that, in those that optimising makes, and in each kernel; a hidden one is
-// here. Nodes keep their names. Functions that a compiler makes machine code of are left alone: it
-// does not know the operation.
+// The large constants of a graph, those of its functions included. A constant is in the GraphDef,
+// in each session's copies of that, in those that optimising makes, and in each kernel; a hidden
+// one is here. Nodes keep their names. Functions that a compiler makes machine code of are left
+// alone: it does not know the operation.
 class HiddenConstants {
  public:
   HiddenConstants() = default;

@@ -14,9 +14,9 @@
 
 namespace session_group {
 
-// With oneDNN, TensorFlow has two kernels for many operations. oneDNN's takes some microseconds to set
-// up, which is more than a small product takes; for large ones it is the faster. Measured by the first
-// requests of each size, for all sessions of a group: what is decided stays. Thread-safe.
+// With oneDNN, TensorFlow has two kernels for many operations. oneDNN's takes some microseconds to
+// set up, which is more than a small product takes; for large ones it is the faster. Measured by
+// the first requests of each size, for all sessions of a group: what is decided stays. Thread-safe.
 class KernelChoice {
  public:
   enum Decision : uint8_t { kOpen, kStock, kOther };
@@ -26,9 +26,7 @@ class KernelChoice {
   // Of a kernel that has this input: by its rows, which is all but its last dimension.
   static int Size(const tensorflow::Tensor& input);
 
-  Decision decision(int size) const {
-    return decisions_[size].load(std::memory_order_relaxed);
-  }
+  Decision decision(int size) const { return decisions_[size].load(std::memory_order_relaxed); }
 
   // Whether the calling thread is to measure, one at a time: then it calls one of the following.
   bool BeginMeasuring(int size);

@@ -361,8 +361,7 @@ class Layout::Builder {
     }
     for (int i = 0; i < node.num_inputs(); ++i) inputs->push_back(Input(node, i));
     const tensorflow::AttrValue* is_constant = node.attrs().Find("is_filter_const");
-    if (is_constant == nullptr || inputs->size() < 2 ||
-        (*inputs)[1].kind != Value::kConstant) {
+    if (is_constant == nullptr || inputs->size() < 2 || (*inputs)[1].kind != Value::kConstant) {
       return Create(node.properties(), kernel);
     }
     // A constant, whether TensorFlow could see that or not: oneDNN prepares it once, in the kernel.
@@ -447,8 +446,7 @@ class Layout::Builder {
 
   // Where there is another kernel for the same.
   void FindOther(const Node& node, Step* step) {
-    std::optional<tensorflow::NodeDef> def =
-        WithoutOneDnn(node, *program_.graph()->op_registry());
+    std::optional<tensorflow::NodeDef> def = WithoutOneDnn(node, *program_.graph()->op_registry());
     OpKernel* other;
     if (!def.has_value() || !Create(std::move(*def), &other).ok()) return;
     // It takes and gives the same, or it is another operation.

@@ -44,8 +44,8 @@ struct Layout {
     tensorflow::AsyncOpKernel* async = nullptr;  // the same, or NULL
     tensorflow::OpKernel* other = nullptr;       // that computes the same, or NULL
     KernelChoice* choice = nullptr;              // between the two
-    int number = 0;      // in `lookups`, `merges` or `loops`; of a branch, its first literal
-    int next = 0;        // the step after it, and after the steps of a loop
+    int number = 0;       // in `lookups`, `merges` or `loops`; of a branch, its first literal
+    int next = 0;         // the step after it, and after the steps of a loop
     int first_input = 0;  // in `inputs`
     int num_inputs = 0;
     int first_output = 0;
@@ -83,7 +83,7 @@ struct Layout {
   };
 
   struct Loop {
-    int test = 0;     // steps
+    int test = 0;  // steps
     int advance = 0;
     std::vector<Variable> variables;  // by the loop step's inputs
     int first_literal = 0;

@@ -44,8 +44,8 @@ std::string FirstObstacle(const Graph& graph) {
 }  // namespace
 
 absl::Status Program::Compile(tensorflow::Session* compiler, const GraphDefs& graphs,
-                              const tensorflow::CallableOptions& callable,
-                              ConstantStore* constants, std::unique_ptr<Program>* program) {
+                              const tensorflow::CallableOptions& callable, ConstantStore* constants,
+                              std::unique_ptr<Program>* program) {
   GraphCapture capture;
   tensorflow::Session::CallableHandle handle;
   absl::Status made = compiler->MakeCallable(callable, &handle);
@@ -84,8 +84,7 @@ absl::Status Program::Compile(tensorflow::Session* compiler, const GraphDefs& gr
     obstacle = absl::StrCat("state in a kernel (", all.state, ")");
   }
   if (obstacle.empty()) {
-    absl::Status analysed =
-        ControlFlow::Analyse(*capture.graphs()[0], &result->control_flow_);
+    absl::Status analysed = ControlFlow::Analyse(*capture.graphs()[0], &result->control_flow_);
     if (!analysed.ok()) obstacle = std::string(analysed.message());
   }
   if (obstacle.empty()) {
@@ -147,8 +146,8 @@ std::vector<Program::Chosen> Program::chosen() const {
     for (int size = 0; size < KernelChoice::kSizes; ++size) {
       const KernelChoice::Decision decision = choice->decision(size);
       if (decision == KernelChoice::kOpen) continue;
-      chosen.push_back({graph_->FindNodeId(id)->name(), int64_t{1} << size,
-                        decision == KernelChoice::kOther});
+      chosen.push_back(
+          {graph_->FindNodeId(id)->name(), int64_t{1} << size, decision == KernelChoice::kOther});
     }
   }
   return chosen;

@@ -21,7 +21,8 @@
 
 namespace session_group {
 
-// A graph with arguments (feeds) and return values (fetches), and what is known about it. Thread-safe.
+// A graph with arguments (feeds) and return values (fetches), and what is known about it.
+// Thread-safe.
 class Program {
  public:
   using GraphDefs = std::vector<const tensorflow::GraphDef*>;
@@ -29,12 +30,12 @@ class Program {
   // Lets `compiler`, a session that has these graphs and that GraphCapture has prepared, optimise
   // them. Constants go to `constants`.
   static absl::Status Compile(tensorflow::Session* compiler, const GraphDefs& graphs,
-                              const tensorflow::CallableOptions& callable,
-                              ConstantStore* constants, std::unique_ptr<Program>* program);
+                              const tensorflow::CallableOptions& callable, ConstantStore* constants,
+                              std::unique_ptr<Program>* program);
 
   // NULL where one thread can't run the graph in an order that is fixed beforehand, or where it has
-  // state in its kernels, which the session's other requests have to see, too. Then only the session
-  // can run it.
+  // state in its kernels, which the session's other requests have to see, too. Then only the
+  // session can run it.
   const tensorflow::Graph* graph() const { return graph_.get(); }
   // Why not.
   const std::string& obstacle() const { return obstacle_; }
@@ -49,17 +50,16 @@ class Program {
   bool writes() const { return writes_; }
   // Whether that may be one that is not on the CPU.
   bool writes_elsewhere() const { return writes_elsewhere_; }
-  // Whether TensorFlow's executor, on the calling thread alone, would go one stack frame deeper with
-  // each turn of a loop.
+  // Whether TensorFlow's executor, on the calling thread alone, would go one stack frame deeper
+  // with each turn of a loop.
   bool recurses() const { return recurses_; }
-  // Names for messages, and types, in the order of the graph's arguments. A type that is not known is
-  // DT_INVALID.
+  // Names for messages, and types, in the order of the graph's arguments. A type that is not known
+  // is DT_INVALID.
   const std::vector<std::string>& feeds() const { return feeds_; }
   const std::vector<tensorflow::DataType>& feed_types() const { return feed_types_; }
   int num_fetches() const { return num_fetches_; }
 
-  using MakeKernel =
-      absl::FunctionRef<absl::Status(std::shared_ptr<tensorflow::OpKernel>* kernel)>;
+  using MakeKernel = absl::FunctionRef<absl::Status(std::shared_ptr<tensorflow::OpKernel>* kernel)>;
   // A kernel that all sessions use, since it keeps memory; the first one makes it. It is added to
   // `kernels`, which keep it.
   absl::Status GetKernel(const tensorflow::Node& node, MakeKernel make,

@@ -187,8 +187,8 @@ absl::Status SerialExecutor::CheckFetches(const Frame& frame) const {
   for (size_t i = 0; i < layout_.fetches.size(); ++i) {
     const int condition = layout_.fetch_conditions[i];
     if (condition != Layout::kAlways && !Holds(condition, frame)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "Retval[", i, "] does not have value: it is in a branch that was not run"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("Retval[", i, "] does not have value: it is in a branch that was not run"));
     }
   }
   return absl::OkStatus();
@@ -262,9 +262,9 @@ absl::Status SerialExecutor::CheckTime(const Step& step, Frame* frame) const {
   frame->until_look = kStepsBetweenLooks;
   frame->last_tick = tick;
   if (absl::Now() < *frame->deadline) return absl::OkStatus();
-  return absl::DeadlineExceededError(absl::StrCat(
-      "the request's timeout passed before step ", &step - layout_.steps.data(), " of the graph's ",
-      layout_.steps.size(), " steps"));
+  return absl::DeadlineExceededError(absl::StrCat("the request's timeout passed before step ",
+                                                  &step - layout_.steps.data(), " of the graph's ",
+                                                  layout_.steps.size(), " steps"));
 }
 
 absl::Status SerialExecutor::RunSteps(int begin, int end, Frame* frame, Outcome* outcome) {
@@ -378,8 +378,8 @@ absl::Status SerialExecutor::RunKernel(const Step& step, tensorflow::OpKernel* k
 
 absl::Status SerialExecutor::RunLookups(const Step& step, Frame* frame, Outcome* outcome) {
   const Layout::Fused& fused = layout_.lookups[step.number];
-  const Lookups::Outcome found = fused.lookups.Run(
-      frame->inputs.data() + step.first_input, host_, frame->slots.data() + step.first_output);
+  const Lookups::Outcome found = fused.lookups.Run(frame->inputs.data() + step.first_input, host_,
+                                                   frame->slots.data() + step.first_output);
   if (found == Lookups::Outcome::kDone) return absl::OkStatus();
   if (found == Lookups::Outcome::kNoMemory) {
     return absl::ResourceExhaustedError("out of memory for the rows of a lookup");
@@ -397,9 +397,8 @@ absl::Status SerialExecutor::RunLookups(const Step& step, Frame* frame, Outcome*
 absl::Status SerialExecutor::RunBranch(const Step& step, Frame* frame) {
   const Tensor& predicate = *frame->inputs[step.first_input].tensor;
   if (predicate.dims() != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("The second input must be a scalar, but it has shape ",
-                     predicate.shape().DebugString()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "The second input must be a scalar, but it has shape ", predicate.shape().DebugString()));
   }
   const int last = step.num_outputs - 1;
   int side = last;
@@ -446,8 +445,8 @@ absl::Status SerialExecutor::RunLoop(const Step& step, Frame* frame, Outcome* ou
     if (!ran.ok()) return ran;
     const Tensor& goes_on = *frame->inputs[test.first_input].tensor;
     if (goes_on.dtype() != tensorflow::DT_BOOL || goes_on.dims() != 0) {
-      return absl::InvalidArgumentError(absl::StrCat("a loop's test must be a scalar bool, but is ",
-                                                     goes_on.DebugString()));
+      return absl::InvalidArgumentError(
+          absl::StrCat("a loop's test must be a scalar bool, but is ", goes_on.DebugString()));
     }
     const bool is_over = !goes_on.scalar<bool>()();
     Unguard(test, frame);

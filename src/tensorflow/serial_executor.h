@@ -51,7 +51,8 @@ class SerialExecutor final : private Writes::Reader {
   ~SerialExecutor() override;
 
   struct Outcome {
-    // Nothing was run: a variable can't be read in the resolved way now. Another executor knows how.
+    // Nothing was run: a variable can't be read in the resolved way now. Another executor knows
+    // how.
     bool is_unresolved = false;
     // A lookup took its kernels.
     bool was_unfused = false;

@@ -14,8 +14,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "host_allocator.h"
 #include "graph_capture.h"
+#include "host_allocator.h"
 #include "shim_internal.h"
 #include "split_gathers.h"
 #include "tensorflow/c/tf_tensor_internal.h"
@@ -656,8 +656,14 @@ sg_callable* sg_callable_new(sg_session* session, sg_program* program, int32_t r
     absl::Status found = session->session->LocalDeviceManager(&device_mgr);
     if (!found.ok()) return found;
     return sg_callable::Make(program->program.get(),
-                             {device_mgr->HostCPU(), device_mgr, &session->options, session->writes,
-                              &session->closing, resolve_reads != 0, {}, fuse_lookups != 0,
+                             {device_mgr->HostCPU(),
+                              device_mgr,
+                              &session->options,
+                              session->writes,
+                              &session->closing,
+                              resolve_reads != 0,
+                              {},
+                              fuse_lookups != 0,
                               choose_kernels != 0},
                              &callable);
   });

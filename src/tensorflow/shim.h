@@ -197,8 +197,8 @@ sg_program* sg_program_compile(sg_session* compiler, const sg_graph* const* grap
                                const sg_str* feeds, size_t nfeeds, const sg_str* fetches,
                                size_t nfetches, const sg_str* targets, size_t ntargets,
                                TF_Status* status);
-// Calls `choice` with each choice between two kernels of a node that was measured: from how many rows
-// on, and 1 where it is the kernel that a stock session of this process would not take.
+// Calls `choice` with each choice between two kernels of a node that was measured: from how many
+// rows on, and 1 where it is the kernel that a stock session of this process would not take.
 typedef void (*sg_choice)(void* context, sg_str node, int64_t rows, int32_t is_other);
 void sg_program_choices(const sg_program* program, sg_choice choice, void* context,
                         TF_Status* status);
@@ -237,12 +237,13 @@ typedef struct sg_run_notes {
 } sg_run_notes;
 // Where a request's tensors are among those of a program.
 typedef struct sg_order {
-  const uint32_t* feeds;    // for each feed of the program, its place in the request; NULL: the same
-  const uint32_t* fetches;  // for each fetch of the request, its place in the program; NULL: the same
+  const uint32_t* feeds;  // for each feed of the program, its place in the request; NULL: the same
+  const uint32_t*
+      fetches;  // for each fetch of the request, its place in the program; NULL: the same
 } sg_order;
 
-// Thread-safe; runs on the calling thread. The caller will own the outputs. A timeout of 0 is none. Returns NULL on
-// success; otherwise a status, to be deleted.
+// Thread-safe; runs on the calling thread. The caller will own the outputs. A timeout of 0 is none.
+// Returns NULL on success; otherwise a status, to be deleted.
 TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,
                            const sg_order* order, TF_Tensor** outputs, size_t noutputs,
                            int64_t timeout_ms, sg_run_notes* notes);

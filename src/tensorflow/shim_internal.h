@@ -45,7 +45,8 @@ struct sg_devices {
   session_group::Writes writes;
   session_group::Restorer restorer;
   tensorflow::Allocator* const host;
-  // Where that is FastAllocator. Ends after the devices and constants, whose memory it then returns.
+  // Where that is FastAllocator. Ends after the devices and constants, whose memory it then
+  // returns.
   std::optional<session_group::LargeBlocks::User> keeps_blocks;
   session_group::ConstantStore constants;
   std::vector<std::unique_ptr<tensorflow::Device>> devices;
@@ -105,8 +106,8 @@ struct sg_session {
     return status;
   }
 
-  // The same for running a graph, perhaps on the calling thread: there, too, numbers that are too small
-  // for the normal form are zero, as in TensorFlow's own threads.
+  // The same for running a graph, perhaps on the calling thread: there, too, numbers that are too
+  // small for the normal form are zero, as in TensorFlow's own threads.
   template <typename Body>
   absl::Status Compute(Body body) noexcept {
     return Use([&] {

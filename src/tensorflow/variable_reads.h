@@ -17,8 +17,8 @@
 
 namespace session_group {
 
-// What may have changed the variables of a group. Each request reads the count, so it has cache lines
-// of its own.
+// What may have changed the variables of a group. Each request reads the count, so it has cache
+// lines of its own.
 class alignas(128) Writes {
  public:
   // Who keeps values.
@@ -42,8 +42,8 @@ class alignas(128) Writes {
   void RemoveReader(Reader* reader);
 
   // TensorFlow's sparse updates put a variable into a mode, for good, in which they write into its
-  // bytes, whoever refers to them, and in which reading copies it. Ends the mode unless a request is
-  // under way that may write, and gives whether it did: then the variable's next sparse update
+  // bytes, whoever refers to them, and in which reading copies it. Ends the mode unless a request
+  // is under way that may write, and gives whether it did: then the variable's next sparse update
   // starts anew, with a copy if somebody refers to the bytes. Where updates come all the time, the
   // mode stays for longer and longer. For who holds the variable's lock.
   bool EndCopyOnRead(tensorflow::Var* variable);
