@@ -9,6 +9,7 @@ targets="cpuset target plan abi graph_def saved_model answers"
 usage() {
     echo "Usage: fuzz/run.sh MINUTES [TARGET...]"
     echo "Shares the minutes out among the targets, by default all: $targets"
+    echo "FUZZ_SEED: where \`answers\` begins; by default anywhere"
 }
 case ${1:-} in
 "" | -h | --help) usage; exit 0 ;;
@@ -44,7 +45,7 @@ for target in $targets; do
     [ -f target/release/libsession_group.so ] || { echo "error: run \`make build\` first" >&2; exit 1; }
     seconds=$(seconds_of answers)
     echo "== answers: $seconds s"
-    .venv/bin/python fuzz/answers/run.py --seconds "$seconds" --seed "$(date +%s)"
+    .venv/bin/python fuzz/answers/run.py --seconds "$seconds" --seed "${FUZZ_SEED:-$(date +%s)}"
 done
 targets=$others
 [ -n "$targets" ] || exit 0

@@ -309,9 +309,10 @@ void SessionGroupOptions_SetExecution(SessionGroupOptions *options,
 // Which kernels programs take where TensorFlow has several for an operation, by name:
 //
 // - "auto", the default: for each operation and number of rows (all dimensions of the first input but
-//   the last, multiplied), the faster one of oneDNN's kernel and TensorFlow's own. The first requests
-//   of each size run both to find out; what is decided then stays, for all sessions. Each answer has
-//   the bits of stock TensorFlow with oneDNN on or with it off, operation by operation.
+//   the last, multiplied), the faster one of oneDNN's kernel and TensorFlow's own. The first request
+//   of each size runs both, some times, to find out, or the first ones where they take milliseconds:
+//   warm up with each batch size that you serve. What is decided stays, for all sessions. Each answer
+//   has the bits of stock TensorFlow with oneDNN on or with it off, operation by operation.
 // - "stock": those that a session of the same process takes, so that answers have its bits.
 //
 // Without oneDNN (TF_ENABLE_ONEDNN_OPTS=0) both are the same.
@@ -569,7 +570,7 @@ void SessionGroup_WarmUp(SessionGroup *group,
 // session_group://4?policy=least_loaded&execution=caller&cpuset=0-1;2-3;4-5;6-7
 // ```
 //
-// Keys are policy, execution, cpuset, affinity (true or false), worker_threads, queue (its
+// Keys are policy, execution, kernels, cpuset, affinity (true or false), worker_threads, queue (its
 // capacity), wait_when_full (true or false), drain_timeout_ms, multi_stream (true or false), gpu_ids (as
 // "0,1"), as the setters of SessionGroupOptions, and the names of optimisations (true or false).
 // Sessions with other targets are what they were.
@@ -688,6 +689,7 @@ void SessionGroup_MetricsText(const SessionGroup *group,
 // - "tensorflow": the version that the library was built for;
 // - "closed": true or false;
 // - "execution": "caller", "worker" or "pool", what "auto" came to;
+// - "kernels": "auto" or "stock", as SessionGroupOptions_SetKernels();
 // - "policy": its name, "custom" for a function of the program's own;
 // - "allowed_cpus": what the process might use when the group was made, as "0-7";
 // - "optimizations": an array of the names of those that are on, as for
@@ -725,9 +727,10 @@ void SessionGroup_Describe(const SessionGroup *group, TF_Buffer *json, TF_Status
 //     something, so that requests with a timeout run by their names; "resolved_variables", how many
 //     variables are read without TensorFlow's locks; "fused_lookups", how many lookups are done
 //     together; "constant_bytes", which all sessions share;
-//   - "kernels": of the operations that have a kernel of oneDNN's and one of TensorFlow's own, an array of
-//     objects, one for each size that was measured: "node", its name; "rows", from how many on, up to twice
-//     as many; "onednn", whether oneDNN's is taken;
+//   - "kernels": an array of objects, one for each operation that has a kernel of oneDNN's and one of
+//     TensorFlow's own, and each size that was measured: "node", the operation's name (of several that
+//     TensorFlow has fused, the last one's); "rows": the choice holds from so many rows to twice as many
+//     less one; "onednn": whether oneDNN's kernel is taken. Empty with the kernels "stock";
 // - "requests": an object with "runs", "on_pool", "unresolved" and "unfused" as in SessionGroupStats,
 //   summed over all sessions, and "ways": an object with "program", "no_program" and so on;
 // - "sessions": an array of such objects, each also with "session", its number.

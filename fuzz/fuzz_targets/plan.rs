@@ -16,7 +16,7 @@ struct Input<'a> {
     target: &'a str,
     session_num: Option<i32>,
     cpuset: Option<&'a str>,
-    environment: [Option<String>; 4],
+    environment: [Option<String>; 5],
     intra_op_threads: i32,
     inter_op_threads: i32,
     operation_timeout_ms: i64,
@@ -51,8 +51,8 @@ fuzz_target!(|input: Input<'_>| {
     if let Some(cpuset) = input.cpuset {
         let _ = options.set_cpuset(cpuset).map(drop);
     }
-    let [cpuset, affinity, mps, contexts] = input.environment;
-    let environment = Environment { cpuset, affinity, mps, contexts };
+    let [cpuset, affinity, mps, contexts, kept_bytes] = input.environment;
+    let environment = Environment { cpuset, affinity, mps, contexts, kept_bytes };
     let machine = fuzzing::Machine { allowed, topology: Topology { nodes }, gpus: input.gpus };
     let threads = [input.intra_op_threads, input.inter_op_threads];
     match fuzzing::plan(&options, &environment, threads, input.operation_timeout_ms, &machine) {

@@ -176,9 +176,10 @@ pub unsafe extern "C" fn SessionGroupOptions_SetExecution(
 /// Which kernels programs take where TensorFlow has several for an operation, by name:
 ///
 /// - "auto", the default: for each operation and number of rows (all dimensions of the first input but
-///   the last, multiplied), the faster one of oneDNN's kernel and TensorFlow's own. The first requests
-///   of each size run both to find out; what is decided then stays, for all sessions. Each answer has
-///   the bits of stock TensorFlow with oneDNN on or with it off, operation by operation.
+///   the last, multiplied), the faster one of oneDNN's kernel and TensorFlow's own. The first request
+///   of each size runs both, some times, to find out, or the first ones where they take milliseconds:
+///   warm up with each batch size that you serve. What is decided stays, for all sessions. Each answer
+///   has the bits of stock TensorFlow with oneDNN on or with it off, operation by operation.
 /// - "stock": those that a session of the same process takes, so that answers have its bits.
 ///
 /// Without oneDNN (TF_ENABLE_ONEDNN_OPTS=0) both are the same.

@@ -30,7 +30,7 @@ use crate::tensorflow::{SessionOptions, version};
 /// session_group://4?policy=least_loaded&execution=caller&cpuset=0-1;2-3;4-5;6-7
 /// ```
 ///
-/// Keys are policy, execution, cpuset, affinity (true or false), worker_threads, queue (its
+/// Keys are policy, execution, kernels, cpuset, affinity (true or false), worker_threads, queue (its
 /// capacity), wait_when_full (true or false), drain_timeout_ms, multi_stream (true or false), gpu_ids (as
 /// "0,1"), as the setters of SessionGroupOptions, and the names of optimisations (true or false).
 /// Sessions with other targets are what they were.

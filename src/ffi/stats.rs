@@ -285,6 +285,7 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 /// - "tensorflow": the version that the library was built for;
 /// - "closed": true or false;
 /// - "execution": "caller", "worker" or "pool", what "auto" came to;
+/// - "kernels": "auto" or "stock", as SessionGroupOptions_SetKernels();
 /// - "policy": its name, "custom" for a function of the program's own;
 /// - "allowed_cpus": what the process might use when the group was made, as "0-7";
 /// - "optimizations": an array of the names of those that are on, as for
@@ -335,9 +336,10 @@ pub unsafe extern "C" fn SessionGroup_Describe(
 ///     something, so that requests with a timeout run by their names; "resolved_variables", how many
 ///     variables are read without TensorFlow's locks; "fused_lookups", how many lookups are done
 ///     together; "constant_bytes", which all sessions share;
-///   - "kernels": of the operations that have a kernel of oneDNN's and one of TensorFlow's own, an array of
-///     objects, one for each size that was measured: "node", its name; "rows", from how many on, up to twice
-///     as many; "onednn", whether oneDNN's is taken;
+///   - "kernels": an array of objects, one for each operation that has a kernel of oneDNN's and one of
+///     TensorFlow's own, and each size that was measured: "node", the operation's name (of several that
+///     TensorFlow has fused, the last one's); "rows": the choice holds from so many rows to twice as many
+///     less one; "onednn": whether oneDNN's kernel is taken. Empty with the kernels "stock";
 /// - "requests": an object with "runs", "on_pool", "unresolved" and "unfused" as in SessionGroupStats,
 ///   summed over all sessions, and "ways": an object with "program", "no_program" and so on;
 /// - "sessions": an array of such objects, each also with "session", its number.

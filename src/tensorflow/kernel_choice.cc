@@ -38,7 +38,6 @@ bool KernelChoice::BeginMeasuring(int size) {
 void KernelChoice::Measured(int size, int64_t stock_ns, int64_t other_ns) {
   std::lock_guard<std::mutex> lock(mu_);
   Times& times = times_[size];
-  times.is_measuring = false;
   if (++times.samples <= kIgnoredSamples) return;
   times.stock = std::min(times.stock, stock_ns);
   times.other = std::min(times.other, other_ns);
@@ -47,7 +46,7 @@ void KernelChoice::Measured(int size, int64_t stock_ns, int64_t other_ns) {
   decisions_[size].store(is_other ? kOther : kStock, std::memory_order_relaxed);
 }
 
-void KernelChoice::NotMeasured(int size) {
+void KernelChoice::EndMeasuring(int size) {
   std::lock_guard<std::mutex> lock(mu_);
   times_[size].is_measuring = false;
 }

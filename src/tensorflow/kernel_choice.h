@@ -15,8 +15,9 @@
 namespace session_group {
 
 // With oneDNN, TensorFlow has two kernels for many operations. oneDNN's takes some microseconds to
-// set up, which is more than a small product takes; for large ones it is the faster. Measured by
-// the first requests of each size, for all sessions of a group: what is decided stays. Thread-safe.
+// set up, which is more than a small product takes; for large ones it is the faster. Measured by the
+// first request of each size, where that does not take long, for all sessions of a group: what is
+// decided stays. Thread-safe.
 class KernelChoice {
  public:
   enum Decision : uint8_t { kOpen, kStock, kOther };
@@ -28,11 +29,11 @@ class KernelChoice {
 
   Decision decision(int size) const { return decisions_[size].load(std::memory_order_relaxed); }
 
-  // Whether the calling thread is to measure, one at a time: then it calls one of the following.
+  // Whether the calling thread is to measure, one at a time: until it calls EndMeasuring().
   bool BeginMeasuring(int size);
+  void EndMeasuring(int size);
   // How long each took.
   void Measured(int size, int64_t stock_ns, int64_t other_ns);
-  void NotMeasured(int size);
 
  private:
   struct Times {
