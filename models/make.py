@@ -835,6 +835,57 @@ def calls(path):
     write_graph_def(graph, path)
 
 
+def both_sides(path):
+    """A plain GraphDef with a Merge of what one side of a branch gives and of what needs both sides, which
+    never comes. p: int32 []; m: float [2], -x where p is 0, else nothing; `assign` sets v to x where m
+    is there; x is [1, 2], v begins as [7, 7] (`initialize`)."""
+    with tf.Graph().as_default() as graph:
+        p = tf1.placeholder(tf.int32, [], name="p") > 0
+        x = tf.constant([1.0, 2.0])
+        v = tf1.get_variable("v_", initializer=[7.0, 7.0], use_resource=True)
+        no, yes = tf.raw_ops.Switch(data=x, pred=p)
+        merge = tf.raw_ops.Merge(inputs=[-no, no + yes])
+        tf.identity(merge.output, name="m")
+        with tf.control_dependencies([merge.output]):
+            tf.raw_ops.AssignVariableOp(resource=v.handle, value=x, name="assign")
+        tf.group(v.initializer, name="initialize")
+        tf.identity(v.read_value(), name="v")
+    write_graph_def(graph, path)
+
+
+def malformed(path, *nodes):
+    """A plain GraphDef that TensorFlow refuses: a constant of 160 kB and these nodes, each a name, an operation
+    and inputs."""
+    graph = tf1.GraphDef()
+    constant = graph.node.add(name="c", op="Const")
+    constant.attr["dtype"].type = tf.float32.as_datatype_enum
+    value = np.arange(40_000, dtype=np.float32).reshape(200, 200)
+    constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    placeholder = graph.node.add(name="p", op="Placeholder")
+    placeholder.attr["dtype"].type = tf.float32.as_datatype_enum
+    for name, op, *inputs in nodes:
+        node = graph.node.add(name=name, op=op, input=inputs)
+        node.attr["T"].type = tf.float32.as_datatype_enum
+    with open(path, "wb") as file:
+        file.write(graph.SerializeToString())
+
+
+def malformed_cycle(path):
+    malformed(path, ("a", "Identity", "c", "b"), ("b", "Identity", "a"))
+
+
+def malformed_loop(path):
+    malformed(path, ("x", "Identity", "x"), ("a", "MatMul", "x", "c"))
+
+
+def malformed_twice(path):
+    malformed(path, ("a", "Identity", "c"), ("a", "Identity", "a"))
+
+
+def malformed_inputs(path):
+    malformed(path, ("a", "MatMul", "p", "p", "c"), ("b", "MatMul", "c"))
+
+
 OUTPUTS = 11  # of partly_missing
 
 
@@ -925,6 +976,11 @@ GRAPH_DEFS = [
     mapped,
     calls,
     partly_missing,
+    both_sides,
+    malformed_cycle,
+    malformed_loop,
+    malformed_twice,
+    malformed_inputs,
     writes,
     if_write,
     replaced,

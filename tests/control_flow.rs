@@ -152,3 +152,24 @@ fn a_loop_that_calls_functions_needs_no_stack_for_its_turns() {
         assert_eq!(stats.on_pool, 1, "what recurses has the pool's stacks");
     }
 }
+
+/// TensorFlow's own optimisers write such a Merge.
+#[test]
+fn what_needs_both_sides_of_a_branch_never_comes() {
+    let group = create("both_sides", &options(2));
+    group.run(&[], &[], &["initialize"]).unwrap();
+    let p = |value: i32| Tensor::from_slice(&[], &[value]).unwrap();
+    for round in 0..2 {
+        let error = group.run(&[("p:0", &p(1))], &["m:0"], &["assign"]).err().unwrap();
+        assert_eq!(error.code, Code::InvalidArgument, "{error}");
+        let v = group.run(&[], &["v:0"], &[]).unwrap();
+        assert_eq!(
+            v[0].to_vec::<f32>().unwrap(),
+            [7., 7.],
+            "nothing was assigned in round {round}"
+        );
+    }
+    let m = group.run(&[("p:0", &p(0))], &["m:0"], &["assign"]).unwrap();
+    assert_eq!(m[0].to_vec::<f32>().unwrap(), [-1., -2.]);
+    assert_eq!(group.run(&[], &["v:0"], &[]).unwrap()[0].to_vec::<f32>().unwrap(), [1., 2.]);
+}

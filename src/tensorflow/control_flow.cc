@@ -240,15 +240,13 @@ class ControlFlow::Analysis {
       bool same = true;
       for (size_t i = 0; i < inputs.size(); ++i) {
         Condition others;
-        int side = -1;
+        std::vector<int> own;
         for (const int l : inputs[i]) {
-          if (l >= branch.first && l < branch.first + branch.second) {
-            side = l;
-          } else {
-            others.push_back(l);
-          }
+          const bool is_side = l >= branch.first && l < branch.first + branch.second;
+          (is_side ? own : others).push_back(l);
         }
-        if (side >= 0) sides.insert(side);
+        // What needs two sides never comes.
+        if (own.size() == 1) sides.insert(own[0]);
         if (i == 0) rest = others;
         same &= others == rest;
       }
@@ -406,6 +404,13 @@ std::pair<int, int> ControlFlow::Branch(int loop, const Node& a_switch) const {
   if (predicate == nullptr) return {-1, 0};
   const auto branch = branches_.find({loop, {predicate->src(), predicate->src_output()}});
   return branch == branches_.end() ? std::make_pair(-1, 0) : branch->second;
+}
+
+int ControlFlow::MergeLiteral(const Node& merge) const {
+  for (size_t i = 0; i < literals_.size(); ++i) {
+    if (literals_[i].merge == &merge) return static_cast<int>(i);
+  }
+  return -1;
 }
 
 ControlFlow::Condition ControlFlow::EdgeCondition(const Edge& edge) const {

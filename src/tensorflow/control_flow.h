@@ -74,6 +74,8 @@ class ControlFlow {
   // of one branch, some may have it by such a node and others not. NULL for none.
   static const tensorflow::Edge* Predicate(const tensorflow::Node& a_switch);
   bool IsLoopSwitch(const tensorflow::Node& node) const;
+  // That says whether a Merge got a value; -1 where its condition does.
+  int MergeLiteral(const tensorflow::Node& merge) const;
 
  private:
   class Analysis;

@@ -123,7 +123,8 @@ std::string NodeOf(const std::string& input) {
   return input.substr(begin, input.find(':', begin) - begin);
 }
 
-// The nodes of a graph or a function, and who uses what.
+// The nodes of a graph or a function, and who uses what. TensorFlow has not looked at the graph
+// yet: it may have cycles, names that are there twice or nowhere, and too many inputs or too few.
 class Uses {
  public:
   explicit Uses(const Nodes& nodes) {
@@ -136,46 +137,69 @@ class Uses {
   }
 
   // Whether optimising can make nothing of a constant's value, but move it around: all that use it
-  // look rows up in it, or multiply with it what is not constant.
+  // look rows up in it, or multiply with it what is not constant. What nobody uses may be for what
+  // extends the graph later.
   bool AreOpaque(const std::string& name) const {
-    const auto users = users_.find(name);
-    if (users == users_.end()) return true;
-    return std::all_of(users->second.begin(), users->second.end(),
-                       [this](const auto& use) { return IsOpaque(*use.first, use.second); });
+    const std::vector<Use> uses = Past(name);
+    return !uses.empty() && std::all_of(uses.begin(), uses.end(), [this](const Use& use) {
+      return IsOpaque(*use.first, use.second);
+    });
   }
 
  private:
-  bool IsOpaque(const NodeDef& user, int input) const {
-    static const auto* const lookups = new std::set<std::string>{"Gather", "GatherV2", "GatherNd"};
+  using Use = std::pair<const NodeDef*, int>;  // with the number of the input
+
+  // Who uses what a node gives, past those that only pass it on.
+  std::vector<Use> Past(const std::string& name) const {
+    std::vector<Use> uses;
+    std::set<std::string> seen = {name};
+    std::vector<std::string> left = {name};
+    while (!left.empty()) {
+      const auto users = users_.find(left.back());
+      left.pop_back();
+      if (users == users_.end()) continue;
+      for (const Use& use : users->second) {
+        if (use.first->op() != "Identity") {
+          uses.push_back(use);
+        } else if (seen.insert(use.first->name()).second) {
+          left.push_back(use.first->name());
+        }
+      }
+    }
+    return uses;
+  }
+
+  static bool IsProduct(const NodeDef& node) {
     static const auto* const products =
         new std::set<std::string>{"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"};
-    if (user.op() == "Identity") return AreOpaque(user.name());
-    if (lookups->count(user.op()) > 0) return input == 0 && !IsConstant(user.input(1));
+    return products->count(node.op()) > 0;
+  }
+
+  bool IsOpaque(const NodeDef& user, int input) const {
+    static const auto* const lookups = new std::set<std::string>{"Gather", "GatherV2", "GatherNd"};
     if (user.op() == "InitializeTableV2" || user.op() == "LookupTableImportV2") return true;
-    if (products->count(user.op()) == 0 || user.input_size() < 2) return false;
+    if (user.input_size() < 2 || input > 1) return false;
+    if (lookups->count(user.op()) > 0) return input == 0 && !IsConstant(user.input(1));
+    if (!IsProduct(user)) return false;
     // Products in a row are multiplied out.
     const NodeDef* other = Find(user.input(1 - input));
     if (other == nullptr) return true;  // an argument of a function
-    return products->count(other->op()) == 0 && !IsConstant(user.input(1 - input)) &&
-           !FeedsProduct(user.name(), *products);
-  }
-
-  bool FeedsProduct(const std::string& name, const std::set<std::string>& products) const {
-    const auto users = users_.find(name);
-    return users != users_.end() &&
-           std::any_of(users->second.begin(), users->second.end(), [&](const auto& use) {
-             const NodeDef& user = *use.first;
-             return products.count(user.op()) > 0 ||
-                    (user.op() == "Identity" && FeedsProduct(user.name(), products));
-           });
+    const std::vector<Use> uses = Past(user.name());
+    return !IsProduct(*other) && !IsConstant(user.input(1 - input)) &&
+           std::none_of(uses.begin(), uses.end(),
+                        [](const Use& use) { return IsProduct(*use.first); });
   }
 
   // The node that gives an input, past those that only pass it on; NULL for none.
   const NodeDef* Find(const std::string& input) const {
-    const auto node = by_name_.find(NodeOf(input));
-    if (node == by_name_.end()) return nullptr;
-    const bool passes = node->second->op() == "Identity" && node->second->input_size() > 0;
-    return passes ? Find(node->second->input(0)) : node->second;
+    std::string name = NodeOf(input);
+    for (size_t steps = 0; steps <= by_name_.size(); ++steps) {
+      const auto node = by_name_.find(name);
+      if (node == by_name_.end()) return nullptr;
+      if (node->second->op() != "Identity" || node->second->input_size() == 0) return node->second;
+      name = NodeOf(node->second->input(0));
+    }
+    return nullptr;  // a cycle
   }
 
   bool IsConstant(const std::string& input) const {
@@ -184,7 +208,7 @@ class Uses {
   }
 
   std::map<std::string, const NodeDef*> by_name_;
-  std::map<std::string, std::vector<std::pair<const NodeDef*, int>>> users_;
+  std::map<std::string, std::vector<Use>> users_;
 };
 
 // The functions that machine code is made of, and those that they call.

@@ -15,9 +15,9 @@
 namespace session_group {
 
 // With oneDNN, TensorFlow has two kernels for many operations. oneDNN's takes some microseconds to
-// set up, which is more than a small product takes; for large ones it is the faster. Measured by the
-// first request of each size, where that does not take long, for all sessions of a group: what is
-// decided stays. Thread-safe.
+// set up, which is more than a small product takes; for large ones it is the faster. Measured by
+// the first request of each size, where that does not take long, for all sessions of a group: what
+// is decided stays. Thread-safe.
 class KernelChoice {
  public:
   enum Decision : uint8_t { kOpen, kStock, kOther };

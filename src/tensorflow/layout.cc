@@ -492,7 +492,9 @@ class Layout::Builder {
   }
 
   absl::Status AddMerge(const Node& node) {
-    Step step = NewStep(Step::kMerge, {});
+    // One that says itself whether it got a value is always looked at.
+    Step step = NewStep(Step::kMerge, flow_.MergeLiteral(node) < 0 ? flow_.condition(node)
+                                                                   : ControlFlow::Condition());
     step.number = static_cast<int>(l_->merges.size());
     Merge merge;
     std::vector<Value> inputs;
@@ -503,9 +505,7 @@ class Layout::Builder {
       merge.conditions.push_back(ConditionOf(flow_.EdgeCondition(*edge)));
       inputs.push_back(Input(node, i));
     }
-    for (size_t i = 0; i < flow_.literals().size(); ++i) {
-      if (flow_.literals()[i].merge == &node) merge.literal = static_cast<int>(i);
-    }
+    merge.literal = flow_.MergeLiteral(node);
     const auto& edges = node.out_edges();
     merge.gives_side =
         std::any_of(edges.begin(), edges.end(), [](auto* edge) { return edge->src_output() == 1; });

@@ -6,6 +6,7 @@
 #include <functional>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
@@ -301,8 +302,7 @@ absl::Status SerialExecutor::RunStep(const Step& step, Frame* frame, Outcome* ou
     case Step::kBranch:
       return RunBranch(step, frame);
     case Step::kMerge:
-      RunMerge(step, frame);
-      return absl::OkStatus();
+      return RunMerge(step, frame);
     case Step::kLoop:
       return RunLoop(step, frame, outcome);
     case Step::kTest:
@@ -339,6 +339,8 @@ absl::Status SerialExecutor::Measure(const Step& step, int size, Frame* frame) {
     *ns = absl::GetCurrentTimeNanos() - begun;
     return ran;
   };
+  // Also where a kernel throws.
+  const auto ended = absl::MakeCleanup([&] { step.choice->EndMeasuring(size); });
   absl::Status ran;
   const int64_t end = absl::GetCurrentTimeNanos() + kMostMeasuring;
   do {
@@ -420,7 +422,7 @@ absl::Status SerialExecutor::RunBranch(const Step& step, Frame* frame) {
   return absl::OkStatus();
 }
 
-void SerialExecutor::RunMerge(const Step& step, Frame* frame) {
+absl::Status SerialExecutor::RunMerge(const Step& step, Frame* frame) {
   const Layout::Merge& merge = layout_.merges[step.number];
   for (int i = 0; i < step.num_inputs; ++i) {
     if (merge.conditions[i] != Layout::kAlways && !Holds(merge.conditions[i], *frame)) continue;
@@ -431,8 +433,10 @@ void SerialExecutor::RunMerge(const Step& step, Frame* frame) {
       frame->slots[step.first_output + 1] = std::move(side);
     }
     if (merge.literal >= 0) frame->literals[merge.literal] = 1;
-    return;
+    return absl::OkStatus();
   }
+  if (merge.literal >= 0) return absl::OkStatus();  // Who needs it is not run.
+  return absl::InternalError("no branch gives a value, although one was run");
 }
 
 absl::Status SerialExecutor::RunLoop(const Step& step, Frame* frame, Outcome* outcome) {

@@ -89,7 +89,7 @@ class SerialExecutor final : private Writes::Reader {
   absl::Status RunKernel(const Step& step, tensorflow::OpKernel* kernel, Frame* frame);
   absl::Status RunLookups(const Step& step, Frame* frame, Outcome* outcome);
   absl::Status RunBranch(const Step& step, Frame* frame);
-  void RunMerge(const Step& step, Frame* frame);
+  absl::Status RunMerge(const Step& step, Frame* frame);
   absl::Status RunLoop(const Step& step, Frame* frame, Outcome* outcome);
   void Advance(const Step& step, Frame* frame);
   bool Holds(int condition, const Frame& frame) const;
