@@ -11,7 +11,7 @@ use once_cell::sync::OnceCell;
 use crate::affinity;
 use crate::cache::{Cache, Found};
 use crate::cpuset::CpuSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::explain;
 use crate::kernels::Kernels;
 use crate::optimization::{Optimization, Optimizations};
@@ -273,22 +273,31 @@ impl Members {
     fn compile(&self, names: &Names) -> Result<Compiled> {
         let begun = Instant::now();
         let [feeds, fetches, targets] = names.all();
-        let program = self.compiling.on_thread(|| {
-            let graphs = self.graphs.read().unwrap_or_else(PoisonError::into_inner);
-            if !graphs.iter().any(Graph::can_reveal) {
-                let compiler = &self.compiler;
-                let _changing = compiler.lock();
-                compiler.catch_up(&graphs)?;
-                drop(_changing);
-                return Program::compile(&compiler.session, &graphs, &feeds, &fetches, &targets);
-            }
-            // Its copies of large constants go with it.
-            let compiler = self.compiling.session(&self.devices)?;
-            for (i, graph) in graphs.iter().enumerate() {
-                compiler.add_revealed(graph, i > 0)?;
-            }
-            Program::compile(&compiler, &graphs, &feeds, &fetches, &targets)
-        })?;
+        let program = self
+            .compiling
+            .on_thread(|| {
+                let graphs = self.graphs.read().unwrap_or_else(PoisonError::into_inner);
+                if !graphs.iter().any(Graph::can_reveal) {
+                    let compiler = &self.compiler;
+                    let _changing = compiler.lock();
+                    compiler.catch_up(&graphs)?;
+                    drop(_changing);
+                    return Program::compile(
+                        &compiler.session,
+                        &graphs,
+                        &feeds,
+                        &fetches,
+                        &targets,
+                    );
+                }
+                // Its copies of large constants go with it.
+                let compiler = self.compiling.session(&self.devices)?;
+                for (i, graph) in graphs.iter().enumerate() {
+                    compiler.add_revealed(graph, i > 0)?;
+                }
+                Program::compile(&compiler, &graphs, &feeds, &fetches, &targets)
+            })
+            .map_err(unknown_name)?;
         if let Some(why) = program.obstacle() {
             log::info(&explain::line(&self.compiling.group, names, why));
         }
@@ -329,6 +338,21 @@ impl Members {
             log::info(&format!("a program's kernels can't be made: {error}"));
         })
         .ok()
+    }
+}
+
+/// TensorFlow's word on a name that the graph does not have speaks of devices, and of no remedy.
+fn unknown_name(error: Error) -> Error {
+    let Some((_, rest)) = error.message.split_once("Tensor ") else { return error };
+    match rest.split_once(", specified in either feed_devices or fetch_devices") {
+        None => error,
+        Some((name, _)) => Error::new(
+            error.code,
+            format!(
+                "the graph has no tensor {name:?} to feed or fetch: these are names of the graph, not of a \
+                 signature (`saved_model_cli show --all --dir DIR` lists both)"
+            ),
+        ),
     }
 }
 

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use common::{Numbers, create, feeds, load, lookups_request, options, wide_deep_request};
+use common::{Numbers, create, feeds, load, options, wide_deep_request};
 use serde_json::Value;
 use session_group::execution::Execution;
 use session_group::optimization::Optimization;
@@ -344,12 +344,6 @@ fn unusual_runs_of_programs_are_counted() {
     assert_eq!(group.stats(0).unwrap().unfused, 1);
     assert_ways(&group, &[(Way::Program, 3)]);
     assert_eq!(explained(&group)["requests"]["unfused"], 1);
-
-    // A concatenation along another axis than the last is one that they can't do.
-    let group = load("lookups", &options(1));
-    let request = lookups_request(&mut Numbers(1), 2);
-    group.run(&feeds(&request), &["StatefulPartitionedCall:2"], &[]).unwrap();
-    assert_eq!(group.stats(0).unwrap().unfused, 1);
 }
 
 /// Any thread may ask while others run all kinds of requests; each is counted once, and nothing goes down.
