@@ -17,18 +17,6 @@ static SessionGroupStats stats_of(const SessionGroup* group, int32_t session) {
   return stats;
 }
 
-static char* explained(const SessionGroup* group) {
-  TF_Status* status = TF_NewStatus();
-  TF_Buffer* buffer = TF_NewBuffer();
-  SessionGroup_Explain(group, buffer, status);
-  CHECK_OK(status);
-  char* text = (char*)calloc(buffer->length + 1, 1);
-  memcpy(text, buffer->data, buffer->length);
-  TF_DeleteBuffer(buffer);
-  TF_DeleteStatus(status);
-  return text;
-}
-
 // Runs x + 1 on session 0; with a trace, if asked for.
 static void add_one(SessionGroup* group, const char* fetch, int traced, TF_Code expected) {
   TF_Status* status = TF_NewStatus();
@@ -56,7 +44,7 @@ static void a_program(void) {
   SessionGroupOptions_SetSessionNum(options, 2);
   SessionGroup* group = created_group(options, "trivial.pb");
   SessionGroupOptions_Delete(options);
-  char* json = explained(group);
+  char* json = text_of(group, SessionGroup_Explain);
   CHECK(strstr(json, "\"programs\":true") != NULL && strstr(json, "\"signatures\":[]") != NULL);
   free(json);
 
@@ -70,7 +58,7 @@ static void a_program(void) {
   CHECK(stats.unresolved == 0 && stats.unfused == 0);
   CHECK(stats_of(group, 1).runs == 0);
 
-  json = explained(group);
+  json = text_of(group, SessionGroup_Explain);
   CHECK(strstr(json, "\"fetches\":[\"y:0\"]") != NULL && strstr(json, "nowhere") == NULL);
   CHECK(strstr(json, "\"runs_as\":\"program\"") != NULL && strstr(json, "\"why\":null") != NULL);
   CHECK(strstr(json, "\"writes\":false") != NULL && strstr(json, "\"steps\":null") == NULL);
@@ -94,7 +82,7 @@ static void no_program(void) {
   TF_DeleteTensor(word);
   const SessionGroupStats before = stats_of(group, 0);
   CHECK(before.way_no_program == before.runs && before.on_pool == 0);
-  char* json = explained(group);
+  char* json = text_of(group, SessionGroup_Explain);
   CHECK(strstr(json, "\"runs_as\":\"names\"") != NULL);
   CHECK(strstr(json, "\"why\":\"a ref variable (node ref") != NULL);
   CHECK(strstr(json, "use_resource=True") != NULL);
@@ -103,7 +91,7 @@ static void no_program(void) {
   SessionGroup_Close(group, status);
   CHECK_OK(status);
   CHECK(stats_of(group, 0).way_no_program == before.way_no_program);
-  json = explained(group);
+  json = text_of(group, SessionGroup_Explain);
   CHECK(strstr(json, "\"closed\":true") != NULL && strstr(json, "\"signatures\":[]") != NULL);
   free(json);
   SessionGroup_Delete(group);

@@ -24,19 +24,6 @@ static SessionGroupStats stats_of(const SessionGroup* group, int32_t session) {
   return stats;
 }
 
-static char* text_of(const SessionGroup* group,
-                     void (*fill)(const SessionGroup*, TF_Buffer*, TF_Status*)) {
-  TF_Status* status = TF_NewStatus();
-  TF_Buffer* buffer = TF_NewBuffer();
-  fill(group, buffer, status);
-  CHECK_OK(status);
-  char* text = (char*)calloc(buffer->length + 1, 1);
-  memcpy(text, buffer->data, buffer->length);
-  TF_DeleteBuffer(buffer);
-  TF_DeleteStatus(status);
-  return text;
-}
-
 static void check_counters(const SessionGroup* group) {
   const SessionGroupStats one = stats_of(group, 1);
   CHECK(one.runs == 6 && one.answers[TF_OK] == 5 && one.answers[TF_INVALID_ARGUMENT] == 1);

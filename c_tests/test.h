@@ -102,4 +102,18 @@ static inline SessionGroup* initialised_group(int32_t session_num) {
   return group;
 }
 
+// What a function fills a buffer with, as a string that the caller frees.
+static inline char* text_of(const SessionGroup* group,
+                            void (*fill)(const SessionGroup*, TF_Buffer*, TF_Status*)) {
+  TF_Status* status = TF_NewStatus();
+  TF_Buffer* buffer = TF_NewBuffer();
+  fill(group, buffer, status);
+  CHECK_OK(status);
+  char* text = (char*)calloc(buffer->length + 1, 1);
+  memcpy(text, buffer->data, buffer->length);
+  TF_DeleteBuffer(buffer);
+  TF_DeleteStatus(status);
+  return text;
+}
+
 #endif  // SESSION_GROUP_C_TESTS_TEST_H_

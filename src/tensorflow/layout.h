@@ -91,7 +91,6 @@ struct Layout {
   };
 
   struct Options {
-    tensorflow::Device* device;
     tensorflow::FunctionLibraryRuntime* library;
     // Whether to read variables by VariableReads, and which of them not.
     bool resolve_reads = false;

@@ -61,7 +61,6 @@ absl::Status SerialExecutor::Make(Program* program, const Env& env,
                                   std::unique_ptr<SerialExecutor>* executor) {
   std::unique_ptr<SerialExecutor> made(new SerialExecutor(program, env));
   Layout::Options options;
-  options.device = env.device;
   options.library = made->library_;
   options.resolve_reads = env.resolve_reads;
   options.unresolved = &made->env_.unresolved;
