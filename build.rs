@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const SHIM: [&str; 21] = [
+const SHIM: [&str; 22] = [
     "callable",
     "checkpoint",
     "constant_store",
@@ -16,6 +16,7 @@ const SHIM: [&str; 21] = [
     "large_blocks",
     "layout",
     "lookups",
+    "node_index",
     "program",
     "restore",
     "serial_executor",

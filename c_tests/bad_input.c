@@ -533,7 +533,7 @@ static const struct {
     ROW(run_nothing, TF_INVALID_ARGUMENT, "target"),
     ROW(run_unknown_feed, TF_INVALID_ARGUMENT, "wrod"),
     ROW(run_unknown_fetch, TF_INVALID_ARGUMENT, "z:0"),
-    ROW(run_unknown_output, TF_OUT_OF_RANGE, "does not have output 3"),
+    ROW(run_unknown_output, TF_OUT_OF_RANGE, "the node has only output 0"),
     ROW(run_unknown_target, TF_NOT_FOUND, "decrease"),
     ROW(run_duplicate_feed, TF_INVALID_ARGUMENT, "more than once"),
     ROW(run_missing_feed, TF_INVALID_ARGUMENT, "must feed a value for placeholder tensor 'word'"),

@@ -48,6 +48,7 @@ mod members;
 pub mod memory;
 mod metrics;
 mod mps;
+mod names;
 pub mod optimization;
 pub mod options;
 pub mod placement;

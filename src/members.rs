@@ -14,10 +14,11 @@ use crate::cpuset::CpuSet;
 use crate::error::{Error, Result};
 use crate::explain;
 use crate::kernels::Kernels;
+use crate::names;
 use crate::optimization::{Optimization, Optimizations};
 use crate::plan::{Plan, SessionPlan};
 use crate::recent::{self, Recent};
-use crate::signature::{Names, Signature};
+use crate::signature::{Names, Order, Signature};
 use crate::slot::Inside;
 use crate::tensorflow::SessionOptions;
 use crate::tensorflow::devices::{Devices, Seat};
@@ -231,6 +232,7 @@ impl Members {
         {
             return Ok(Some(Ready { recent, prepared }));
         }
+        self.check(signature)?;
         let (names, order) = Names::shared(signature);
         let make = || Prepared { names: names.clone(), compiled: OnceCell::new() };
         let Some(Found { place, value }) = self.prepared.find_or_add(&names, session, make) else {
@@ -245,6 +247,21 @@ impl Members {
         }
         let recent = recent::remember(self.number, signature, (place, number), order);
         Ok(Some(Ready { recent, prepared: value }))
+    }
+
+    /// Fails where the graph lacks a name of a request that is not to be prepared.
+    pub fn check_once(&self, signature: &Signature<'_>) -> Result<()> {
+        if recent::find(self.number, signature).is_none() {
+            self.check(signature)?;
+            // Of no entry.
+            recent::remember(self.number, signature, (usize::MAX, 0), Order::default());
+        }
+        Ok(())
+    }
+
+    fn check(&self, signature: &Signature<'_>) -> Result<()> {
+        let graphs = self.graphs.read().unwrap_or_else(PoisonError::into_inner);
+        names::check(signature, |node| graphs.iter().find_map(|graph| graph.outputs(node)))
     }
 
     /// What was pinned, for who runs it on this session.
@@ -273,31 +290,22 @@ impl Members {
     fn compile(&self, names: &Names) -> Result<Compiled> {
         let begun = Instant::now();
         let [feeds, fetches, targets] = names.all();
-        let program = self
-            .compiling
-            .on_thread(|| {
-                let graphs = self.graphs.read().unwrap_or_else(PoisonError::into_inner);
-                if !graphs.iter().any(Graph::can_reveal) {
-                    let compiler = &self.compiler;
-                    let _changing = compiler.lock();
-                    compiler.catch_up(&graphs)?;
-                    drop(_changing);
-                    return Program::compile(
-                        &compiler.session,
-                        &graphs,
-                        &feeds,
-                        &fetches,
-                        &targets,
-                    );
-                }
-                // Its copies of large constants go with it.
-                let compiler = self.compiling.session(&self.devices)?;
-                for (i, graph) in graphs.iter().enumerate() {
-                    compiler.add_revealed(graph, i > 0)?;
-                }
-                Program::compile(&compiler, &graphs, &feeds, &fetches, &targets)
-            })
-            .map_err(unknown_name)?;
+        let program = self.compiling.on_thread(|| {
+            let graphs = self.graphs.read().unwrap_or_else(PoisonError::into_inner);
+            if !graphs.iter().any(Graph::can_reveal) {
+                let compiler = &self.compiler;
+                let _changing = compiler.lock();
+                compiler.catch_up(&graphs)?;
+                drop(_changing);
+                return Program::compile(&compiler.session, &graphs, &feeds, &fetches, &targets);
+            }
+            // Its copies of large constants go with it.
+            let compiler = self.compiling.session(&self.devices)?;
+            for (i, graph) in graphs.iter().enumerate() {
+                compiler.add_revealed(graph, i > 0)?;
+            }
+            Program::compile(&compiler, &graphs, &feeds, &fetches, &targets)
+        })?;
         if let Some(why) = program.obstacle() {
             log::info(&explain::line(&self.compiling.group, names, why));
         }
@@ -338,21 +346,6 @@ impl Members {
             log::info(&format!("a program's kernels can't be made: {error}"));
         })
         .ok()
-    }
-}
-
-/// TensorFlow's word on a name that the graph does not have speaks of devices, and of no remedy.
-fn unknown_name(error: Error) -> Error {
-    let Some((_, rest)) = error.message.split_once("Tensor ") else { return error };
-    match rest.split_once(", specified in either feed_devices or fetch_devices") {
-        None => error,
-        Some((name, _)) => Error::new(
-            error.code,
-            format!(
-                "the graph has no tensor {name:?} to feed or fetch: these are names of the graph, not of a \
-                 signature (`saved_model_cli show --all --dir DIR` lists both)"
-            ),
-        ),
     }
 }
 

@@ -181,7 +181,10 @@ impl Shared {
             let prepares = self.prepares() || self.streams.is_some();
             let ready = match prepares {
                 true => members.prepare(&terms.signature, session)?,
-                false => None,
+                false => {
+                    members.check_once(&terms.signature)?;
+                    None
+                }
             };
             let prepared = ready.as_ref().map(|ready| (ready.compiled(), &ready.recent.order));
             let otherwise = if prepares { Way::NoRoom } else { Way::Disabled };

@@ -129,6 +129,15 @@ fn median(left: &[Left], of: fn(&Left) -> f64) -> f64 {
     values[values.len() / 2]
 }
 
+/// Ends the clients, also where the one who drops it panics.
+struct EndsClients<'a>(&'a AtomicBool);
+
+impl Drop for EndsClients<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Lets clients send requests while groups come and go; gives what they saw.
 fn load(models: &Models, phase: u64) -> Seen {
     let mut numbers = Numbers(100);
@@ -136,6 +145,7 @@ fn load(models: &Models, phase: u64) -> Seen {
         (0..SLOTS).map(|_| RwLock::new(Arc::new(serve(models, &mut numbers)))).collect();
     let (seen, over) = (Seen::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _ends_clients = EndsClients(&over);
         for client in 0..CLIENTS {
             let (slots, seen, over) = (&slots, &seen, &over);
             scope.spawn(move || {
@@ -163,7 +173,6 @@ fn load(models: &Models, phase: u64) -> Seen {
                 check_counts(&old);
             }
         }
-        over.store(true, Relaxed);
     });
     for slot in slots {
         let served = slot.into_inner().unwrap();

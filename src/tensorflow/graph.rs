@@ -50,6 +50,14 @@ impl Graph {
         unsafe { shim::sg_graph_can_reveal(self.0) != 0 }
     }
 
+    /// How many outputs a node has, `i32::MAX` where that can't be told; `None` where there is no such
+    /// node.
+    pub(crate) fn outputs(&self, node: &str) -> Option<i32> {
+        // SAFETY: the graph is live, and never changes once it is not `hide_constants`' any more.
+        let outputs = unsafe { shim::sg_graph_outputs(self.0, node.into()) };
+        (outputs >= 0).then_some(outputs)
+    }
+
     pub(super) fn as_ptr(&self) -> *const shim::sg_graph {
         self.0
     }

@@ -370,6 +370,16 @@ void sg_graph_hide_constants(sg_graph* graph, sg_devices* devices, TF_Status* st
 
 int32_t sg_graph_can_reveal(const sg_graph* graph) { return graph->constants.can_reveal() ? 1 : 0; }
 
+int32_t sg_graph_outputs(const sg_graph* graph, sg_str node) {
+  int32_t outputs = session_group::NodeIndex::kUnknown;
+  // Without memory for an index, TensorFlow has the last word on names.
+  Caught([&]() -> absl::Status {
+    outputs = graph->nodes.Outputs(graph->def, {node.data, node.size});
+    return absl::OkStatus();
+  }).IgnoreError();
+  return outputs;
+}
+
 void sg_graph_delete(sg_graph* graph) { delete graph; }
 
 sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_t ntags,

@@ -137,6 +137,9 @@ void sg_graph_check(const sg_graph* graph, const sg_devices* devices, TF_Status*
 void sg_graph_hide_constants(sg_graph* graph, sg_devices* devices, TF_Status* status);
 // 1 where optimisers could make something of the values of hidden constants.
 int32_t sg_graph_can_reveal(const sg_graph* graph);
+// How many outputs a node of the graph has: -1 where there is no such node, INT32_MAX where that
+// can't be told. Once this was asked, the graph stays as it is. Thread-safe.
+int32_t sg_graph_outputs(const sg_graph* graph, sg_str node);
 void sg_graph_delete(sg_graph* graph);
 
 // Reads the MetaGraphDef with exactly these tags. Where meta_graph_def is not NULL, fills it.

@@ -270,6 +270,7 @@ unsafe extern "C" {
         status: *mut tf::TF_Status,
     );
     pub fn sg_graph_can_reveal(graph: *const sg_graph) -> i32;
+    pub fn sg_graph_outputs(graph: *const sg_graph, node: sg_str<'_>) -> i32;
     pub fn sg_graph_delete(graph: *mut sg_graph);
 
     pub fn sg_saved_model_read(

@@ -18,6 +18,7 @@
 #include "constant_store.h"
 #include "hidden_constants.h"
 #include "large_blocks.h"
+#include "node_index.h"
 #include "restore.h"
 #include "session_device.h"
 #include "shim.h"
@@ -59,6 +60,7 @@ struct sg_devices {
 struct sg_graph {
   tensorflow::GraphDef def;
   session_group::HiddenConstants constants;  // of the graph
+  mutable session_group::NodeIndex nodes;
 };
 
 struct sg_saved_model {

@@ -1,0 +1,30 @@
+// The nodes of a GraphDef by their names.
+#ifndef SESSION_GROUP_NODE_INDEX_H_
+#define SESSION_GROUP_NODE_INDEX_H_
+
+#include <cstdint>
+#include <mutex>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "tensorflow/core/framework/graph.pb.h"
+
+namespace session_group {
+
+// Built by the first who asks; from then on the graph must stay as it is. Thread-safe.
+class NodeIndex {
+ public:
+  static constexpr int32_t kUnknown = INT32_MAX;
+
+  // How many outputs a node has: -1 where there is no such node, kUnknown where TensorFlow can't
+  // tell without making the whole graph.
+  int32_t Outputs(const tensorflow::GraphDef& graph, absl::string_view name);
+
+ private:
+  std::once_flag built_;
+  absl::flat_hash_map<absl::string_view, const tensorflow::NodeDef*> nodes_;
+};
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_NODE_INDEX_H_
