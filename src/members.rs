@@ -11,7 +11,7 @@ use once_cell::sync::OnceCell;
 use crate::affinity;
 use crate::cache::{Cache, Found};
 use crate::cpuset::CpuSet;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::explain;
 use crate::kernels::Kernels;
 use crate::names;
