@@ -1,31 +1,9 @@
 //! Finds TensorFlow with pkg-config and compiles the C++ shim against it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-const SHIM: [&str; 22] = [
-    "callable",
-    "checkpoint",
-    "constant_store",
-    "control_flow",
-    "effects",
-    "graph_capture",
-    "group_session",
-    "hidden_constants",
-    "host_allocator",
-    "kernel_choice",
-    "large_blocks",
-    "layout",
-    "lookups",
-    "node_index",
-    "program",
-    "restore",
-    "serial_executor",
-    "session_device",
-    "shim",
-    "split_gathers",
-    "variable_reads",
-    "virtual_gpus",
-];
+/// Where the C++ is, by room.
+const CPP: &str = "src/tensorflow/cpp";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -67,7 +45,6 @@ fn main() {
 }
 
 fn compile_shim(tensorflow: &pkg_config::Library) {
-    let dir = Path::new("src/tensorflow");
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -86,16 +63,28 @@ fn compile_shim(tensorflow: &pkg_config::Library) {
     for (name, value) in &tensorflow.defines {
         build.define(name, value.as_deref());
     }
-    for header in ["caught.h", "private_buffer.h", "shim_internal.h"] {
-        println!("cargo:rerun-if-changed=src/tensorflow/{header}");
-    }
-    for name in SHIM {
-        for extension in ["h", "cc"] {
-            println!("cargo:rerun-if-changed=src/tensorflow/{name}.{extension}");
-        }
-        build.file(dir.join(name).with_extension("cc"));
+    println!("cargo:rerun-if-changed={CPP}");
+    build.include(CPP);
+    for file in sources(Path::new(CPP)) {
+        build.file(file);
     }
     build.compile("session_group_shim");
+}
+
+/// All of them, in an order that does not depend on the file system.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let entries = |dir: &Path| -> Vec<PathBuf> {
+        let mut paths: Vec<_> = std::fs::read_dir(dir)
+            .unwrap_or_else(|error| fail(&format!("can't read {}: {error}", dir.display())))
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        paths.sort();
+        paths
+    };
+    let rooms = entries(dir).into_iter().filter(|path| path.is_dir());
+    let files = rooms.flat_map(|room| entries(&room));
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "cc")).collect()
 }
 
 /// Ends the build with a message that is not wrapped in a panic's text.

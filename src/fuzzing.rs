@@ -1,11 +1,11 @@
 //! What fuzz targets call and programs don't. Only there with `--cfg fuzzing`, which `cargo fuzz` sets.
 
-use crate::cpuset::CpuSet;
+use crate::cpus::cpuset::CpuSet;
+use crate::cpus::topology::Topology;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::plan::{self, Environment};
 use crate::tensorflow::session_options::Config;
-use crate::topology::Topology;
 
 pub use crate::ffi::all as abi;
 

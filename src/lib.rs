@@ -19,55 +19,44 @@
 //! # }
 //! ```
 //!
-//! In reading order: [`options`] and [`cpuset`] say what a group shall be, [`plan`] decides what it
-//! will be, [`group`] is the group, `members` are its sessions, and `run` is the way of a request to
-//! one of them: as a program that [`optimization`] describes, found in `cache` or held by a
-//! [`callable`]. `stats` counts it, and `explain` says how it runs and why. `gate` keeps its sessions alive while requests run on them,
-//! [`policy`] chooses a session, [`execution`] says on which threads its graph runs, `workers` are
-//! such threads, `fork` tells a child from the process that has them, and [`affinity`] starts threads where they belong. [`gpu`] gives sessions streams of
-//! a GPU. [`memory`] is what the process keeps of large tensors for the next request. [`tensorflow`] is all that knows TensorFlow, and `ffi` is the C ABI over the rest.
+//! The rooms, from the bottom up; each `mod.rs` is a map:
+//!
+//! | | |
+//! |---|---|
+//! | `cpus` | sets of CPUs, topology, placement, pinned threads |
+//! | `options` | what is asked of a group, and by what names |
+//! | `tensorflow` | all that knows TensorFlow: safe Rust over the C++ in `tensorflow/cpp` |
+//! | `gpu` | several sessions on a GPU, each on a stream of its own |
+//! | `plan` | what the group will be, decided from options, environment and machine |
+//! | `prepare` | from the names in a request to what is prepared for it |
+//! | `sessions` | the sessions, their gate, their worker threads |
+//! | `request` | the way of a request to a session and back |
+//! | `observe` | describe, explain, metrics, registry |
+//! | `group` | the group itself |
+//! | `ffi` | the C ABI |
 
-pub mod affinity;
-mod cache;
-pub mod callable;
-mod closing;
-pub mod cpuset;
-mod describe;
+mod cpus;
 pub mod error;
-pub mod execution;
-mod explain;
 mod ffi;
-mod fork;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod gate;
 pub mod gpu;
 pub mod group;
-pub mod kernels;
-mod members;
 pub mod memory;
-mod metrics;
-mod mps;
-mod names;
-pub mod optimization;
+mod observe;
 pub mod options;
-pub mod placement;
 pub mod plan;
-pub mod policy;
-mod recent;
-pub mod registry;
-mod run;
-mod signature;
-mod slot;
-pub mod stats;
+mod prepare;
+mod process;
+mod request;
+mod sessions;
 mod sync;
-pub mod target;
 pub mod tensorflow;
-mod ticket;
-pub mod topology;
-mod workers;
 
+pub use cpus::{affinity, cpuset, placement, topology};
 pub use error::{Code, Error, Result};
 pub use group::SessionGroup;
-pub use options::Options;
-pub use run::Request;
+pub use observe::registry;
+pub use options::{Options, execution, kernels, optimization, policy, target};
+pub use request::run::Request;
+pub use request::{callable, stats};

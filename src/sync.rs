@@ -1,5 +1,5 @@
-//! The primitives under [`gate`](crate::gate), [`ticket`](crate::ticket), [`workers`](crate::workers),
-//! [`slot`](crate::slot) and [`cache`](crate::cache), so that `tests/interleavings.rs` can put loom's in
+//! The primitives under [`gate`](crate::sessions::gate), [`ticket`](crate::sessions::ticket), [`workers`](crate::sessions::workers),
+//! [`slot`](crate::prepare::slot) and [`cache`](crate::prepare::cache), so that `tests/interleavings.rs` can put loom's in
 //! their place and try every order in which threads can run.
 
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

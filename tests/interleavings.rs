@@ -1,5 +1,5 @@
-//! The protocols of closing (src/gate.rs), of a request's way to a worker and back (src/ticket.rs,
-//! src/workers.rs) and of what is prepared for all (src/slot.rs) under loom, which runs them in every
+//! The protocols of closing (src/sessions/gate.rs), of a request's way to a worker and back (src/sessions/ticket.rs,
+//! src/sessions/workers.rs) and of what is prepared for all (src/prepare/slot.rs) under loom, which runs them in every
 //! order that their threads can take (and, of weak memory, in every one that the orderings allow).
 //!
 //! The files are compiled here a second time, over loom's primitives. Not a usual test program
@@ -8,33 +8,37 @@
 
 #[path = "../src/error.rs"]
 mod error;
-#[path = "../src/gate.rs"]
-mod gate;
-#[path = "../src/slot.rs"]
-mod slot;
-#[path = "../src/ticket.rs"]
-mod ticket;
-#[path = "../src/workers.rs"]
-mod workers;
+#[path = "../src/prepare"]
+mod prepare {
+    pub mod slot;
+}
+#[path = "../src/sessions"]
+mod sessions {
+    pub mod gate;
+    pub mod ticket;
+    pub mod workers;
+}
 
 pub use error::Code;
 
-/// Of src/affinity.rs what src/workers.rs uses; loom's threads have no CPUs.
-mod affinity {
-    pub(crate) use crate::cpuset::pin;
-    use crate::error::{Code, Error};
+/// Of src/cpus what src/sessions/workers.rs uses; loom's threads have no CPUs.
+mod cpus {
+    pub mod affinity {
+        pub(crate) use crate::cpus::cpuset::pin;
+        use crate::error::{Code, Error};
 
-    pub(crate) fn failed(what: &str, error: &std::io::Error) -> Error {
-        Error::new(Code::Internal, format!("can't {what}: {error}"))
+        pub(crate) fn failed(what: &str, error: &std::io::Error) -> Error {
+            Error::new(Code::Internal, format!("can't {what}: {error}"))
+        }
     }
-}
 
-mod cpuset {
-    #[derive(Clone)]
-    pub struct CpuSet;
+    pub mod cpuset {
+        #[derive(Clone)]
+        pub struct CpuSet;
 
-    pub(crate) fn pin(_: &CpuSet) -> crate::error::Result<()> {
-        Ok(())
+        pub(crate) fn pin(_: &CpuSet) -> crate::error::Result<()> {
+            Ok(())
+        }
     }
 }
 
@@ -79,7 +83,7 @@ mod sync {
         }
     }
 
-    /// Of crossbeam-channel what src/workers.rs uses, and what that promises: a queue of bounded length
+    /// Of crossbeam-channel what src/sessions/workers.rs uses, and what that promises: a queue of bounded length
     /// that many may write to and read from, whose readers end when no writer is left.
     pub(crate) mod channel {
         use std::collections::VecDeque;
@@ -199,13 +203,13 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use error::Result;
-use gate::{Gate, StillInside};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use slot::Slot;
-use ticket::{Request, Ticket};
-use workers::{Queue, Refusal, Workers};
+use prepare::slot::Slot;
+use sessions::gate::{Gate, StillInside};
+use sessions::ticket::{Request, Ticket};
+use sessions::workers::{Queue, Refusal, Workers};
 
 /// With three threads, orders with more than three preemptions are left out: there are too many.
 const PREEMPTIONS: Option<usize> = Some(3);

@@ -8,7 +8,7 @@ use tensorflow_sys as tf;
 
 use super::check::{array, give, guard, guard_infallible, reference, strings, tensors};
 use crate::SessionGroup;
-use crate::callable::Callable;
+use crate::request::callable::Callable;
 
 /// Prepares requests with these feeds, fetches and targets on all sessions of the group; the
 /// counterpart of Session::MakeCallable(). Names are as for SessionGroup_Run(). Where the graph, the

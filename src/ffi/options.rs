@@ -9,7 +9,7 @@ use tensorflow_sys as tf;
 use super::check::{array, guard, guard_infallible, mutable, null, string};
 use crate::Options;
 use crate::error::Result;
-use crate::policy::{Choose, Load, Policy};
+use crate::options::policy::{Choose, Load, Policy};
 use crate::tensorflow::policy_function::{self, PolicyFunction};
 
 /// What the sessions of a group are doing when a policy of the program's own is asked. Valid during

@@ -7,11 +7,11 @@ use tensorflow_sys as tf;
 
 use super::check::{caught, guard, guard_infallible, null, reference};
 use crate::SessionGroup;
-use crate::callable::Callable;
 use crate::error::{Error, Result};
-use crate::run::Terms;
-use crate::signature::Signature;
-use crate::target;
+use crate::options::target;
+use crate::prepare::signature::Signature;
+use crate::request::callable::Callable;
+use crate::request::run::Terms;
 use crate::tensorflow::graph::Graph;
 use crate::tensorflow::group_session::{self, Call};
 use crate::tensorflow::shim::{

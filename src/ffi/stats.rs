@@ -9,8 +9,8 @@ use super::run::empty_buffer;
 use crate::error::{Error, Result};
 use crate::gpu::Stream;
 use crate::memory::memory_stats;
-use crate::registry;
-use crate::stats::{Snapshot, Way};
+use crate::observe::registry;
+use crate::request::stats::{Snapshot, Way};
 use crate::tensorflow::Buffer;
 use crate::{Code, SessionGroup};
 

@@ -10,8 +10,8 @@ use super::graph::Graph;
 use super::session_options::SessionOptions;
 use super::shim;
 use super::status;
-use crate::affinity;
-use crate::cpuset::CpuSet;
+use crate::cpus::affinity;
+use crate::cpus::cpuset::CpuSet;
 use crate::error::Result;
 
 /// Where a session of a multi-stream group computes: the index of a GPU, and of a stream on it.

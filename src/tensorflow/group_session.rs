@@ -12,7 +12,7 @@ use super::session::Session;
 use super::shim::{self, sg_str};
 use super::status;
 use crate::error::{Error, Result};
-use crate::signature::Order;
+use crate::prepare::signature::Order;
 
 /// A request with tensors of C++.
 pub(crate) struct Call(*mut shim::sg_call);
@@ -29,7 +29,7 @@ impl Call {
     }
 }
 
-impl crate::run::Call for Call {
+impl crate::request::run::Call for Call {
     fn run_callable(
         &mut self,
         callable: &Callable,

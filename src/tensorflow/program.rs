@@ -12,7 +12,7 @@ use super::session::Session;
 use super::shim::{self, sg_str};
 use super::{Tensor, status};
 use crate::error::Result;
-use crate::signature::Order;
+use crate::prepare::signature::Order;
 
 /// What a callable does, in numbers.
 pub use super::shim::sg_callable_facts as Facts;

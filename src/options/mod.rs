@@ -1,0 +1,145 @@
+//! What is asked of a group.
+//!
+//! | | |
+//! |---|---|
+//! | [`Options`] | all of it |
+//! | [`policy`] | which session a request goes to |
+//! | [`execution`] | on which threads its graph runs |
+//! | [`optimization`] | what makes it fast, each by a name to turn it off |
+//! | [`kernels`] | which kernels programs use |
+//! | [`target`] | options as a session target: `session_group:4` |
+
+pub mod execution;
+pub mod kernels;
+pub mod optimization;
+pub mod policy;
+pub mod target;
+
+use crate::cpus::cpuset::Cpusets;
+use crate::error::{Error, Result};
+use crate::options::execution::Execution;
+use crate::options::kernels::Kernels;
+use crate::options::optimization::{Optimization, Optimizations};
+use crate::options::policy::Policy;
+
+/// The most sessions that a group can have.
+pub const MAX_SESSIONS: usize = 1024;
+
+/// How many requests may wait for a session's workers where nothing else is said.
+pub(crate) const QUEUE_CAPACITY: i32 = 1024;
+
+/// How long closing waits for requests where nothing else is said.
+pub(crate) const DRAIN_TIMEOUT_MS: i64 = 30_000;
+
+/// How a group shall be made. What is not set is left to the environment, and then to defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub(crate) session_num: Option<i32>,
+    pub(crate) cpusets: Option<Cpusets>,
+    pub(crate) affinity: Option<bool>,
+    pub(crate) policy: Policy,
+    pub(crate) execution: Execution,
+    pub(crate) worker_threads: Option<i32>,
+    pub(crate) queue: Option<(i32, bool)>,
+    pub(crate) drain_timeout_ms: Option<i64>,
+    pub(crate) optimizations: Optimizations,
+    pub(crate) kernels: Kernels,
+    pub(crate) multi_stream: bool,
+    pub(crate) gpu_ids: Vec<i32>,
+}
+
+impl Options {
+    /// Everything left to the environment and to defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many sessions, 1 to [`MAX_SESSIONS`]. Default: as many as the cpuset has entries. This
+    /// and the other numbers are checked when a group is made.
+    pub fn set_session_num(&mut self, session_num: i32) -> &mut Self {
+        self.session_num = Some(session_num);
+        self
+    }
+
+    /// For the execution `worker`: how many worker threads each session has. Default: as many as
+    /// it has CPUs.
+    pub fn set_worker_threads(&mut self, worker_threads: i32) -> &mut Self {
+        self.worker_threads = Some(worker_threads);
+        self
+    }
+
+    /// For the execution `worker`: how many requests may wait for a session's worker threads, and
+    /// whether one more waits for room or fails at once with `RESOURCE_EXHAUSTED`. Default: 1024,
+    /// fails.
+    pub fn set_queue(&mut self, capacity: i32, wait_when_full: bool) -> &mut Self {
+        self.queue = Some((capacity, wait_when_full));
+        self
+    }
+
+    /// How long closing lets requests that are running finish, in milliseconds, before it cancels them; 0
+    /// cancels at once. Default: 30,000; 0 for a group that a session target makes, as closing
+    /// TensorFlow's own session cancels at once.
+    pub fn set_drain_timeout_ms(&mut self, drain_timeout_ms: i64) -> &mut Self {
+        self.drain_timeout_ms = Some(drain_timeout_ms);
+        self
+    }
+
+    /// The CPUs of each session, in the grammar of [`cpuset`](crate::cpus::cpuset).
+    pub fn set_cpuset(&mut self, cpuset: &str) -> Result<&mut Self> {
+        self.cpusets = Some(cpuset.parse()?);
+        Ok(self)
+    }
+
+    /// Whether to give each session cores of its own, which are found by themselves; see
+    /// [`placement`](crate::cpus::placement).
+    pub fn set_affinity(&mut self, affinity: bool) -> &mut Self {
+        self.affinity = Some(affinity);
+        self
+    }
+
+    /// Which session a request goes to.
+    pub fn set_policy(&mut self, policy: Policy) -> &mut Self {
+        self.policy = policy;
+        self
+    }
+
+    /// On which threads a request's graph runs.
+    pub fn set_execution(&mut self, execution: Execution) -> &mut Self {
+        self.execution = execution;
+        self
+    }
+
+    /// Whether each session computes on a stream of its own of a GPU. Then the number of sessions is
+    /// that on each GPU. Default: no.
+    pub fn set_multi_stream(&mut self, multi_stream: bool) -> &mut Self {
+        self.multi_stream = multi_stream;
+        self
+    }
+
+    /// With [`set_multi_stream`](Self::set_multi_stream): the GPUs, by the numbers that they have in
+    /// TensorFlow. Default, and none: all.
+    pub fn set_gpu_ids(&mut self, gpu_ids: &[i32]) -> Result<&mut Self> {
+        for (i, id) in gpu_ids.iter().enumerate() {
+            if *id < 0 {
+                return Err(Error::invalid(format!("gpu_ids has {id}: GPUs are numbered from 0")));
+            }
+            if gpu_ids[..i].contains(id) {
+                return Err(Error::invalid(format!("gpu_ids has {id} twice")));
+            }
+        }
+        self.gpu_ids = gpu_ids.to_vec();
+        Ok(self)
+    }
+
+    /// Which kernels programs take where TensorFlow has several for an operation.
+    pub fn set_kernels(&mut self, kernels: Kernels) -> &mut Self {
+        self.kernels = kernels;
+        self
+    }
+
+    /// Whether to use an optimisation. All are used by default.
+    pub fn set_optimization(&mut self, optimization: Optimization, enabled: bool) -> &mut Self {
+        self.optimizations.set(optimization, enabled);
+        self
+    }
+}

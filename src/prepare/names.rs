@@ -1,0 +1,108 @@
+//! Whether a graph has what a request names, found out before TensorFlow is asked: that optimises the
+//! whole graph first, for as long as this takes, and under a lock of the session.
+
+use crate::error::{Code, Error, Result};
+use crate::prepare::signature::Signature;
+
+/// Fails where the request can't be run whatever its tensors are. `outputs` says how many outputs a node
+/// has, and nothing of one that is not there.
+pub(crate) fn check(
+    signature: &Signature<'_>,
+    outputs: impl Fn(&str) -> Option<i32>,
+) -> Result<()> {
+    let Signature { feeds, fetches, targets } = signature;
+    if fetches.is_empty() && targets.is_empty() {
+        return Err(Error::invalid(
+            "the request names nothing to fetch and no target to run: name one at least",
+        ));
+    }
+    let mut fed: Vec<(&str, i32)> = feeds.iter().map(|name| tensor(name)).collect();
+    fed.sort_unstable();
+    if let Some(twice) = fed.windows(2).find(|two| two[0] == two[1]) {
+        let (node, output) = twice[0];
+        return Err(Error::invalid(format!("the request feeds {node}:{output} twice")));
+    }
+    for name in feeds.iter().chain(*fetches) {
+        let (node, output) = tensor(name);
+        match outputs(node) {
+            None => return Err(unknown_tensor(name)),
+            Some(n) if output >= n => return Err(unknown_output(name, n)),
+            Some(_) => {}
+        }
+    }
+    match targets.iter().find(|target| outputs(tensor(target).0).is_none()) {
+        Some(target) => Err(Error::new(
+            Code::NotFound,
+            format!("the graph has no operation {target:?} to run as a target"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The node of a tensor and the number of its output: "x" is "x:0".
+fn tensor(name: &str) -> (&str, i32) {
+    let number = |digits: &str| match digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => digits.parse().ok(),
+        false => None,
+    };
+    let parts = name.rsplit_once(':').and_then(|(node, output)| Some((node, number(output)?)));
+    parts.unwrap_or((name, 0))
+}
+
+fn unknown_tensor(name: &str) -> Error {
+    Error::invalid(format!(
+        "the graph has no tensor {name:?} to feed or fetch: these are names of the graph, not of a \
+         signature (`saved_model_cli show --all --dir DIR` lists both)"
+    ))
+}
+
+fn unknown_output(name: &str, outputs: i32) -> Error {
+    let has = match outputs {
+        0 => "no outputs".to_string(),
+        1 => "only output 0".to_string(),
+        n => format!("only outputs 0 to {}", n - 1),
+    };
+    Error::new(Code::OutOfRange, format!("the graph has no tensor {name:?}: the node has {has}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs(node: &str) -> Option<i32> {
+        match node {
+            "x" => Some(1),
+            "split" => Some(3),
+            "odd:name" => Some(1),
+            "custom" => Some(i32::MAX),
+            "init" => Some(0),
+            _ => None,
+        }
+    }
+
+    fn code(feeds: &[&str], fetches: &[&str], targets: &[&str]) -> Option<Code> {
+        let signature = Signature { feeds: feeds.into(), fetches, targets };
+        check(&signature, outputs).err().map(|error| error.code)
+    }
+
+    #[test]
+    fn what_is_there_passes() {
+        assert_eq!(code(&["x"], &["split:2", "x:0", "custom:100"], &[]), None);
+        assert_eq!(code(&["split:0", "split:1"], &["split"], &["x"]), None);
+        assert_eq!(code(&[], &["odd:name"], &[]), None);
+        assert_eq!(code(&[], &[], &["init"]), None);
+    }
+
+    #[test]
+    fn what_is_not_there_is_told() {
+        let invalid = Some(Code::InvalidArgument);
+        assert_eq!(code(&["x"], &[], &[]), invalid);
+        assert_eq!(code(&["y"], &["x"], &[]), invalid);
+        assert_eq!(code(&["x"], &["y:0"], &[]), invalid);
+        assert_eq!(code(&["x", "split:1", "x:0"], &["split"], &[]), invalid);
+        assert_eq!(code(&[], &["split:3"], &[]), Some(Code::OutOfRange));
+        assert_eq!(code(&[], &["init"], &[]), Some(Code::OutOfRange));
+        assert_eq!(code(&["x:1"], &["x"], &[]), Some(Code::OutOfRange));
+        assert_eq!(code(&["x"], &["x"], &["start"]), Some(Code::NotFound));
+    }
+}

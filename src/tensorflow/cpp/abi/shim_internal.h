@@ -1,0 +1,161 @@
+// What the files of the shim share: the types behind shim.h's, and the way from exceptions to
+// statuses.
+#ifndef SESSION_GROUP_SHIM_INTERNAL_H_
+#define SESSION_GROUP_SHIM_INTERNAL_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "execute/callable.h"
+#include "abi/caught.h"
+#include "graph/constant_store.h"
+#include "graph/hidden_constants.h"
+#include "devices/large_blocks.h"
+#include "graph/node_index.h"
+#include "restore/restore.h"
+#include "devices/session_device.h"
+#include "abi/shim.h"
+#include "tensorflow/c/c_api_internal.h"
+#include "tensorflow/c/tf_status_helper.h"
+#include "tensorflow/core/framework/cancellation.h"
+#include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/core/platform/env.h"
+#include "tensorflow/core/protobuf/meta_graph.pb.h"
+#include "tensorflow/core/public/session.h"
+#include "tsl/platform/denormal.h"
+#include "execute/variable_reads.h"
+#include "devices/virtual_gpus.h"
+
+// The wrapped devices. Their resource managers die with them.
+struct sg_devices {
+  // A GPU whose sessions have a stream each.
+  struct Gpu {
+    int id;
+    std::unique_ptr<tensorflow::ResourceMgr> resources;
+  };
+
+  explicit sg_devices(tensorflow::Allocator* host) : host(host), constants(host) {}
+
+  session_group::Writes writes;
+  session_group::Restorer restorer;
+  tensorflow::Allocator* const host;
+  // Where that is FastAllocator. Ends after the devices and constants, whose memory it then
+  // returns.
+  std::optional<session_group::LargeBlocks::User> keeps_blocks;
+  session_group::ConstantStore constants;
+  std::vector<std::unique_ptr<tensorflow::Device>> devices;
+  // Of a multi-stream group, whose devices above are then the CPU alone.
+  const session_group::VirtualGpus* virtual_gpus = nullptr;
+  int32_t streams = 0;  // of each GPU
+  std::vector<Gpu> gpus;
+};
+
+struct sg_graph {
+  tensorflow::GraphDef def;
+  session_group::HiddenConstants constants;  // of the graph
+  mutable session_group::NodeIndex nodes;
+};
+
+struct sg_saved_model {
+  std::string export_dir;
+  tensorflow::MetaGraphDef meta_graph;  // without its graph, which is in `graph`
+  std::unique_ptr<sg_graph> graph;
+};
+
+struct sg_run_options {
+  tensorflow::RunOptions proto;
+};
+
+struct sg_intra_op_pool {
+  session_group::IntraOpPool pool;
+};
+
+// Lets threads keep the name that they inherit. TensorFlow would call them tf_Compute, whosever
+// they are; it leaves a thread alone whose name does not fit into the kernel's 15 bytes.
+class InheritedNames final : public tensorflow::EnvWrapper {
+ public:
+  using EnvWrapper::EnvWrapper;
+
+  tensorflow::Thread* StartThread(const tensorflow::ThreadOptions& options, const std::string& name,
+                                  absl::AnyInvocable<void()> fn) override {
+    return target()->StartThread(options, "session_group_" + name, std::move(fn));
+  }
+};
+
+// Destroyed from the last member to the first: the session before the threads it computes on.
+struct sg_session {
+  // Calls what uses the session. An exception passes frames of TensorFlow that clean nothing up:
+  // locks may be held, callbacks may point to what was on the stack. The session is then left alone
+  // for ever.
+  template <typename Body>
+  absl::Status Use(Body body) noexcept {
+    if (is_broken.load(std::memory_order_acquire)) {
+      return absl::InternalError(
+          "an exception, out of memory for one, has left a session of the group in an unknown "
+          "state: "
+          "make a new group");
+    }
+    bool threw = false;
+    absl::Status status = session_group::Caught(std::move(body), &threw);
+    if (threw) is_broken.store(true, std::memory_order_release);
+    return status;
+  }
+
+  // The same for running a graph, perhaps on the calling thread: there, too, numbers that are too
+  // small for the normal form are zero, as in TensorFlow's own threads.
+  template <typename Body>
+  absl::Status Compute(Body body) noexcept {
+    return Use([&] {
+      tsl::port::ScopedFlushDenormal flush;
+      return body();
+    });
+  }
+
+  std::atomic<bool> is_broken{false};
+  sg_session* next_broken = nullptr;  // see sg_session_delete()
+  std::unique_ptr<InheritedNames> env;
+  std::unique_ptr<sg_intra_op_pool> intra_op_pool;
+  tensorflow::SessionOptions options;
+  session_group::Writes* writes;
+  session_group::ConstantStore* constants;
+  // Of what runs without TensorFlow's session, which has one of its own.
+  tensorflow::CancellationManager closing;
+  std::unique_ptr<tensorflow::Session> session;
+};
+
+// Locks of the shim are std::mutex: absl::Mutex is in TensorFlow's library, where ThreadSanitizer
+// does not see it.
+
+namespace session_group {
+
+// Makes a graph fit for several sessions over the same devices.
+absl::Status Prepare(tensorflow::GraphDef* graph);
+
+inline void SetStatus(TF_Status* status, const absl::Status& from) {
+  tsl::Set_TF_Status_from_Status(status, from);
+}
+
+// NULL on success, which so costs no TF_Status.
+inline TF_Status* NewStatus(const absl::Status& from) {
+  if (from.ok()) return nullptr;
+  TF_Status* status = TF_NewStatus();
+  SetStatus(status, from);
+  return status;
+}
+
+// Runs `body` in this way and reports what comes of it.
+template <typename Body>
+void Guard(TF_Status* status, Body body) noexcept {
+  SetStatus(status, Caught(std::move(body)));
+}
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_SHIM_INTERNAL_H_

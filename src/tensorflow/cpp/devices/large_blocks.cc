@@ -1,0 +1,289 @@
+#include "devices/large_blocks.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <new>
+
+namespace session_group {
+namespace {
+
+constexpr int kNotKept = -1;
+constexpr size_t kHugePage = size_t{2} << 20;
+// Tables and the largest activations: huge pages spare the processor's list of pages, and less than
+// this would not fill many.
+constexpr size_t kHuge = 4 * kHugePage;
+// More than a process can map; sizes below can be rounded up.
+constexpr size_t kImpossible = size_t{1} << 47;
+
+constexpr size_t RoundUp(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+
+unsigned CurrentNode() {
+  unsigned node = 0;
+  return getcpu(nullptr, &node) == 0 ? node : 0;
+}
+
+}  // namespace
+
+template <typename F>
+void LargeBlocks::ForEachList(F f) {
+  for (auto& node : lists_) {
+    for (List& list : node) f(&list);
+  }
+}
+
+LargeBlocks* LargeBlocks::Get() {
+  static LargeBlocks* const blocks = new LargeBlocks;
+  return blocks;
+}
+
+LargeBlocks::LargeBlocks() {
+  // Where there is no memory for the handler, forking is as unsafe as it would be without it.
+  pthread_atfork(nullptr, nullptr, [] { Get()->StartAnewInChild(); });
+}
+
+void LargeBlocks::StartAnewInChild() {
+  // Threads that held locks stayed behind, and so did what they were doing to the lists. The child
+  // has one thread, and leaves blocks alone that are kept.
+  ForEachList([](List* list) {
+    new (&list->lock) std::mutex;
+    list->hottest = nullptr;
+    list->length = list->shortest = 0;
+  });
+  new (&settings_) std::mutex;
+  is_making_room_.clear();
+  kept_.store(0);
+}
+
+// The list of blocks for so many bytes, and how large these are.
+int LargeBlocks::SizeOf(size_t num_bytes, size_t* bytes) {
+  if (num_bytes > kMostKept) {
+    *bytes = RoundUp(num_bytes, kPage);
+    return kNotKept;
+  }
+  size_t power = kLeast;
+  int first = 0;
+  while (2 * power < num_bytes) {
+    power *= 2;
+    first += kSteps;
+  }
+  const size_t step = power / kSteps;
+  *bytes = std::max(RoundUp(num_bytes, step), kLeast);
+  return first + static_cast<int>((*bytes - power) / step);
+}
+
+LargeBlocks::Header* LargeBlocks::Map(size_t alignment, size_t bytes) {
+  const size_t mapped = bytes + kPage + (alignment > kPage ? alignment : 0);
+  void* const mapping =
+      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) return nullptr;
+  const auto begin = reinterpret_cast<uintptr_t>(mapping);
+  const uintptr_t end = begin + mapped;
+  const uintptr_t data = RoundUp(begin + kPage, alignment);
+  // What aligning has left over; where unmapping it fails, it was never touched.
+  if (data - kPage > begin) munmap(mapping, data - kPage - begin);
+  if (data + bytes < end) munmap(reinterpret_cast<void*>(data + bytes), end - data - bytes);
+  if (bytes >= kHuge) {
+    // A wish: where the system has none to give, small ones do.
+    madvise(reinterpret_cast<void*>(data), bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  }
+  auto* const block = reinterpret_cast<Header*>(data - kPage);
+  block->bytes = bytes;
+  return block;
+}
+
+void LargeBlocks::Unmap(Header* block) {
+  const size_t mapped = block->bytes + kPage;
+  // The system may refuse to cut a mapping in two, but not to take the pages.
+  if (munmap(block, mapped) != 0) madvise(block, mapped, MADV_DONTNEED);
+}
+
+void* LargeBlocks::Allocate(size_t alignment, size_t num_bytes) {
+  if (num_bytes > kImpossible || alignment > kImpossible) return nullptr;
+  size_t bytes;
+  int size = SizeOf(num_bytes, &bytes);
+  const size_t usual_alignment = bytes >= kHuge ? kHugePage : kPage;
+  if (alignment > usual_alignment) size = kNotKept;
+  alignment = std::max(alignment, usual_alignment);
+
+  const unsigned node = CurrentNode() % kNodes;
+  List* const list = size == kNotKept ? nullptr : &lists_[node][size];
+  Header* block = list == nullptr ? nullptr : TakeKept(list);
+  if (block == nullptr) {
+    block = Map(alignment, bytes);
+    if (block == nullptr) {
+      ReleaseAll();
+      block = Map(alignment, bytes);
+    }
+    if (block == nullptr) return nullptr;
+    block->size = size;
+    block->node = node;
+    if (list == nullptr) {
+      not_kept_in_use_.fetch_add(bytes, std::memory_order_relaxed);
+      not_kept_misses_.fetch_add(1, std::memory_order_relaxed);
+    } else {
+      std::lock_guard<std::mutex> lock(list->lock);
+      list->in_use_bytes += bytes;
+      ++list->misses;
+    }
+  }
+  return reinterpret_cast<char*>(block) + kPage;
+}
+
+LargeBlocks::Header* LargeBlocks::TakeKept(List* list) {
+  Header* block;
+  {
+    std::lock_guard<std::mutex> lock(list->lock);
+    block = list->hottest;
+    if (block == nullptr) return nullptr;
+    list->hottest = block->colder;
+    list->shortest = std::min(list->shortest, --list->length);
+    list->in_use_bytes += block->bytes;
+    ++list->hits;
+  }
+  kept_.fetch_sub(block->bytes);
+  return block;
+}
+
+void LargeBlocks::Free(void* data) {
+  auto* const block = reinterpret_cast<Header*>(static_cast<char*>(data) - kPage);
+  if (block->size == kNotKept) {
+    not_kept_in_use_.fetch_sub(block->bytes, std::memory_order_relaxed);
+    Unmap(block);
+  } else if (!Keep(block)) {
+    Unmap(block);
+  }
+}
+
+bool LargeBlocks::Keep(Header* block) {
+  const bool has_room = Reserve(block->bytes) || MakeRoom(block->bytes);
+  {
+    List* const list = &lists_[block->node][block->size];
+    std::lock_guard<std::mutex> lock(list->lock);
+    list->in_use_bytes -= block->bytes;
+    if (!has_room) return false;
+    block->colder = list->hottest;
+    list->hottest = block;
+    ++list->length;
+  }
+  // The limit may have fallen after it was looked at, and the lists been emptied before the block
+  // came.
+  if (kept_.load() > limit_.load()) ReleaseAll();
+  return true;
+}
+
+bool LargeBlocks::Reserve(size_t bytes) {
+  size_t kept = kept_.load();
+  do {
+    const size_t limit = limit_.load();
+    if (kept > limit || bytes > limit - kept) return false;
+  } while (!kept_.compare_exchange_weak(kept, kept + bytes));
+  return true;
+}
+
+LargeBlocks::Header* LargeBlocks::Cut(List* list, size_t count) {
+  Header** place = &list->hottest;
+  for (size_t i = count; i < list->length; ++i) place = &(*place)->colder;
+  list->length -= count;
+  list->shortest -= std::min(list->shortest, count);
+  Header* const blocks = *place;
+  *place = nullptr;
+  return blocks;
+}
+
+void LargeBlocks::Release(Header* blocks) {
+  while (blocks != nullptr) {
+    Header* const block = blocks;
+    blocks = block->colder;
+    const size_t bytes = block->bytes;
+    Unmap(block);
+    kept_.fetch_sub(bytes);
+  }
+}
+
+void LargeBlocks::ReleaseAll() {
+  ForEachList([this](List* list) {
+    Header* blocks;
+    {
+      std::lock_guard<std::mutex> lock(list->lock);
+      blocks = Cut(list, list->length);
+    }
+    Release(blocks);
+  });
+}
+
+void LargeBlocks::ReleaseUnused() {
+  ForEachList([this](List* list) {
+    Header* blocks;
+    {
+      std::lock_guard<std::mutex> lock(list->lock);
+      blocks = Cut(list, list->shortest);
+      list->shortest = list->length;
+    }
+    Release(blocks);
+  });
+}
+
+bool LargeBlocks::MakeRoom(size_t bytes) {
+  // More than one thread that looks would only stand in the others' way.
+  if (bytes > limit_.load() || is_making_room_.test_and_set()) return false;
+  bool has_room = false;
+  ForEachList([&](List* list) {
+    if (has_room) return;
+    Header* blocks;
+    {
+      std::lock_guard<std::mutex> lock(list->lock);
+      blocks = Cut(list, list->shortest);
+    }
+    if (blocks == nullptr) return;
+    Release(blocks);
+    has_room = Reserve(bytes);
+  });
+  is_making_room_.clear();
+  return has_room;
+}
+
+LargeBlocks::User::User() {
+  LargeBlocks* const blocks = Get();
+  std::lock_guard<std::mutex> lock(blocks->settings_);
+  ++blocks->users_;
+  blocks->Update();
+}
+
+LargeBlocks::User::~User() {
+  LargeBlocks* const blocks = Get();
+  std::lock_guard<std::mutex> lock(blocks->settings_);
+  --blocks->users_;
+  blocks->Update();
+  blocks->ReleaseAll();
+}
+
+void LargeBlocks::SetLimit(size_t bytes) {
+  std::lock_guard<std::mutex> lock(settings_);
+  asked_limit_ = bytes;
+  Update();
+}
+
+void LargeBlocks::Update() {
+  limit_.store(users_ == 0 ? 0 : asked_limit_);
+  if (kept_.load() > limit_.load()) ReleaseAll();
+}
+
+LargeBlocks::Stats LargeBlocks::stats() {
+  Stats stats = {};
+  stats.in_use_bytes = not_kept_in_use_.load();
+  stats.kept_bytes = kept_.load();
+  stats.limit_bytes = limit_.load();
+  stats.misses = not_kept_misses_.load();
+  ForEachList([&stats](List* list) {
+    std::lock_guard<std::mutex> lock(list->lock);
+    stats.in_use_bytes += list->in_use_bytes;
+    stats.hits += list->hits;
+    stats.misses += list->misses;
+  });
+  return stats;
+}
+
+}  // namespace session_group

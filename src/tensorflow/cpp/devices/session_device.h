@@ -1,0 +1,128 @@
+// A device as one session of a group sees it.
+#ifndef SESSION_GROUP_SESSION_DEVICE_H_
+#define SESSION_GROUP_SESSION_DEVICE_H_
+
+#define EIGEN_USE_THREADS
+
+#include <memory>
+#include <string>
+
+#include "graph/constant_store.h"
+#include "restore/restore.h"
+#include "tensorflow/core/framework/device.h"
+#include "unsupported/Eigen/CXX11/Tensor"
+
+namespace session_group {
+
+// A session's own intra-op threads, in the two forms in which kernels ask for them.
+class IntraOpPool {
+ public:
+  IntraOpPool(tensorflow::Env* env, int num_threads, bool spin);
+
+  tensorflow::DeviceBase::CpuWorkerThreads* workers() { return &workers_; }
+  Eigen::ThreadPoolDevice* eigen() { return &eigen_; }
+
+ private:
+  tsl::thread::ThreadPool pool_;
+  tensorflow::DeviceBase::CpuWorkerThreads workers_;
+  Eigen::ThreadPoolDevice eigen_;
+};
+
+// Stands in for a device. What belongs to the hardware or is shared by the
+// group (allocators, streams, the resource manager with its variables and tables) is the wrapped
+// device's; what a session must have to itself (kernels, intra-op threads) is this object's.
+class SessionDevice final : public tensorflow::Device {
+ public:
+  // Plain memory of the host comes from the allocator of `constants`, which has those of the group.
+  // Name and resource manager need not be the wrapped
+  // device's own. Nothing is owned; all must outlive this device.
+  SessionDevice(tensorflow::Device* wrapped, const std::string& name,
+                tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
+                ConstantStore* constants, Restorer* restorer);
+
+  tensorflow::ResourceMgr* resource_manager() override { return resources_; }
+
+  const tensorflow::DeviceBase* UnderlyingDevice() const override {
+    return wrapped_->UnderlyingDevice();
+  }
+  tensorflow::DeviceBase* UnderlyingDevice() override { return wrapped_->UnderlyingDevice(); }
+
+  const AcceleratorDeviceInfo* tensorflow_accelerator_device_info() const override {
+    return wrapped_->tensorflow_accelerator_device_info();
+  }
+  tsl::thread::ThreadPool* tensorflow_device_thread_pool() override {
+    return wrapped_->tensorflow_device_thread_pool();
+  }
+
+  // The wrapped device's where that is not plain memory of the host.
+  tensorflow::Allocator* GetAllocator(tensorflow::AllocatorAttributes attributes) override;
+  tensorflow::Allocator* GetScopedAllocator(tensorflow::AllocatorAttributes attributes,
+                                            int64_t step_id) override {
+    return wrapped_->GetScopedAllocator(attributes, step_id);
+  }
+  tensorflow::ScopedAllocatorMgr* GetScopedAllocatorMgr() const override {
+    return wrapped_->GetScopedAllocatorMgr();
+  }
+  uint64_t SafeAllocFrontier(uint64_t old_value) override {
+    return wrapped_->SafeAllocFrontier(old_value);
+  }
+
+  tensorflow::PerOpGpuDevice* MakeGpuDevice() override { return wrapped_->MakeGpuDevice(); }
+  absl::Status ReinitializeGpuDevice(tensorflow::OpKernelContext* context,
+                                     tensorflow::PerOpGpuDevice* device,
+                                     tensorflow::DeviceContext* device_context,
+                                     tensorflow::Allocator* allocator) override {
+    return wrapped_->ReinitializeGpuDevice(context, device, device_context, allocator);
+  }
+
+  // Constants, too, in memory of GetAllocator(), once for the group.
+  absl::Status MakeTensorFromProto(const tensorflow::TensorProto& proto,
+                                   const tensorflow::AllocatorAttributes attributes,
+                                   tensorflow::Tensor* tensor) override;
+  void CopyTensorInSameDevice(const tensorflow::Tensor* input, tensorflow::Tensor* output,
+                              const tensorflow::DeviceContext* context,
+                              tensorflow::StatusCallback done) override {
+    wrapped_->CopyTensorInSameDevice(input, output, context, std::move(done));
+  }
+
+  // Checkpoints are restored by the group, where it can. What a kernel throws becomes its error
+  // here, on whichever thread: TensorFlow's executors, which are compiled without exceptions, would
+  // be left in the middle of something, or end the process.
+  void Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) override;
+  void ComputeAsync(tensorflow::AsyncOpKernel* kernel, tensorflow::OpKernelContext* context,
+                    tensorflow::AsyncOpKernel::DoneCallback done) override;
+
+  absl::Status Sync() override { return wrapped_->Sync(); }
+  void Sync(const DoneCallback& done) override { wrapped_->Sync(done); }
+  bool AllowsSyncOnCompletion() const override { return wrapped_->AllowsSyncOnCompletion(); }
+  absl::Status RefreshStatus() override { return wrapped_->RefreshStatus(); }
+  absl::Status MaybeRewriteGraph(std::unique_ptr<tensorflow::Graph>* graph) override {
+    return wrapped_->MaybeRewriteGraph(graph);
+  }
+  absl::Status TryGetDeviceContext(tensorflow::DeviceContext** context) override {
+    return wrapped_->TryGetDeviceContext(context);
+  }
+  bool IsLocal() const override { return wrapped_->IsLocal(); }
+  bool IsRemoteCallAllowed() const override { return wrapped_->IsRemoteCallAllowed(); }
+  bool merge_host_to_device_stream() const override {
+    return wrapped_->merge_host_to_device_stream();
+  }
+  bool merge_device_to_host_stream() const override {
+    return wrapped_->merge_device_to_host_stream();
+  }
+  bool merge_device_to_device_stream() const override {
+    return wrapped_->merge_device_to_device_stream();
+  }
+
+ private:
+  tensorflow::Device* const wrapped_;
+  tensorflow::ResourceMgr* const resources_;
+  // What the wrapped device calls plain memory of the host; NULL for an accelerator.
+  tensorflow::Allocator* const plain_;
+  ConstantStore* const constants_;
+  Restorer* const restorer_;
+};
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_SESSION_DEVICE_H_

@@ -1,0 +1,67 @@
+// A program as one session runs it.
+#ifndef SESSION_GROUP_CALLABLE_H_
+#define SESSION_GROUP_CALLABLE_H_
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "compile/program.h"
+#include "execute/serial_executor.h"
+#include "abi/shim.h"
+#include "tensorflow/core/framework/tensor.h"
+
+struct sg_program {
+  // Constants that nobody else has go with it.
+  ~sg_program() {
+    program.reset();
+    constants->Sweep();
+  }
+
+  session_group::ConstantStore* constants;
+  std::unique_ptr<session_group::Program> program;
+};
+
+// Thread-safe.
+struct sg_callable {
+  using SerialExecutor = session_group::SerialExecutor;
+
+  // Both must outlive it.
+  static absl::Status Make(session_group::Program* program, SerialExecutor::Env env,
+                           std::unique_ptr<sg_callable>* callable);
+
+  // Feeds and fetches as the request has them.
+  absl::Status Run(const sg_order& order, absl::Span<const tensorflow::Tensor* const> feeds,
+                   std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
+                   sg_run_notes* notes);
+
+  const session_group::Program& program() const { return *program_; }
+  const SerialExecutor& usual() const { return *usual_; }
+
+ private:
+  absl::Status RunUsual(absl::Span<const tensorflow::Tensor* const> feeds,
+                        std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
+                        sg_run_notes* notes);
+  absl::Status RunUnresolved(absl::Span<const tensorflow::Tensor* const> feeds,
+                             std::optional<absl::Time> deadline,
+                             absl::Span<tensorflow::Tensor> fetches, sg_run_notes* notes);
+  absl::Status GetExecutor(bool resolves, const std::set<std::string>& unresolved,
+                           std::shared_ptr<SerialExecutor>* executor);
+
+  session_group::Program* program_ = nullptr;
+  SerialExecutor::Env env_;
+  // Reads all variables in the resolved way, where that is wanted.
+  std::unique_ptr<SerialExecutor> usual_;
+  // For when some can't be read so; of the last such set of variables.
+  std::mutex mu_;
+  std::set<std::string> unresolved_;
+  std::shared_ptr<SerialExecutor> other_;
+  // Reads each variable where the graph says.
+  std::shared_ptr<SerialExecutor> plain_;
+};
+
+#endif  // SESSION_GROUP_CALLABLE_H_

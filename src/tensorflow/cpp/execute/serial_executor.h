@@ -1,0 +1,119 @@
+// Runs a program on the calling thread, step after step in an order that is fixed beforehand.
+#ifndef SESSION_GROUP_SERIAL_EXECUTOR_H_
+#define SESSION_GROUP_SERIAL_EXECUTOR_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "execute/layout.h"
+#include "compile/program.h"
+#include "tensorflow/core/common_runtime/process_function_library_runtime.h"
+#include "tensorflow/core/framework/cancellation.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "execute/variable_reads.h"
+
+namespace session_group {
+
+// A program made ready for one session. Thread-safe.
+//
+// TensorFlow's own executors find out at run time what is ready, count what is pending, and copy
+// each tensor to each of its consumers. Here a node's inputs are pointers into a frame that is laid
+// out once and used again by later requests.
+class SerialExecutor final : private Writes::Reader {
+ public:
+  struct Env {
+    tensorflow::Device* device;
+    const tensorflow::DeviceMgr* device_mgr;
+    const tensorflow::SessionOptions* options;
+    Writes* writes;
+    // Cancelled when the session is closed, and with it every run. Outlives the executor.
+    tensorflow::CancellationManager* closing;
+    // Whether to read variables by VariableReads, but for some (VariableReads::Variable::Key()).
+    bool resolve_reads;
+    std::set<std::string> unresolved;
+    // Whether to gather from known tables by Lookups.
+    bool fuse_lookups;
+    // Whether to measure which kernel is the fastest, or to take those of a stock session.
+    bool choose_kernels;
+  };
+
+  // The program and what `env` points to must outlive the executor.
+  static absl::Status Make(Program* program, const Env& env,
+                           std::unique_ptr<SerialExecutor>* executor);
+  ~SerialExecutor() override;
+
+  struct Outcome {
+    // Nothing was run: a variable can't be read in the resolved way now. Another executor knows
+    // how.
+    bool is_unresolved = false;
+    // A lookup took its kernels.
+    bool was_unfused = false;
+  };
+
+  // Gives a tensor for each fetch. `feeds` must stay as they are meanwhile. Where `deadline` passes
+  // between two steps, the rest is not run.
+  absl::Status Run(absl::Span<const tensorflow::Tensor* const> feeds,
+                   std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
+                   Outcome* outcome);
+
+  // Whether a step may wait for something, so that only another thread could end it.
+  bool may_wait() const { return layout_.may_wait; }
+  const Layout& layout() const { return layout_; }
+  size_t num_variables() const { return reads_.size(); }
+  // The variables because of which a run was not possible.
+  std::set<std::string> Unresolved() { return reads_.Unresolved(); }
+
+ private:
+  struct Frame;
+  using Step = Layout::Step;
+  using Value = Layout::Value;
+
+  SerialExecutor(const Program* program, const Env& env);
+  void Written() override;
+  void DropFrames();
+  std::unique_ptr<Frame> TakeFrame();
+  void GiveBack(std::unique_ptr<Frame> frame);
+  absl::Status RunAll(Frame* frame, std::optional<absl::Time> deadline, Outcome* outcome);
+  absl::Status RunSteps(int begin, int end, Frame* frame, Outcome* outcome);
+  absl::Status RunStep(const Step& step, Frame* frame, Outcome* outcome);
+  absl::Status RunChosen(const Step& step, Frame* frame);
+  absl::Status Measure(const Step& step, int size, Frame* frame);
+  absl::Status RunKernel(const Step& step, tensorflow::OpKernel* kernel, Frame* frame);
+  absl::Status RunLookups(const Step& step, Frame* frame, Outcome* outcome);
+  absl::Status RunBranch(const Step& step, Frame* frame);
+  absl::Status RunMerge(const Step& step, Frame* frame);
+  absl::Status RunLoop(const Step& step, Frame* frame, Outcome* outcome);
+  void Advance(const Step& step, Frame* frame);
+  bool Holds(int condition, const Frame& frame) const;
+  absl::Status CheckTime(const Step& step, Frame* frame) const;
+  void Guard(const Step& step, Frame* frame) const;
+  void Unguard(const Step& step, Frame* frame) const;
+  void Forget(const Step& step, Frame* frame) const;
+  absl::Status CheckFeeds(absl::Span<const tensorflow::Tensor* const> feeds) const;
+  absl::Status CheckFetches(const Frame& frame) const;
+  tensorflow::Tensor* Find(Value value, Frame* frame);
+
+  const Program* const program_;
+  const Env env_;
+  std::unique_ptr<tensorflow::ProcessFunctionLibraryRuntime> functions_;
+  tensorflow::FunctionLibraryRuntime* library_ = nullptr;
+  tensorflow::Allocator* const host_;
+  VariableReads reads_;
+  Layout layout_;
+
+  // Frames that no run uses. More runs at a time than this make frames of their own.
+  static constexpr int kSpareFrames = 4;
+  std::array<std::atomic<Frame*>, kSpareFrames> spare_{};
+};
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_SERIAL_EXECUTOR_H_

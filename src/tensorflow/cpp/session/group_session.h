@@ -1,0 +1,104 @@
+// A group as a tensorflow::Session, for code that owns or is given one.
+#ifndef SESSION_GROUP_GROUP_SESSION_H_
+#define SESSION_GROUP_GROUP_SESSION_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "abi/shim.h"
+#include "tensorflow/core/public/session.h"
+
+namespace session_group {
+
+// All of a group, or one of its sessions. What it does not override, TensorFlow's base class
+// refuses with UNIMPLEMENTED.
+class GroupSession final : public tensorflow::Session {
+ public:
+  using Feeds = std::vector<std::pair<std::string, tensorflow::Tensor>>;
+  using Names = std::vector<std::string>;
+  using Tensors = std::vector<tensorflow::Tensor>;
+  using ThreadPools = tensorflow::thread::ThreadPoolOptions;
+
+  // A session number below 0 stands for all. Deletes the group with itself where it owns it.
+  GroupSession(const sg_group_functions* rust, sg_group* group, int32_t number, bool owns_group);
+  ~GroupSession() override;
+
+  sg_group* group() const { return group_; }
+  // By which the copy of this library that made it is known.
+  const sg_group_functions* rust() const { return rust_; }
+
+  absl::Status Create(const tensorflow::GraphDef& graph) override;
+  absl::Status Create(tensorflow::GraphDef&& graph) override;
+  absl::Status Create(const tensorflow::RunOptions&, const tensorflow::GraphDef& graph) override;
+  absl::Status Create(const tensorflow::RunOptions&, tensorflow::GraphDef&& graph) override;
+  absl::Status Extend(const tensorflow::GraphDef& graph) override;
+  absl::Status Extend(tensorflow::GraphDef&& graph) override;
+  absl::Status Extend(const tensorflow::RunOptions&, const tensorflow::GraphDef& graph) override;
+  absl::Status Extend(const tensorflow::RunOptions&, tensorflow::GraphDef&& graph) override;
+
+  absl::Status Run(const Feeds& inputs, const Names& outputs, const Names& targets,
+                   Tensors* fetched) override;
+  absl::Status Run(const tensorflow::RunOptions& options, const Feeds& inputs, const Names& outputs,
+                   const Names& targets, Tensors* fetched,
+                   tensorflow::RunMetadata* metadata) override;
+  // Where it brings pools, TensorFlow's session runs on them.
+  absl::Status Run(const tensorflow::RunOptions& options, const Feeds& inputs, const Names& outputs,
+                   const Names& targets, Tensors* fetched, tensorflow::RunMetadata* metadata,
+                   const ThreadPools& pools) override;
+
+  // A partial run stays on the session that it was set up on, whose number its handle begins with.
+  absl::Status PRunSetup(const Names& inputs, const Names& outputs, const Names& targets,
+                         std::string* handle) override;
+  absl::Status PRun(const std::string& handle, const Feeds& inputs, const Names& outputs,
+                    Tensors* fetched) override;
+
+  absl::Status MakeCallable(const tensorflow::CallableOptions& options,
+                            CallableHandle* handle) override;
+  absl::Status RunCallable(CallableHandle handle, const Tensors& inputs, Tensors* fetched,
+                           tensorflow::RunMetadata* metadata) override;
+  absl::Status RunCallable(CallableHandle handle, const Tensors& inputs, Tensors* fetched,
+                           tensorflow::RunMetadata* metadata, const ThreadPools& pools) override;
+  absl::Status ReleaseCallable(CallableHandle handle) override;
+
+  absl::Status ListDevices(std::vector<tensorflow::DeviceAttributes>* devices) override;
+  // Those of the first session, or of the one that this is.
+  absl::Status LocalDeviceManager(const tensorflow::DeviceMgr** devices) override;
+  // Of a part of a group, closes that part's door only.
+  absl::Status Close() override;
+  absl::Status Close(const tensorflow::RunOptions&) override { return Close(); }
+
+ private:
+  struct Callable;
+
+  absl::Status AddGraph(tensorflow::GraphDef graph, bool extend);
+  // Calls `body` with a session and its number; `request` says whether that is a request.
+  template <typename Body>
+  absl::Status OnSession(bool request, int32_t number, Body body);
+  // What has state in the session that is not known to the group is made on each that can run it.
+  absl::Status MakeOnSessions(const tensorflow::CallableOptions& options, Callable* callable);
+  absl::Status Find(CallableHandle handle, Callable** callable);
+  absl::Status CheckOpen() const;
+
+  const sg_group_functions* const rust_;
+  sg_group* const group_;
+  const int32_t number_;
+  const bool owns_group_;
+  std::atomic<bool> closed_{false};
+
+  // By handle. Found without a lock, so that they stay until the session goes; one that was
+  // released serves the next who asks for the same.
+  static constexpr size_t kMostCallables = 1024;
+  std::mutex mu_;  // guards making callables
+  std::vector<std::unique_ptr<Callable>> callables_;
+  std::unique_ptr<std::atomic<Callable*>[]> by_handle_;
+};
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_GROUP_SESSION_H_
