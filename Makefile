@@ -26,22 +26,85 @@ PKG_CONFIG ?= $(CURDIR)/scripts/pkg-config
 export PKG_CONFIG
 # TensorFlow's own chatter.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# mimalloc says when it was compiled: the same sources give the same library.
+export SOURCE_DATE_EPOCH ?= $(shell packaging/date.sh)
+# What `make test` runs, or one of them by PART=.
+PARTS := rust c python server processor
+PART ?= $(PARTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-quick bench-memory bench-overhead bench-models gpu-check soak fuzz asan tsan memcheck dispatches coverage supply-chain reproducible tensorflow system-packages build \
-  install deb dist package-test wheel python-test server serve server-test bench-server processor processor-test bench-processor install-serving models header docs lint requirements clean
+.PHONY: help demo test $(addprefix test-,$(PARTS)) test-debug bench bench-quick bench-memory bench-overhead bench-server \
+  bench-processor bench-models gpu-check nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
+  reproducible tensorflow system-packages build install deb dist package-test wheel server serve processor \
+  install-serving models header docs lint requirements clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n -e 's/^## \(.*\)/\n\1/p' -e 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+## Start here
 
 demo: tensorflow models ## Serve a real model with 1 session, N sessions and a group, and compare
 	$(CARGO) run --release --quiet --package session-group-demo -- $(DEMO_ARGS)
 
-test: tensorflow models ## Run all tests
-	$(CARGO) test --workspace
-	$(CARGO) build --release
+test: $(addprefix test-,$(PART)) ## Run all tests, or of one part: PART=rust, c, python, server or processor
+
+# In one profile, so that what tests, tools and packages depend on is compiled once; `make test-debug` has the
+# checks of the other one.
+test-rust: tensorflow models
+	$(CARGO) test --release --workspace
+
+test-c: build models
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" c_tests/run.sh
-	$(MAKE) --no-print-directory python-test server-test processor-test
+
+test-python: wheel models target/libtest_gpu.so
+	python/tests/run.sh
+
+test-server: server models $(SERVING_CLIENT)
+	server/tests/run.sh
+
+test-processor: build processor models
+	processor/tests/run.sh
+
+## Build and install
+
+build: tensorflow ## Build the library
+	$(CARGO) build --release
+
+install: ## Install library, headers, pkg-config and CMake files to $(DESTDIR)$(PREFIX)
+	@test -e target/release/libsession_group.so || { echo "run \`make build\` first" >&2; exit 1; }
+	scripts/install.sh target/release "$(DESTDIR)" "$(PREFIX)" $(VERSION) $(SOVERSION)
+
+server: tensorflow ## Build the model server, target/release/session_group_model_server
+	$(CARGO) build --release --package session-group-server
+
+serve: server models $(SERVING_CLIENT) ## Serve the demo model to TensorFlow Serving's clients
+	server/serve.sh
+
+processor: tensorflow ## Build the processor, target/release/libserving_processor.so
+	$(CARGO) build --release --package session-group-processor
+
+install-serving: ## Install the processor and the model server there, too, as far as they are built
+	scripts/install-serving.sh target/release "$(DESTDIR)" "$(PREFIX)"
+
+wheel: build $(VENV)/installed ## Make a wheel of the Python package, in target/wheel
+	scripts/wheel.sh target/release target/wheel
+
+deb: build $(VENV)/installed ## Make Debian packages, in target/deb
+	packaging/deb.sh target/deb $(VERSION) $(SOVERSION)
+
+dist: build $(VENV)/installed ## Make tarballs of the sources and of the installed tree, in target/dist
+	packaging/dist.sh target/dist $(VERSION) $(SOVERSION)
+
+docs: tensorflow ## Make the references of the headers and of the crate, in target/docs
+	@command -v doxygen >/dev/null || packaging/need.sh doxygen
+	rm -rf target/docs
+	mkdir -p target/docs
+	VERSION=$(VERSION) doxygen docs/Doxyfile
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --release --package session-group --no-deps --quiet
+	cp -r target/doc target/docs/crate
+	@echo "target/docs/headers/index.html, target/docs/crate/session_group/index.html"
+
+## Measure
 
 bench: bench-models ## Compare groups with stock TensorFlow, ONNX Runtime and OpenVINO, about an hour
 	$(BENCH) $(BENCH_ARGS)
@@ -56,8 +119,38 @@ bench-overhead: build models ## What a request costs beside its graph: nanosecon
 	bench/overhead.sh
 	$(CARGO) bench --bench requests
 
+bench-server: server models ## Requests through the server against the group in process
+	$(CARGO) bench --quiet --package session-group-server --bench server -- $(BENCH_ARGS)
+
+bench-processor: processor ## How long requests wait for deltas of a large table
+	$(VENV)/bin/python processor/benches/deltas.py $(BENCH_ARGS)
+
 gpu-check: tensorflow $(VENV)/installed ## On a GPU, compare groups with many streams with one stream and processes (GPU_ARGS=--dry-run)
 	bench/gpu-check.sh $(GPU_ARGS)
+
+## Check before a change lands
+
+lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --release --workspace --no-deps --document-private-items --quiet
+	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/cpp/*/* c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc processor/c_tests/*
+	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples server processor fuzz
+	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples server processor fuzz
+	cd python && ../$(VENV)/bin/mypy
+
+package-test: deb dist models ## Use packages and tarball as a stranger would, in a minimal Debian (as root)
+	packaging/dist-test.sh target/dist models/build
+	packaging/deb-test.sh target/deb models/build
+
+header: tensorflow ## Generate include/session_group.h and processor/include/serving_processor.h
+	UPDATE_HEADER=1 $(CARGO) test --release --quiet --test header the_committed_header
+	UPDATE_HEADER=1 $(CARGO) test --release --quiet --package session-group-processor --test header the_committed_header
+
+## Check for hours
+
+nightly: ## All of these, one after the other (MINUTES=30 for fuzz and soak, each)
+	scripts/nightly.sh
 
 # With one arena, memory that is free lies in few enough pieces to see what grows.
 soak: tensorflow models ## A long time of everything at once (MINUTES=60; 5 by default)
@@ -75,6 +168,9 @@ tsan: tensorflow models ## The same with ThreadSanitizer
 memcheck: build models ## Run C programs under Valgrind (MEMCHECK="run stats"; all by default)
 	scripts/memcheck.sh $(MEMCHECK)
 
+test-debug: tensorflow models ## Run the Rust tests with debug assertions and overflow checks
+	$(CARGO) test --workspace
+
 dispatches: tensorflow ## Let each policy choose 2^33 times, about ten minutes
 	$(CARGO) test --release --lib -- --ignored --nocapture dispatches_beyond_32_bits
 
@@ -87,81 +183,13 @@ supply-chain: ## Check licences, sources and linked crates; list all components
 reproducible: tensorflow ## Build the library twice and compare
 	scripts/reproducible.sh
 
-bench-models: tensorflow models/build/bench/done ## Export the models of the benchmark
+## Make what others need
 
 tensorflow: third_party/tensorflow/lib/pkgconfig/tensorflow.pc ## Install the pinned stock TensorFlow, unless pkg-config finds one
 
-# mimalloc says when it was compiled: the same sources give the same library.
-build: tensorflow ## Build the library
-	SOURCE_DATE_EPOCH=$$(packaging/date.sh) $(CARGO) build --release
-
-install: ## Install library, headers, pkg-config and CMake files to $(DESTDIR)$(PREFIX)
-	@test -e target/release/libsession_group.so || { echo "run \`make build\` first" >&2; exit 1; }
-	scripts/install.sh target/release "$(DESTDIR)" "$(PREFIX)" $(VERSION) $(SOVERSION)
-
-install-serving: ## Install the processor and the model server there, too, as far as they are built
-	scripts/install-serving.sh target/release "$(DESTDIR)" "$(PREFIX)"
-
-deb: build $(VENV)/installed ## Make Debian packages, in target/deb
-	packaging/deb.sh target/deb $(VERSION) $(SOVERSION)
-
-dist: build $(VENV)/installed ## Make tarballs of the sources and of the installed tree, in target/dist
-	packaging/dist.sh target/dist $(VERSION) $(SOVERSION)
-
-package-test: deb dist models ## Use packages and tarball as a stranger would, in a minimal Debian (as root)
-	packaging/dist-test.sh target/dist models/build
-	packaging/deb-test.sh target/deb models/build
-
-wheel: build $(VENV)/installed ## Make a wheel of the Python package, in target/wheel
-	scripts/wheel.sh target/release target/wheel
-
-python-test: wheel models target/libtest_gpu.so ## Install the wheel and run the tests of the Python package
-	python/tests/run.sh
-
-server: tensorflow ## Build the model server, target/release/session_group_model_server
-	$(CARGO) build --release --package session-group-server
-
-serve: server models $(SERVING_CLIENT) ## Serve the demo model to TensorFlow Serving's clients
-	server/serve.sh
-
-bench-server: server models ## Requests through the server against the group in process
-	$(CARGO) bench --quiet --package session-group-server --bench server -- $(BENCH_ARGS)
-
-server-test: server models $(SERVING_CLIENT) ## Test the server with TensorFlow Serving's own client
-	server/tests/run.sh
-
-processor: tensorflow ## Build the processor, target/release/libserving_processor.so
-	$(CARGO) build --release --package session-group-processor
-
-processor-test: build processor models ## Test the processor with models and checkpoints of stock TensorFlow
-	processor/tests/run.sh
-
-bench-processor: processor ## How long requests wait for deltas of a large table
-	$(VENV)/bin/python processor/benches/deltas.py $(BENCH_ARGS)
-
 models: tensorflow models/build/done ## Export the models of the tests and the demo
 
-header: tensorflow ## Generate include/session_group.h and processor/include/serving_processor.h
-	UPDATE_HEADER=1 $(CARGO) test --quiet --test header the_committed_header
-	UPDATE_HEADER=1 $(CARGO) test --quiet --package session-group-processor --test header the_committed_header
-
-docs: tensorflow ## Make the references of the headers and of the crate, in target/docs
-	@command -v doxygen >/dev/null || packaging/need.sh doxygen
-	rm -rf target/docs
-	mkdir -p target/docs
-	VERSION=$(VERSION) doxygen docs/Doxyfile
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package session-group --no-deps --quiet
-	cp -r target/doc target/docs/crate
-	@echo "target/docs/headers/index.html, target/docs/crate/session_group/index.html"
-
-lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings denied
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
-	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/*.h src/tensorflow/*.cc c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc processor/c_tests/*
-	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples server processor fuzz
-	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples server processor fuzz
-	cd python && ../$(VENV)/bin/mypy
+bench-models: tensorflow models/build/bench/done ## Export the models of the benchmark
 
 requirements: ## Pin requirements.in and bench/requirements.in anew, with hashes
 	$(PYTHON) -m venv target/pip-tools

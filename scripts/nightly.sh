@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# What takes too long for every change, or builds everything in another way: fuzzing, the soak test, sanitizers,
+# Valgrind, tests with overflow checks, licences. MINUTES says how long fuzzing and the soak test take, each.
+# Goes on after a failure, and lists what failed at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export MINUTES=${MINUTES:-30}
+scripts/steps.sh -k <<'STEPS'
+make supply-chain
+make soak MINUTES=$MINUTES
+make fuzz MINUTES=$MINUTES
+make test-debug
+make asan
+make memcheck
+make tsan
+make dispatches
+make reproducible
+STEPS
