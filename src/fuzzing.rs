@@ -4,7 +4,8 @@ use crate::cpus::cpuset::CpuSet;
 use crate::cpus::topology::Topology;
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::plan::{self, Environment};
+use crate::options::environment::Environment;
+use crate::plan;
 use crate::tensorflow::session_options::Config;
 
 pub use crate::ffi::all as abi;
@@ -40,7 +41,7 @@ pub fn plan(
     let gpus = machine.gpus.ok_or_else(|| Error::precondition("no GPU"));
     let topology = Ok(machine.topology.clone());
     let allowed = machine.allowed.clone();
-    let machine = plan::Machine { allowed, topology, gpus, memory: 16 << 30 };
+    let machine = plan::machine::Machine { allowed, topology, gpus, memory: 16 << 30 };
     let plan = plan::plan(options, environment, &config, &machine)?;
     let session = |session: plan::SessionPlan| Session {
         cpus: session.cpus,

@@ -11,19 +11,21 @@ use crate::error::{Code, Error, Result};
 use crate::gpu::Streams;
 use crate::gpu::mps;
 use crate::memory::memory_stats;
-use crate::observe::describe;
-use crate::observe::metrics;
-use crate::observe::registry;
+use crate::observe::{describe, explain, metrics, registry};
 use crate::options::Options;
-use crate::options::policy::Dispatcher;
-use crate::plan::{self, Environment, Machine};
+use crate::options::environment::Environment;
+use crate::plan;
+use crate::plan::machine::Machine;
 use crate::process::Process;
 use crate::request::callable::Callable;
 use crate::request::closing::Closing;
-use crate::request::run::{Call, Request, Shared, Steps, Terms};
+use crate::request::dispatch::Dispatcher;
+use crate::request::run::{Request, RequestSpec};
+use crate::request::state::{GroupState, RunDefaults};
 use crate::request::stats::{SessionStats, Snapshot};
+use crate::request::tensors::RequestTensors;
 use crate::sessions::gate::Gate;
-use crate::sessions::members::Members;
+use crate::sessions::set::SessionSet;
 use crate::tensorflow::devices::Variable;
 use crate::tensorflow::graph::{Graph, SavedModel};
 use crate::tensorflow::large_blocks;
@@ -34,7 +36,7 @@ use crate::tensorflow::{Buffer, SessionOptions, Tensor, version};
 
 /// N sessions that share variables and tables. May be used by many threads at a time.
 pub struct SessionGroup {
-    shared: Arc<Shared>,
+    state: Arc<GroupState>,
 }
 
 impl SessionGroup {
@@ -49,25 +51,27 @@ impl SessionGroup {
         }
         large_blocks::set_limit(plan.kept_bytes);
         let number = next_number();
-        let members = Members::new(&format!("sg{number}"), &plan, session_options)?;
+        let sessions = SessionSet::new(&format!("sg{number}"), &plan, session_options)?;
         let cpus: Vec<CpuSet> =
             plan.sessions.iter().filter_map(|session| session.cpus.clone()).collect();
-        let mut here = RunOptions::parse(&[])?;
-        here.run_on_calling_thread();
-        let streams = plan.gpus.as_ref().map(|gpus| Streams::new(gpus, &plan, &members.devices));
+        let mut on_this_thread = RunOptions::parse(&[])?;
+        on_this_thread.run_on_calling_thread();
+        let stream_slots = || plan.sessions.iter().filter_map(|session| session.stream_slot);
+        let streams =
+            plan.gpus.as_ref().map(|gpus| Streams::new(gpus, stream_slots(), &sessions.devices));
         log::info(&describe::line(number, &plan));
         let stats =
             plan.sessions.iter().map(|session| SessionStats::new(session.worker_threads > 0));
-        let shared = Shared {
+        let state = GroupState {
             number,
             process: Process::current(),
             dispatcher: Dispatcher::new(&plan.policy, plan.sessions.len(), &cpus),
             stats: stats.collect(),
-            gate: Gate::new(members, plan.sessions.len() + 1),
-            closing: Closing::new(plan.drain),
-            steps: Steps {
-                here,
-                pool: RunOptions::parse(&[])?,
+            gate: Gate::new(sessions, plan.sessions.len() + 1),
+            closing: Closing::new(number, plan.drain),
+            defaults: RunDefaults {
+                on_this_thread,
+                on_pool: RunOptions::parse(&[])?,
                 timeout_ms: config.operation_timeout_ms,
                 fills_metadata: config.fills_metadata,
             },
@@ -75,9 +79,9 @@ impl SessionGroup {
             plan,
             has_broken: AtomicBool::new(false),
         };
-        let shared = Arc::new(shared);
-        registry::add(&shared);
-        Ok(Self { shared })
+        let state = Arc::new(state);
+        registry::add(&state);
+        Ok(Self { state })
     }
 
     /// A group that serves a SavedModel: reads the `MetaGraphDef` with exactly these tags, restores
@@ -101,19 +105,19 @@ impl SessionGroup {
         let mut model = SavedModel::read(export_dir, tags, meta_graph_def)
             .map_err(doing("reading it failed"))?;
         let group = Self::new(session_options, options)?;
-        let members = group.shared.enter(group.session_num())?;
-        members.add_graph(model.take_graph()).map_err(doing("its graph was refused"))?;
-        let run_options = run_options.unwrap_or(&group.shared.steps.pool);
-        let writing = members.devices.writing();
-        for leader in 0..group.shared.leaders() {
-            members
+        let sessions = group.state.enter_for_all()?;
+        sessions.add_graph(model.take_graph()).map_err(doing("its graph was refused"))?;
+        let run_options = run_options.unwrap_or(&group.state.defaults.on_pool);
+        let writing = sessions.devices.writing();
+        for leader in 0..group.state.leaders() {
+            sessions
                 .session(leader)?
                 .restore(&model, run_options)
                 .map_err(doing("restoring its variables or initialising it failed"))?;
         }
         drop(writing);
-        members.devices.sync()?;
-        drop(members);
+        sessions.devices.sync()?;
+        drop(sessions);
         Ok(group)
     }
 
@@ -129,14 +133,14 @@ impl SessionGroup {
     }
 
     pub(crate) fn add_graph(&self, graph: Graph, extend: bool) -> Result<()> {
-        let members = self.shared.enter(self.session_num())?;
-        if !extend && members.has_graph() {
+        let sessions = self.state.enter_for_all()?;
+        if !extend && sessions.has_graph() {
             return Err(Error::new(
                 Code::AlreadyExists,
                 "the group has a graph already: extend it, or make another group",
             ));
         }
-        members.add_graph(graph)
+        sessions.add_graph(graph)
     }
 
     /// Runs the graph on the session that the policy chooses. Gives as many tensors as there are
@@ -180,7 +184,7 @@ impl SessionGroup {
                 request.outputs.len()
             )));
         }
-        self.shared.run_request(request, outputs, metadata)
+        self.state.run_request(request, outputs, metadata)
     }
 
     /// Prepares requests with these feeds, fetches and targets on all sessions, so that nothing is
@@ -191,7 +195,7 @@ impl SessionGroup {
         fetches: &[&str],
         targets: &[&str],
     ) -> Result<Callable> {
-        self.shared.callable(feeds, fetches, targets)
+        Callable::new(&self.state, feeds, fetches, targets)
     }
 
     /// Runs a request once on each session, on all of them at the same time, so that no later one
@@ -225,46 +229,50 @@ impl SessionGroup {
     }
 
     #[cfg(test)]
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+    pub(crate) fn state(&self) -> &GroupState {
+        &self.state
     }
 
     /// How many sessions.
     pub fn session_num(&self) -> usize {
-        self.shared.plan.sessions.len()
+        self.state.plan.sessions.len()
     }
 
     /// The devices that each session sees; all see the same. The caller must free the list with
     /// `TF_DeleteDeviceList`.
     pub fn list_devices(&self) -> Result<*mut tf::TF_DeviceList> {
-        self.shared.enter(self.session_num())?.session(0)?.list_devices()
+        self.state.enter_for_all()?.session(0)?.list_devices()
     }
 
     /// What a session has done so far; also after closing. `None` where there is no such session.
     pub fn stats(&self, session: usize) -> Option<Snapshot> {
-        self.shared.snapshot(session)
+        self.state.snapshot(session)
     }
 
     /// What all sessions have done so far, and the memory of large tensors in the whole process, in
     /// Prometheus' text exposition format; also after closing.
     pub fn metrics_text(&self) -> String {
-        metrics::text(&[(self.shared.number, self.shared.snapshots())], &memory_stats())
+        metrics::text(&[(self.state.number, self.state.snapshots())], &memory_stats())
     }
 
     /// What the group is, and why, as JSON; also after closing.
     pub fn describe(&self) -> String {
-        self.shared.describe().to_string()
+        describe::group(&self.state).to_string()
     }
 
     /// What the group has prepared for requests, how it runs them and why so, as JSON; also after
     /// closing, when only the counters are left.
     pub fn explain(&self) -> String {
-        self.shared.explain().to_string()
+        explain::group(&self.state).to_string()
     }
 
-    /// Runs what `call` brings, as the terms say.
-    pub(crate) fn run_call(&self, terms: &Terms<'_>, call: &mut dyn Call) -> Result<()> {
-        self.shared.run(terms, call)
+    /// Runs these tensors as `spec` says.
+    pub(crate) fn run_tensors(
+        &self,
+        spec: &RequestSpec<'_>,
+        tensors: &mut dyn RequestTensors,
+    ) -> Result<()> {
+        self.state.run(spec, tensors)
     }
 
     /// Calls `f` with a session and its number, as a request that may do anything.
@@ -273,7 +281,7 @@ impl SessionGroup {
         session: Option<usize>,
         f: impl FnOnce(&Session, usize) -> Result<()>,
     ) -> Result<()> {
-        self.shared.run_on_session(session, f)
+        self.state.run_on_session(session, f)
     }
 
     /// Calls `f` with a session, for what is no request.
@@ -282,13 +290,13 @@ impl SessionGroup {
         session: usize,
         f: impl FnOnce(&Session) -> Result<()>,
     ) -> Result<()> {
-        f(self.shared.enter(self.session_num())?.session(session)?)
+        f(self.state.enter_for_all()?.session(session)?)
     }
 
     /// From now on variables may be written by who has looked behind the group, so that no session
     /// keeps what it has read.
     pub(crate) fn untrack(&self) -> Result<()> {
-        self.shared.enter(self.session_num())?.devices.untrack();
+        self.state.enter_for_all()?.devices.untrack();
         Ok(())
     }
 
@@ -302,13 +310,13 @@ impl SessionGroup {
         variable: &Variable<'_>,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<bool> {
-        self.shared.enter(self.session_num())?.devices.write_variable(variable, write)
+        self.state.enter_for_all()?.devices.write_variable(variable, write)
     }
 
     /// How many bytes each of the threads that restored checkpoints has read, so far. Empty where TensorFlow's own
     /// kernel restored them.
     pub fn restored_bytes(&self) -> Result<Vec<u64>> {
-        Ok(self.shared.enter(self.session_num())?.devices.restored_bytes())
+        Ok(self.state.enter_for_all()?.devices.restored_bytes())
     }
 
     /// Turns new requests away, lets those that are running finish for the drain timeout of the options,
@@ -318,8 +326,8 @@ impl SessionGroup {
     /// runs on although it was cancelled: the group turns requests away, but what it has stays in memory
     /// until it is closed again after that has ended.
     pub fn close(&self) -> Result<()> {
-        self.shared.check_process()?;
-        self.shared.closing.close(&self.shared)
+        self.state.check_process()?;
+        self.state.closing.close(&self.state.gate)
     }
 }
 
@@ -327,9 +335,9 @@ impl Drop for SessionGroup {
     fn drop(&mut self) {
         // In a forked child, closing would wait for threads that are not there: their memory goes with
         // the process. So does what requests use that don't end.
-        let is_here = self.shared.check_process().is_ok();
-        if !is_here || !self.shared.closing.close_at_last(&self.shared) {
-            std::mem::forget(self.shared.clone());
+        let is_here = self.state.check_process().is_ok();
+        if !is_here || !self.state.closing.close_at_last(&self.state.gate) {
+            std::mem::forget(self.state.clone());
         }
     }
 }

@@ -8,31 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+
 use crate::tensorflow::large_blocks;
 
-/// The variable that limits what is kept, in bytes; 0 keeps nothing.
-pub const KEPT_VARIABLE: &str = "SESSION_GROUP_KEPT_BYTES";
+pub use crate::options::environment::KEPT_VARIABLE;
+pub use crate::tensorflow::large_blocks::MemoryStats;
 
 /// Of the memory that the process may use, the share that it keeps at most.
 const SHARE: u64 = 8;
 
 /// What no request has needed for so long, and at most for twice as long, returns to the system.
 const UNUSED: Duration = Duration::from_secs(10);
-
-/// The memory of large tensors of all groups of the process, at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryStats {
-    /// Bytes that large tensors take, variables and constants included.
-    pub in_use_bytes: u64,
-    /// Bytes that are free and kept for the next request.
-    pub kept_bytes: u64,
-    /// What `kept_bytes` never exceeds: 0 while no group is open.
-    pub kept_limit_bytes: u64,
-    /// Large tensors that got memory which was kept.
-    pub hits: u64,
-    /// Large tensors for which the system was asked for memory, which costs a page fault for each page.
-    pub misses: u64,
-}
 
 /// The memory of large tensors of all groups of this process, now.
 pub fn memory_stats() -> MemoryStats {

@@ -8,6 +8,10 @@
 
 #[path = "../src/error.rs"]
 mod error;
+#[path = "../src/options"]
+mod options {
+    pub mod queue;
+}
 #[path = "../src/prepare"]
 mod prepare {
     pub mod slot;
@@ -206,10 +210,11 @@ use error::Result;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
+use options::queue::Queue;
 use prepare::slot::Slot;
 use sessions::gate::{Gate, StillInside};
 use sessions::ticket::{Request, Ticket};
-use sessions::workers::{Queue, Refusal, Workers};
+use sessions::workers::{Refusal, Workers};
 
 /// With three threads, orders with more than three preemptions are left out: there are too many.
 const PREEMPTIONS: Option<usize> = Some(3);

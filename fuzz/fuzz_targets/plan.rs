@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use session_group::Options;
 use session_group::cpuset::CpuSet;
 use session_group::fuzzing;
-use session_group::plan::Environment;
+use session_group::environment::Environment;
 use session_group::topology::{Node, Topology};
 
 #[derive(Arbitrary, Debug)]

@@ -13,7 +13,7 @@ use session_group::tensorflow::SessionOptions;
 use session_group::{Code, Error, Options, Result};
 use session_group_serving::tensorflow::ConfigProto;
 use session_group_serving::text::beginning;
-use session_group_serving::timeline::Choice;
+use session_group_serving::timeline::TraceSchedule;
 use tracing::warn;
 
 /// What is said, key by key; docs/processor.md tells what each means.
@@ -377,7 +377,7 @@ impl Text {
             })?;
         }
         let [start, interval, count] = checked;
-        Ok(Some(Choice { start, interval, count, folder: folder.clone() }))
+        Ok(Some(TraceSchedule { start, interval, count, folder: folder.clone() }))
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::{debug, info};
 
 use crate::bundle::Bundle;
 use crate::graph;
-use crate::served::{Alone, Served};
+use crate::served::{ExclusiveAccess, Served};
 use crate::template::Template;
 use crate::versions::Checkpoint;
 
@@ -116,7 +116,7 @@ impl<'a> Delta<'a> {
             current.iter().map(Tensor::dims).collect::<Vec<_>>()
         };
         let begun = Instant::now();
-        let alone = served.alone()?;
+        let alone = served.exclusive()?;
         // Which can't be written where they are: others share their memory, or it is not the CPU's.
         let mut assigned = Vec::new();
         let mut written = Vec::new();
@@ -192,7 +192,7 @@ impl Change<'_> {
 
     /// Writes the new value over that of the variable, where it is; `false` where that can't be. Without
     /// `really`, only says whether it could.
-    fn write(&self, alone: &Alone<'_>, dims: &[i64], really: bool) -> Result<bool> {
+    fn write(&self, alone: &ExclusiveAccess<'_>, dims: &[i64], really: bool) -> Result<bool> {
         let Some((container, name)) = &self.variable.resource else { return Ok(false) };
         let (New::Whole(new) | New::Rows { values: new, .. }) = &self.new;
         let variable = Variable { container, name, dtype: new.dtype(), dims };
@@ -238,7 +238,7 @@ impl Change<'_> {
 }
 
 /// Gives variables whose memory can't be written to new values, all or none.
-fn assign(alone: &Alone<'_>, changes: &[&Change<'_>]) -> Result<()> {
+fn assign(alone: &ExclusiveAccess<'_>, changes: &[&Change<'_>]) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }

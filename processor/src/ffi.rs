@@ -203,7 +203,7 @@ pub unsafe extern "C" fn batch_process_n(
         .zip(states.iter_mut())
         .map(|((request, (data, size)), state)| (request, Slot { data, size }, state))
         .collect();
-    let model = held.as_ref().map(handles::Held::model);
+    let model = held.as_ref().map(handles::ModelGuard::model);
     let one = |(request, slot, state): (Result<&[u8]>, Slot<'_>, &mut c_int)| {
         *state = slot.answer("batch_process", || {
             let (model, request) =

@@ -45,17 +45,17 @@ extern "C" fn end_updates() {
 }
 
 /// A model that stays until this is dropped.
-pub struct Held(Guard<Option<Arc<Model>>>);
+pub struct ModelGuard(Guard<Option<Arc<Model>>>);
 
-impl Held {
+impl ModelGuard {
     pub fn model(&self) -> &Model {
         self.0.as_ref().expect("it was there")
     }
 }
 
 /// Finds a model.
-pub fn hold(handle: *mut c_void) -> Result<Held> {
-    let held = MODELS.load().get(&handle.addr()).map(|slot| Held(slot.load()));
+pub fn hold(handle: *mut c_void) -> Result<ModelGuard> {
+    let held = MODELS.load().get(&handle.addr()).map(|slot| ModelGuard(slot.load()));
     held.filter(|held| held.0.is_some()).ok_or_else(|| {
         Error::invalid(match handle.is_null() {
             true => "model_buf is NULL: pass what initialize() returned".to_string(),

@@ -58,7 +58,7 @@ impl Served {
 
     /// Waits for requests, and keeps new ones waiting, until the result is dropped. Only for so long: a
     /// slow request must not stop all others.
-    pub fn alone(&self) -> Result<Alone<'_>> {
+    pub fn exclusive(&self) -> Result<ExclusiveAccess<'_>> {
         let patience = self.patience.load(Relaxed);
         let end = Instant::now() + Duration::from_millis(patience);
         let guards: Option<Vec<_>> =
@@ -73,7 +73,7 @@ impl Served {
             ));
         };
         self.patience.store(PATIENCE_MS.0, Relaxed);
-        Ok(Alone { group: &self.group, _guards: guards })
+        Ok(ExclusiveAccess { group: &self.group, _guards: guards })
     }
 
     /// For runs that don't matter to requests.
@@ -83,7 +83,7 @@ impl Served {
 }
 
 /// A group on which no request runs.
-pub struct Alone<'a> {
+pub struct ExclusiveAccess<'a> {
     pub group: &'a SessionGroup,
     _guards: Vec<RwLockWriteGuard<'a, ()>>,
 }

@@ -14,7 +14,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use session_group::tensorflow::{SessionOptions, Tensor};
 use session_group::{Options, SessionGroup};
-use session_group_server::predict::{Manner, predict};
+use session_group_server::predict::{ResponseFormat, predict};
 use session_group_server::proto::serving::{
     GetModelStatusRequest, GetModelStatusResponse, ModelSpec, PredictRequest, PredictResponse,
 };
@@ -117,7 +117,7 @@ fn main() {
             "decoded request to answer",
             Box::new(|turn| {
                 by_threads(threads, turn, || {
-                    predict(&servable, request.clone(), None, Manner::default())
+                    predict(&servable, request.clone(), None, ResponseFormat::default())
                         .expect("an answer");
                 })
             }),
@@ -206,7 +206,7 @@ fn own_cost(
     });
     let (copying, copy_allocations) = alone(&|| drop(request.clone()));
     let (whole, allocations) = alone(&|| {
-        predict(servable, request.clone(), None, Manner::default()).expect("an answer");
+        predict(servable, request.clone(), None, ResponseFormat::default()).expect("an answer");
     });
     let own = whole - in_group - copying;
     println!(

@@ -13,9 +13,9 @@ use tracing::{info, warn};
 
 use crate::batching::{Batching, Scheduler};
 use crate::flags::Flags;
-use crate::manager::{Care, Load};
+use crate::manager::{Load, RetryPolicy};
 use crate::metrics::Metrics;
-use crate::predict::Manner;
+use crate::predict::ResponseFormat;
 use crate::proto::serving::{
     BatchingParameters, ModelConfig, ModelConfigList, ModelServerConfig, model_server_config,
 };
@@ -27,7 +27,7 @@ use crate::warmup::warm_up;
 
 /// Refuses flags that contradict each other.
 pub fn check(flags: &Flags) -> Result<()> {
-    let Flags { listen, models, sessions, batching, watching, own, .. } = flags;
+    let Flags { listen, models, sessions, batching, watching, limits, .. } = flags;
     ensure!(
         listen.port != 0 || listen.grpc_socket_path.is_some(),
         "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
@@ -82,7 +82,7 @@ pub fn check(flags: &Flags) -> Result<()> {
         "--timeline_path traces requests that run alone: leave --enable_batching out, or the timelines"
     );
     ensure!(
-        !own.enable_prometheus || listen.rest_api_port != 0,
+        !limits.enable_prometheus || listen.rest_api_port != 0,
         "--enable_prometheus needs --rest_api_port, where metrics are served"
     );
     arguments(listen).try_for_each(|argument| argument.map(drop))?;
@@ -93,18 +93,18 @@ pub fn check(flags: &Flags) -> Result<()> {
 }
 
 /// How requests are taken and answered.
-pub fn manner(flags: &Flags) -> Manner {
-    Manner {
+pub fn response_format(flags: &Flags) -> ResponseFormat {
+    ResponseFormat {
         checks_method: flags.models.enable_signature_method_name_check,
         answers_content: flags.models.enable_serialization_as_tensor_content,
     }
 }
 
 /// How models are looked after.
-pub fn care(flags: &Flags) -> Care {
+pub fn retry_policy(flags: &Flags) -> RetryPolicy {
     let models = &flags.models;
     let seconds = models.file_system_poll_wait_seconds;
-    Care {
+    RetryPolicy {
         poll: (seconds > 0).then(|| Duration::from_secs(seconds as u64)),
         retries: models.max_num_load_retries,
         retry_interval: Duration::from_micros(models.load_retry_interval_micros.max(0) as u64),
@@ -153,7 +153,7 @@ pub fn load(flags: &Flags, metrics: Arc<Metrics>) -> Result<Arc<Load>> {
         })
         .transpose()?;
     let choice = timelines(flags)?;
-    let (manner, warms_up) = (manner(flags), flags.models.enable_model_warmup);
+    let (format, warms_up) = (format(flags), flags.models.enable_model_warmup);
     let iterations = flags.models.num_request_iterations_for_warmup;
 
     Ok(Arc::new(move |model: &ModelConfig, version, path: &Path| {
@@ -172,7 +172,7 @@ pub fn load(flags: &Flags, metrics: Arc<Metrics>) -> Result<Arc<Load>> {
             let servable = Servable::load(&model.name, version, path, &sessions, timelines)?;
             if warms_up {
                 let begun = Instant::now();
-                let warm = warm_up(&servable, path, iterations, manner);
+                let warm = warm_up(&servable, path, iterations, format);
                 let code = warm.as_ref().err().map(|error| error.code);
                 metrics.warmed_up(base, code, begun.elapsed());
                 info!("model {} version {version}: {} warm-up requests", model.name, warm?);
@@ -205,7 +205,7 @@ struct Defaults {
 
 fn options(flags: &Flags) -> Result<Defaults> {
     let sessions = &flags.sessions;
-    let own = &flags.own;
+    let own = &flags.limits;
     let gpu_ids: Vec<i32> = match sessions.gpu_ids_list.as_str() {
         "" => Vec::new(),
         list => {
@@ -218,10 +218,10 @@ fn options(flags: &Flags) -> Result<Defaults> {
         own: SessionGroupConfig {
             session_num: (sessions.session_num_per_group > 0)
                 .then_some(sessions.session_num_per_group),
-            cpuset: own.session_group_cpuset.clone(),
-            policy: own.session_group_policy.as_ref().map(|policy| policy.name().to_string()),
-            execution: own.session_group_execution.map(|execution| execution.to_string()),
-            kernels: own.session_group_kernels.map(|kernels| kernels.to_string()),
+            cpuset: limits.session_group_cpuset.clone(),
+            policy: limits.session_group_policy.as_ref().map(|policy| policy.name().to_string()),
+            execution: limits.session_group_execution.map(|execution| execution.to_string()),
+            kernels: limits.session_group_kernels.map(|kernels| kernels.to_string()),
         },
         gpu_ids,
         multi_stream: sessions.use_multi_stream,
@@ -235,7 +235,7 @@ fn with(defaults: &Defaults, own: &SessionGroupConfig) -> session_group::Result<
     let of = |own: &Option<String>, default: &Option<String>| own.clone().or(default.clone());
     let mut options = Options::new();
     let cpuset = of(&own.cpuset, &defaults.own.cpuset);
-    match (own.session_num.or(defaults.own.session_num), &cpuset) {
+    match (limits.session_num.or(defaults.limits.session_num), &cpuset) {
         (Some(session_num), _) => {
             options.set_session_num(session_num);
         }
@@ -305,7 +305,7 @@ fn timelines(flags: &Flags) -> Result<Option<Choice>> {
     for (name, number, least) in numbers {
         ensure!(number >= least, "--timeline_path needs {name}, at least {least}");
     }
-    Ok(Some(Choice {
+    Ok(Some(TraceSchedule {
         start: watching.timeline_start_step,
         interval: watching.timeline_interval_step,
         count: watching.timeline_trace_count,

@@ -12,7 +12,7 @@ use tracing::info;
 use crate::catalog::Catalog;
 use crate::manager::Manager;
 use crate::metrics::{Metrics, status};
-use crate::predict::Manner;
+use crate::predict::ResponseFormat;
 use crate::proto::serving::ModelSpec;
 use crate::servable::{Servable, deadline_exceeded};
 
@@ -20,7 +20,7 @@ use crate::servable::{Servable, deadline_exceeded};
 pub struct Core {
     pub catalog: Arc<Catalog>,
     pub manager: Manager,
-    pub manner: Manner,
+    pub format: ResponseFormat,
     pub metrics: Arc<Metrics>,
     pub logs_access: bool,
 }

@@ -8,7 +8,7 @@ use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
 use session_group_serving::signature::{default_input, proto_name, tensor_name};
 
-use crate::predict::{CLASSIFY, Manner, REGRESS, answered_by};
+use crate::predict::{CLASSIFY, REGRESS, ResponseFormat, answered_by};
 use crate::proto::serving::input::Kind;
 use crate::proto::serving::{
     Class, ClassificationRequest, ClassificationResponse, ClassificationResult, Classifications,
@@ -28,11 +28,11 @@ pub fn classify(
     servable: &Servable,
     request: ClassificationRequest,
     deadline: Option<Instant>,
-    manner: Manner,
+    format: ResponseFormat,
 ) -> Result<ClassificationResponse> {
     let spec = request.model_spec.unwrap_or_default();
     let (name, signature) = signature(servable, &spec.signature_name)?;
-    let classifier = Classifier::of(signature, manner)?;
+    let classifier = Classifier::of(signature, format)?;
     let examples = examples(request.input)?;
     let feeds = feeds(&[&classifier.input], &examples)?;
     let outputs = servable.run(feeds, &classifier.fetches(), deadline)?;
@@ -46,11 +46,11 @@ pub fn regress(
     servable: &Servable,
     request: RegressionRequest,
     deadline: Option<Instant>,
-    manner: Manner,
+    format: ResponseFormat,
 ) -> Result<RegressionResponse> {
     let spec = request.model_spec.unwrap_or_default();
     let (name, signature) = signature(servable, &spec.signature_name)?;
-    let regressor = Regressor::of(signature, manner)?;
+    let regressor = Regressor::of(signature, format)?;
     let examples = examples(request.input)?;
     let feeds = feeds(&[&regressor.input], &examples)?;
     let outputs = servable.run(feeds, &[regressor.output], deadline)?;
@@ -65,7 +65,7 @@ pub fn multi_inference(
     servable: &Servable,
     request: MultiInferenceRequest,
     deadline: Option<Instant>,
-    manner: Manner,
+    format: ResponseFormat,
 ) -> Result<MultiInferenceResponse> {
     enum Task<'a> {
         Classify(Classifier<'a>),
@@ -91,8 +91,8 @@ pub fn multi_inference(
             Error::invalid(format!("Requested signature not found in model graph: {name}"))
         })?;
         let what = match task.method_name.as_str() {
-            CLASSIFY => Task::Classify(Classifier::of(signature, manner)?),
-            REGRESS => Task::Regress(Regressor::of(signature, manner)?),
+            CLASSIFY => Task::Classify(Classifier::of(signature, format)?),
+            REGRESS => Task::Regress(Regressor::of(signature, format)?),
             other => {
                 let message = format!("Unsupported signature method_name: {other}");
                 return Err(Error::new(Code::Unimplemented, message));
@@ -215,9 +215,9 @@ struct Classifier<'a> {
 }
 
 impl<'a> Classifier<'a> {
-    fn of(signature: &'a SignatureDef, manner: Manner) -> Result<Self> {
+    fn of(signature: &'a SignatureDef, format: ResponseFormat) -> Result<Self> {
         let method = &signature.method_name;
-        if manner.checks_method && method != CLASSIFY {
+        if format.checks_method && method != CLASSIFY {
             return Err(Error::invalid(format!(
                 "Expected classification signature method_name to be {CLASSIFY}. Was: {method}"
             )));
@@ -304,9 +304,9 @@ struct Regressor<'a> {
 }
 
 impl<'a> Regressor<'a> {
-    fn of(signature: &'a SignatureDef, manner: Manner) -> Result<Self> {
+    fn of(signature: &'a SignatureDef, format: ResponseFormat) -> Result<Self> {
         let method = &signature.method_name;
-        if manner.checks_method && method != REGRESS {
+        if format.checks_method && method != REGRESS {
             return Err(Error::invalid(format!(
                 "Expected regression signature method_name to be {REGRESS}. Was: {method}"
             )));

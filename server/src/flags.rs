@@ -32,15 +32,18 @@ pub struct Flags {
     #[command(flatten)]
     pub watching: Watching,
     #[command(flatten)]
-    pub own: Own,
+    pub limits: ServerLimits,
     #[command(flatten)]
-    pub taken: Taken,
+    pub ignored: IgnoredFlags,
 }
 
 /// Flags of TensorFlow Serving's that have nothing to set here.
 #[derive(Args, Clone, Debug)]
-#[command(rename_all = "snake_case", next_help_heading = "Taken for compatibility, without effect")]
-pub struct Taken {
+#[command(
+    rename_all = "snake_case",
+    next_help_heading = "IgnoredFlags for compatibility, without effect"
+)]
+pub struct IgnoredFlags {
     #[arg(long, hide_default_value = true, default_value_t = 0)]
     pub num_load_threads: u32,
     #[arg(long, hide_default_value = true, default_value_t = 0)]
@@ -210,7 +213,7 @@ pub struct Watching {
 
 #[derive(Args, Clone, Debug)]
 #[command(rename_all = "snake_case", next_help_heading = "Our own")]
-pub struct Own {
+pub struct ServerLimits {
     /// CPUs of the sessions of each model, as "0-3;4-7"
     #[arg(long)]
     pub session_group_cpuset: Option<String>,

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::core::{Call, Core, Lane, shortened};
 use crate::examples::{classify, multi_inference, regress};
-use crate::predict::{Manner, predict};
+use crate::predict::{ResponseFormat, predict};
 use crate::proto::serving::model_service_server::ModelService;
 use crate::proto::serving::model_spec::VersionChoice;
 use crate::proto::serving::prediction_service_server::PredictionService;
@@ -42,7 +42,7 @@ impl Service {
         api: &'static str,
         request: Request<Q>,
         spec: fn(&Q) -> Option<&ModelSpec>,
-        compute: fn(&Servable, Q, Option<Instant>, Manner) -> Result<A>,
+        compute: fn(&Servable, Q, Option<Instant>, ResponseFormat) -> Result<A>,
     ) -> Answer<A> {
         let begun = Instant::now();
         let deadline = deadline(request.metadata(), begun);
@@ -54,7 +54,7 @@ impl Service {
         let call = Call { api, model, deadline, begun, is_counted };
         let work = move |core: &Core| {
             core.compute(api, found.as_ref(), |servable| {
-                compute(servable, request, deadline, core.manner)
+                compute(servable, request, deadline, core.format)
             })
         };
         reply(self.core.answer(&self.lane, call, work).await)

@@ -34,7 +34,7 @@ fn start_log(flags: &Flags) {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match flags.own.log_json {
+    match flags.limits.log_json {
         true => log.json().flatten_event(true).init(),
         false => log.init(),
     }

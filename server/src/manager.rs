@@ -24,7 +24,7 @@ pub type Load = dyn Fn(&ModelConfig, i64, &Path) -> Result<Servable> + Send + Sy
 
 /// How models are looked after.
 #[derive(Clone, Copy, Debug)]
-pub struct Care {
+pub struct RetryPolicy {
     /// Between looks for new versions; `None`: no further look.
     pub poll: Option<Duration>,
     pub retries: u32,
@@ -47,11 +47,15 @@ enum Message {
 }
 
 impl Manager {
-    pub fn new(catalog: Arc<Catalog>, care: Care, load: Arc<Load>) -> std::io::Result<Self> {
+    pub fn new(
+        catalog: Arc<Catalog>,
+        retry: RetryPolicy,
+        load: Arc<Load>,
+    ) -> std::io::Result<Self> {
         let (messages, received) = unbounded();
         let worker = Worker {
             catalog,
-            care,
+            retry,
             load,
             messages: messages.clone(),
             models: BTreeMap::new(),
@@ -141,7 +145,7 @@ fn checked(config: &ModelServerConfig) -> Result<Vec<ModelConfig>> {
 
 struct Worker {
     catalog: Arc<Catalog>,
-    care: Care,
+    retry: RetryPolicy,
     load: Arc<Load>,
     messages: Sender<Message>,
     models: BTreeMap<String, Model>,
@@ -185,10 +189,10 @@ impl Worker {
             let now = Instant::now();
             if next_poll.is_some_and(|at| at <= now) {
                 self.poll();
-                next_poll = self.care.poll.map(|period| now + period);
+                next_poll = self.retry.poll.map(|period| now + period);
             }
             self.models.iter_mut().for_each(|(name, model)| {
-                model.act(name, &self.catalog, &self.care, &self.load, &self.messages);
+                model.act(name, &self.catalog, &self.retry, &self.load, &self.messages);
             });
             self.models.retain(|_, model| !model.versions.is_empty() || !model.is_removed());
             self.answer();
@@ -255,7 +259,7 @@ impl Worker {
             self.models.get(&config.name).is_some_and(|model| !model.is_undecided())
         });
         for config in decided {
-            check_labels(config, &self.catalog, self.care.allows_labels_ahead)?;
+            check_labels(config, &self.catalog, self.retry.allows_labels_ahead)?;
         }
         Ok(())
     }
@@ -311,7 +315,7 @@ impl Worker {
     /// Answers those whose models serve, or have failed.
     fn answer(&mut self) {
         let (models, catalog) = (&self.models, &self.catalog);
-        let ahead = self.care.allows_labels_ahead;
+        let ahead = self.retry.allows_labels_ahead;
         self.waiting.retain_mut(|waiting| {
             let state = |name: &String| match models.get(name) {
                 Some(model) if !model.is_removed() => model.outcome(),
@@ -422,7 +426,7 @@ impl Model {
         &mut self,
         name: &str,
         catalog: &Arc<Catalog>,
-        care: &Care,
+        retry: &RetryPolicy,
         load: &Arc<Load>,
         messages: &Sender<Message>,
     ) {
@@ -462,7 +466,7 @@ impl Model {
                 config: self.config.clone(),
                 number,
                 path: path.clone(),
-                care: *care,
+                retry: *retry,
                 load: load.clone(),
                 is_given_up,
             };
@@ -482,7 +486,7 @@ struct Attempt {
     config: ModelConfig,
     number: i64,
     path: PathBuf,
-    care: Care,
+    retry: RetryPolicy,
     load: Arc<Load>,
     is_given_up: Arc<AtomicBool>,
 }
@@ -498,9 +502,9 @@ impl Attempt {
                 Err(error) => error,
             };
             error!("loading version {} of model {name} failed: {error}", self.number);
-            let until = Instant::now() + self.care.retry_interval;
+            let until = Instant::now() + self.retry.retry_interval;
             tries += 1;
-            if tries > self.care.retries {
+            if tries > self.retry.retries {
                 return Err(error);
             }
             while Instant::now() < until {

@@ -20,7 +20,7 @@ pub const REGRESS: &str = "tensorflow/serving/regress";
 
 /// How requests are taken and answered.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Manner {
+pub struct ResponseFormat {
     /// Whether a signature's method_name must be that of the call.
     pub checks_method: bool,
     /// Whether answers have their tensors as `tensor_content`.
@@ -54,10 +54,10 @@ pub fn step<'a, T>(
     mut inputs: BTreeMap<String, T>,
     convert: impl Fn(T) -> Result<Tensor>,
     output_filter: &[String],
-    manner: Manner,
+    format: ResponseFormat,
 ) -> Result<Step<'a>> {
     let (signature_name, signature) = find(servable, signature_name)?;
-    check_method(signature, manner)?;
+    check_method(signature, format)?;
     check_names(signature, &inputs)?;
     let mut feeds = Vec::with_capacity(signature.inputs.len());
     for (alias, info) in &signature.inputs {
@@ -85,9 +85,9 @@ fn find<'a>(servable: &'a Servable, name: &'a str) -> Result<(&'a str, &'a Signa
     }
 }
 
-fn check_method(signature: &SignatureDef, manner: Manner) -> Result<()> {
+fn check_method(signature: &SignatureDef, format: ResponseFormat) -> Result<()> {
     let method = &signature.method_name;
-    if manner.checks_method && ![PREDICT, CLASSIFY, REGRESS].contains(&method.as_str()) {
+    if format.checks_method && ![PREDICT, CLASSIFY, REGRESS].contains(&method.as_str()) {
         return Err(Error::new(
             Code::Internal,
             format!(
@@ -171,15 +171,15 @@ pub fn predict(
     servable: &Servable,
     request: PredictRequest,
     deadline: Option<Instant>,
-    manner: Manner,
+    format: ResponseFormat,
 ) -> Result<PredictResponse> {
     let PredictRequest { model_spec, inputs, output_filter } = request;
     let spec = model_spec.unwrap_or_default();
     let name = &spec.signature_name;
-    let step = step(servable, name, inputs, tensor::from_proto, &output_filter, manner)?;
+    let step = step(servable, name, inputs, tensor::from_proto, &output_filter, format)?;
     let model_spec = Some(answered_by(servable, step.signature_name));
     let proto = |(alias, tensor): (&str, Tensor)| {
-        Ok((alias.to_string(), tensor::to_proto(&tensor, manner.answers_content)?))
+        Ok((alias.to_string(), tensor::to_proto(&tensor, format.answers_content)?))
     };
     let outputs = step.run(servable, deadline)?.map(proto).collect::<Result<_>>()?;
     Ok(PredictResponse { model_spec, outputs })

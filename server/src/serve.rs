@@ -49,15 +49,15 @@ pub fn serve(flags: Flags) -> Result<()> {
     let metrics = Arc::new(Metrics::default());
     let catalog = Arc::new(Catalog::default());
     let load = config::load(&flags, metrics.clone())?;
-    let manager = Manager::new(catalog.clone(), config::care(&flags), load)?;
+    let manager = Manager::new(catalog.clone(), config::retry_policy(&flags), load)?;
     let core = Arc::new(Core {
         catalog,
         manager,
-        manner: config::manner(&flags),
+        format: config::response_format(&flags),
         metrics,
-        logs_access: flags.own.access_log,
+        logs_access: flags.limits.access_log,
     });
-    let most_waiting = flags.own.max_waiting_requests;
+    let most_waiting = flags.limits.max_waiting_requests;
     let grpc = Lane::new("GRPC", for_grpc, most_waiting);
     let rest = Lane::new("REST", for_rest, most_waiting);
     let served = runtime.block_on(run(&flags, core, grpc, rest));
@@ -99,10 +99,10 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
     }
     let _ = end.send(true);
     let drained = async { while tasks.join_next().await.is_some() {} };
-    match tokio::time::timeout(Duration::from_secs(flags.own.drain_seconds), drained).await {
+    match tokio::time::timeout(Duration::from_secs(flags.limits.drain_seconds), drained).await {
         Ok(()) => info!("all requests are answered"),
         Err(_) => {
-            warn!("some requests are not answered after {} s", flags.own.drain_seconds);
+            warn!("some requests are not answered after {} s", flags.limits.drain_seconds);
             // SAFETY: no precondition. The destructors of TensorFlow's libraries, which exit() would run, take
             // away what requests use.
             unsafe { libc::_exit(1) }
@@ -127,7 +127,7 @@ async fn serve_grpc(
     let listen = &flags.listen;
     let (health, health_service) = tonic_health::server::health_reporter();
     let service = Service { core: core.clone(), lane };
-    let most = received(listen)?.unwrap_or(flags.own.max_request_bytes);
+    let most = received(listen)?.unwrap_or(flags.limits.max_request_bytes);
     let prediction = PredictionServiceServer::new(service.clone())
         .max_decoding_message_size(most)
         .max_encoding_message_size(usize::MAX)
@@ -147,7 +147,7 @@ async fn serve_grpc(
         set(&mut grpc, listen)?;
         Ok(grpc)
     };
-    let most = flags.own.max_connections;
+    let most = flags.limits.max_connections;
     if listen.port != 0 {
         let tls = listen.ssl_config_file.as_deref().map(tls::acceptor).transpose()?;
         let connections = Connections::new(bind(listen.port).await?, most);
@@ -191,7 +191,7 @@ async fn serve_rest(
     };
     let prometheus = monitoring.prometheus_config.filter(|prometheus| prometheus.enable);
     let prometheus = prometheus.map(|prometheus| prometheus.path);
-    let path = prometheus.or(flags.own.enable_prometheus.then(String::new));
+    let path = prometheus.or(flags.limits.enable_prometheus.then(String::new));
     let metrics_path = path.map(|path| match path.as_str() {
         "" => "/monitoring/prometheus/metrics".to_string(),
         path => path.to_string(),
@@ -201,13 +201,13 @@ async fn serve_rest(
         core: core.clone(),
         lane,
         timeout: (timeout > 0).then(|| Duration::from_millis(timeout as u64)),
-        most_bytes: flags.own.max_request_bytes,
+        most_bytes: flags.limits.max_request_bytes,
         metrics_path,
         allows_other_origins: listen.rest_api_enable_cors_support,
     };
     let app = Router::new().fallback(rest::answer).with_state(Arc::new(rest));
     let listener = bind(listen.rest_api_port).await?;
-    let connections = Connections::new(listener, flags.own.max_connections);
+    let connections = Connections::new(listener, flags.limits.max_connections);
     let ending = ending.clone();
     tasks.spawn(async move {
         Ok(axum::serve(connections, app).with_graceful_shutdown(ended(ending)).await?)

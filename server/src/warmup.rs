@@ -9,7 +9,7 @@ use session_group::{Code, Error, Result};
 use session_group_serving::checksum::masked;
 
 use crate::examples::{classify, multi_inference, regress};
-use crate::predict::{Manner, predict};
+use crate::predict::{ResponseFormat, predict};
 use crate::proto::serving::PredictionLog;
 use crate::proto::serving::prediction_log::LogType;
 use crate::servable::Servable;
@@ -23,7 +23,7 @@ pub fn warm_up(
     servable: &Servable,
     folder: &Path,
     iterations: u32,
-    manner: Manner,
+    format: ResponseFormat,
 ) -> Result<usize> {
     let path = folder.join(FILE);
     if !path.exists() {
@@ -54,7 +54,7 @@ pub fn warm_up(
             ))
         })?;
         for _ in 0..iterations.max(1) {
-            run(servable, log.clone(), manner).map_err(|error| {
+            run(servable, log.clone(), format).map_err(|error| {
                 let message = format!("warm-up request {number}: {}", error.message);
                 Error::new(error.code, message)
             })?;
@@ -63,16 +63,16 @@ pub fn warm_up(
     Ok(number)
 }
 
-fn run(servable: &Servable, log: PredictionLog, manner: Manner) -> Result<()> {
+fn run(servable: &Servable, log: PredictionLog, format: ResponseFormat) -> Result<()> {
     match log.log_type {
         Some(LogType::PredictLog(log)) => {
-            predict(servable, log.request.unwrap_or_default(), None, manner).map(drop)
+            predict(servable, log.request.unwrap_or_default(), None, format).map(drop)
         }
         Some(LogType::ClassifyLog(log)) => {
-            classify(servable, log.request.unwrap_or_default(), None, manner).map(drop)
+            classify(servable, log.request.unwrap_or_default(), None, format).map(drop)
         }
         Some(LogType::RegressLog(log)) => {
-            regress(servable, log.request.unwrap_or_default(), None, manner).map(drop)
+            regress(servable, log.request.unwrap_or_default(), None, format).map(drop)
         }
         Some(LogType::MultiInferenceLog(log)) => {
             // They may be of a model of another name.
@@ -80,7 +80,7 @@ fn run(servable: &Servable, log: PredictionLog, manner: Manner) -> Result<()> {
             for task in &mut request.tasks {
                 task.model_spec.get_or_insert_default().name = servable.name.clone();
             }
-            multi_inference(servable, request, None, manner).map(drop)
+            multi_inference(servable, request, None, format).map(drop)
         }
         None => Ok(()),
     }

@@ -15,7 +15,7 @@ use crate::tensorflow::{self, RunMetadata, StepStats};
 
 /// Which of a model's requests are traced.
 #[derive(Clone, Debug)]
-pub struct Choice {
+pub struct TraceSchedule {
     /// The first of them, counted from 0.
     pub start: i64,
     /// From one of them to the next.
@@ -28,7 +28,7 @@ pub struct Choice {
 
 /// Counts the requests of a model.
 pub struct Timelines {
-    choice: Choice,
+    schedule: TraceSchedule,
     model: String,
     step: AtomicI64,
 }
@@ -41,18 +41,19 @@ pub struct Timeline<'a> {
 
 impl Timelines {
     /// Makes the folder.
-    pub fn new(choice: Choice, model: &str) -> Result<Self> {
-        fs::create_dir_all(&choice.folder).map_err(|error| {
-            Error::invalid(format!("timeline_path {}: {error}", choice.folder.display()))
+    pub fn new(schedule: TraceSchedule, model: &str) -> Result<Self> {
+        fs::create_dir_all(&schedule.folder).map_err(|error| {
+            Error::invalid(format!("timeline_path {}: {error}", schedule.folder.display()))
         })?;
-        Ok(Self { choice, model: model.to_string(), step: AtomicI64::new(0) })
+        Ok(Self { schedule, model: model.to_string(), step: AtomicI64::new(0) })
     }
 
     /// Counts a request; whether it is one to trace.
     pub fn next(&self) -> Option<Timeline<'_>> {
-        let since = self.step.fetch_add(1, Relaxed) - self.choice.start;
-        let index = since / self.choice.interval;
-        let chosen = since >= 0 && since % self.choice.interval == 0 && index < self.choice.count;
+        let since = self.step.fetch_add(1, Relaxed) - self.schedule.start;
+        let index = since / self.schedule.interval;
+        let chosen =
+            since >= 0 && since % self.schedule.interval == 0 && index < self.schedule.count;
         chosen.then_some(Timeline { of: self, index })
     }
 }
@@ -71,7 +72,7 @@ impl Timeline<'_> {
         let request = Request { options: Some(&options), ..*request };
         let outputs = group.run_request(&request, Some(&mut metadata))?;
         let file = format!("{}-timeline-{}.json", self.of.model, self.index);
-        let file = self.of.choice.folder.join(file);
+        let file = self.of.schedule.folder.join(file);
         let written = RunMetadata::decode(metadata.bytes()).map_err(anyhow::Error::from).and_then(
             |metadata| {
                 let events = events(&metadata.step_stats.unwrap_or_default());
@@ -139,8 +140,8 @@ mod tests {
     #[test]
     fn chosen_requests_are_traced() {
         let folder = std::env::temp_dir();
-        let choice = Choice { start: 3, interval: 2, count: 2, folder };
-        let timelines = Timelines::new(choice, "m").unwrap();
+        let schedule = TraceSchedule { start: 3, interval: 2, count: 2, folder };
+        let timelines = Timelines::new(schedule, "m").unwrap();
         let chosen: Vec<_> = (0..10).map(|_| timelines.next().map(|one| one.index)).collect();
         let expected = [None, None, None, Some(0), None, Some(1), None, None, None, None];
         assert_eq!(chosen, expected);

@@ -8,7 +8,7 @@ use crate::cpus::topology::Topology;
 use crate::error::{Error, Result};
 
 /// One set of CPUs for each session, in ascending order of their first CPUs.
-pub fn place(topology: &Topology, sessions: usize) -> Result<Vec<CpuSet>> {
+pub fn assign(topology: &Topology, sessions: usize) -> Result<Vec<CpuSet>> {
     let cores = topology.cores();
     if sessions == 0 {
         return Err(Error::invalid("there is no session to place"));
@@ -129,7 +129,7 @@ mod tests {
 
     /// What must be true of any placement.
     fn check(topology: &Topology, sessions: usize) -> Vec<CpuSet> {
-        let placed = place(topology, sessions).unwrap();
+        let placed = assign(topology, sessions).unwrap();
         assert_eq!(placed.len(), sessions);
         let cores: Vec<&CpuSet> = topology.nodes.iter().flat_map(|node| &node.cores).collect();
         let mut used = HashSet::new();
@@ -254,8 +254,8 @@ mod tests {
 
     #[test]
     fn more_sessions_than_cores_is_an_error_that_says_so() {
-        assert!(place(&machine(&[4], 2), 0).is_err());
-        let error = place(&machine(&[4], 2), 5).unwrap_err();
+        assert!(assign(&machine(&[4], 2), 0).is_err());
+        let error = assign(&machine(&[4], 2), 5).unwrap_err();
         assert!(error.message.contains("session_num is 5"), "{error}");
         assert!(error.message.contains("4 physical cores"), "{error}");
     }

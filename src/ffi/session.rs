@@ -11,12 +11,16 @@ use crate::error::{Error, Result};
 use crate::options::target;
 use crate::prepare::signature::Signature;
 use crate::request::callable::Callable;
-use crate::request::run::Terms;
+use crate::request::run::RequestSpec;
+use crate::request::tensors::RequestTensors;
 use crate::tensorflow::graph::Graph;
-use crate::tensorflow::group_session::{self, Call};
+use crate::tensorflow::group_session::{self, CppTensors};
+use crate::tensorflow::program::ProgramRun;
+use crate::tensorflow::run_options::RunOptions;
+use crate::tensorflow::session::Session;
 use crate::tensorflow::shim::{
-    sg_call, sg_graph, sg_group, sg_group_callable, sg_group_functions, sg_names, sg_run_options,
-    sg_str, sg_visit,
+    sg_graph, sg_group, sg_group_callable, sg_group_functions, sg_names, sg_run_options, sg_str,
+    sg_tensors, sg_visit,
 };
 use crate::tensorflow::{SessionOptions, version};
 
@@ -206,20 +210,20 @@ unsafe extern "C" fn run(
     names: *const sg_names<'_>,
     options: *const sg_run_options,
     wants_metadata: i32,
-    call: *mut sg_call,
+    call: *mut sg_tensors,
 ) -> *mut tf::TF_Status {
     // SAFETY: C++ keeps the rules.
     reported(|| unsafe {
         let [feeds, fetches, targets] = group_session::names(names)?;
         let feeds = feeds.iter().copied().collect();
         let options = group_session::run_options(options);
-        let terms = Terms {
+        let spec = RequestSpec {
             signature: Signature { feeds, fetches: &fetches, targets: &targets },
             options: options.as_deref(),
             session: number(session),
             wants_metadata: wants_metadata != 0,
         };
-        self::group(group).run_call(&terms, &mut Call::new(call))
+        self::group(group).run_tensors(&spec, &mut CppTensors::new(call))
     })
 }
 
@@ -242,12 +246,12 @@ unsafe extern "C" fn run_callable(
     callable: *mut sg_group_callable,
     session: i32,
     wants_metadata: i32,
-    call: *mut sg_call,
+    call: *mut sg_tensors,
 ) -> *mut tf::TF_Status {
     // SAFETY: C++ keeps the rules.
     reported(|| unsafe {
         let callable: &Callable = &*callable.cast();
-        callable.run_call(number(session), wants_metadata != 0, &mut Call::new(call))
+        callable.run_tensors(number(session), wants_metadata != 0, &mut CppTensors::new(call))
     })
 }
 
@@ -295,6 +299,20 @@ unsafe extern "C" fn close(group: *mut sg_group) -> *mut tf::TF_Status {
 unsafe extern "C" fn remove(group: *mut sg_group) {
     // SAFETY: made by `make`, and given back once.
     guard_infallible((), || drop(unsafe { Box::from_raw(group.cast::<SessionGroup>()) }));
+}
+
+impl RequestTensors for CppTensors {
+    fn run_program(&mut self, run: ProgramRun<'_>) -> Result<()> {
+        self.run_program(run)
+    }
+
+    fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()> {
+        self.run_session(session, options)
+    }
+
+    fn clear_outputs(&mut self) {
+        self.clear_outputs();
+    }
 }
 
 /// # Safety

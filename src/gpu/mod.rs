@@ -6,14 +6,10 @@ pub(crate) mod mps;
 use std::sync::{PoisonError, RwLock};
 
 use crate::error::{Error, Result};
+use crate::options::environment::{CONTEXTS_VARIABLE, Environment, MPS_VARIABLE, is_on};
 use crate::options::{MAX_SESSIONS, Options};
-use crate::plan::{Environment, Plan, is_on};
-use crate::tensorflow::devices::{Devices, Seat};
+use crate::tensorflow::devices::{Devices, StreamSlot};
 
-/// Asks for CUDA's Multi-Process Service where it is `1`.
-pub const MPS_VARIABLE: &str = "ENABLE_MPS";
-/// How many CUDA contexts DeepRec makes on a GPU.
-pub const CONTEXTS_VARIABLE: &str = "CONTEXTS_COUNT_PER_GPU";
 /// As in DeepRec.
 const DEFAULT_CONTEXTS: i32 = 4;
 
@@ -79,11 +75,11 @@ impl Gpus {
         self.mps.map(|mps| mps.contexts.unwrap_or(DEFAULT_CONTEXTS))
     }
 
-    /// The seats of `n` sessions, one GPU after the other, so that requests in turn go to different
+    /// The stream_slots of `n` sessions, one GPU after the other, so that requests in turn go to different
     /// ones and the first sessions are the leaders.
-    pub fn seats(&self, n: usize) -> impl Iterator<Item = Seat> {
+    pub fn stream_slots(&self, n: usize) -> impl Iterator<Item = StreamSlot> {
         let gpus = self.ids.len();
-        (0..n).map(move |i| Seat { gpu: (i % gpus) as i32, stream: (i / gpus) as i32 })
+        (0..n).map(move |i| StreamSlot { gpu: (i % gpus) as i32, stream: (i / gpus) as i32 })
     }
 }
 
@@ -115,15 +111,23 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    pub fn new(gpus: &Gpus, plan: &Plan, devices: &Devices) -> Self {
-        let seats = plan.sessions.iter().filter_map(|session| session.seat);
-        let stream = |seat: Seat| Stream {
-            gpu: gpus.ids[seat.gpu as usize],
-            virtual_device: devices.virtual_device(seat),
-            stream_group: seat.stream,
-            leader: seat.stream == 0,
+    /// `stream_slots` has one for each session.
+    pub fn new(
+        gpus: &Gpus,
+        stream_slots: impl Iterator<Item = StreamSlot>,
+        devices: &Devices,
+    ) -> Self {
+        let stream = |stream_slot: StreamSlot| Stream {
+            gpu: gpus.ids[stream_slot.gpu as usize],
+            virtual_device: devices.virtual_device(stream_slot),
+            stream_group: stream_slot.stream,
+            leader: stream_slot.stream == 0,
         };
-        Self { all: seats.map(stream).collect(), leaders: gpus.ids.len(), writing: RwLock::new(()) }
+        Self {
+            all: stream_slots.map(stream).collect(),
+            leaders: gpus.ids.len(),
+            writing: RwLock::new(()),
+        }
     }
 
     /// Runs what writes no variable of a GPU.
@@ -173,9 +177,12 @@ mod tests {
 
     #[test]
     fn seats_take_turns_on_the_gpus() {
-        let seats: Vec<_> = Gpus { ids: vec![5, 3], mps: None }.seats(4).collect();
-        let seat = |gpu, stream| Seat { gpu, stream };
-        assert_eq!(seats, [seat(0, 0), seat(1, 0), seat(0, 1), seat(1, 1)]);
+        let stream_slots: Vec<_> = Gpus { ids: vec![5, 3], mps: None }.stream_slots(4).collect();
+        let stream_slot = |gpu, stream| StreamSlot { gpu, stream };
+        assert_eq!(
+            stream_slots,
+            [stream_slot(0, 0), stream_slot(1, 0), stream_slot(0, 1), stream_slot(1, 1)]
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::gpu::MPS_VARIABLE;
+use crate::options::environment::MPS_VARIABLE;
 
 /// Where CUDA's processes find the control daemon, unless the environment says otherwise.
 const DEFAULT_DIRECTORY: &str = "/tmp/nvidia-mps";

@@ -2,13 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::gpu::{CONTEXTS_VARIABLE, Mps, Stream};
+use crate::gpu::{Mps, Stream};
+use crate::options::environment::CONTEXTS_VARIABLE;
 use crate::options::optimization::Optimization;
 use crate::plan::{Plan, SessionPlan};
+use crate::request::state::GroupState;
 use crate::tensorflow::version;
 
+/// What a group is, and why.
+pub(crate) fn group(group: &GroupState) -> Value {
+    let streams = group.streams.as_ref().map(|streams| &*streams.all);
+    json(group.number, &group.plan, streams, group.gate.is_closed())
+}
+
 /// A JSON object; `SessionGroup_Describe` documents its fields.
-pub(crate) fn json(group: u64, plan: &Plan, streams: Option<&[Stream]>, closed: bool) -> Value {
+fn json(group: u64, plan: &Plan, streams: Option<&[Stream]>, closed: bool) -> Value {
     let sessions: Vec<Value> = plan
         .sessions
         .iter()

@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::memory::memory_stats;
-use crate::observe::metrics;
+use crate::observe::{describe, explain, metrics};
 use crate::process;
-use crate::request::run::Shared;
+use crate::request::state::GroupState;
 
 /// In the order in which they were made.
-static GROUPS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+static GROUPS: Mutex<Vec<Weak<GroupState>>> = Mutex::new(Vec::new());
 
 /// `None` in a forked child where the lock belongs to a thread that stayed behind.
-fn lock() -> Option<MutexGuard<'static, Vec<Weak<Shared>>>> {
+fn lock() -> Option<MutexGuard<'static, Vec<Weak<GroupState>>>> {
     const PATIENCE: Duration = Duration::from_secs(1);
-    if !fork::is_child() {
+    if !process::is_child() {
         return Some(GROUPS.lock().unwrap_or_else(PoisonError::into_inner));
     }
     let end = Instant::now() + PATIENCE;
@@ -32,7 +32,7 @@ fn lock() -> Option<MutexGuard<'static, Vec<Weak<Shared>>>> {
     }
 }
 
-pub(crate) fn add(group: &Arc<Shared>) {
+pub(crate) fn add(group: &Arc<GroupState>) {
     if let Some(mut groups) = lock() {
         groups.retain(|group| group.strong_count() > 0);
         groups.push(Arc::downgrade(group));
@@ -40,7 +40,7 @@ pub(crate) fn add(group: &Arc<Shared>) {
 }
 
 /// Those that are not closed.
-fn open() -> Vec<Arc<Shared>> {
+fn open() -> Vec<Arc<GroupState>> {
     let groups = lock();
     let groups = groups.iter().flat_map(|groups| groups.iter());
     groups.filter_map(Weak::upgrade).filter(|group| !group.gate.is_closed()).collect()
@@ -50,14 +50,14 @@ fn open() -> Vec<Arc<Shared>> {
 ///
 /// [`SessionGroup::describe`]: crate::SessionGroup::describe
 pub fn describe_all() -> String {
-    open().iter().map(|group| group.describe()).collect::<Value>().to_string()
+    open().iter().map(|group| describe::group(group)).collect::<Value>().to_string()
 }
 
 /// What the open groups have prepared, as a JSON array of what [`SessionGroup::explain`] gives.
 ///
 /// [`SessionGroup::explain`]: crate::SessionGroup::explain
 pub fn explain_all() -> String {
-    open().iter().map(|group| group.explain()).collect::<Value>().to_string()
+    open().iter().map(|group| explain::group(group)).collect::<Value>().to_string()
 }
 
 /// What the sessions of the open groups have done so far, as [`SessionGroup::metrics_text`].

@@ -3,16 +3,20 @@
 //! | | |
 //! |---|---|
 //! | [`Options`] | all of it |
+//! | [`environment`] | what the environment asks for where nothing is set |
 //! | [`policy`] | which session a request goes to |
 //! | [`execution`] | on which threads its graph runs |
+//! | [`queue`] | how many requests may wait for a thread |
 //! | [`optimization`] | what makes it fast, each by a name to turn it off |
 //! | [`kernels`] | which kernels programs use |
 //! | [`target`] | options as a session target: `session_group:4` |
 
+pub mod environment;
 pub mod execution;
 pub mod kernels;
 pub mod optimization;
 pub mod policy;
+pub(crate) mod queue;
 pub mod target;
 
 use crate::cpus::cpuset::Cpusets;
@@ -24,9 +28,6 @@ use crate::options::policy::Policy;
 
 /// The most sessions that a group can have.
 pub const MAX_SESSIONS: usize = 1024;
-
-/// How many requests may wait for a session's workers where nothing else is said.
-pub(crate) const QUEUE_CAPACITY: i32 = 1024;
 
 /// How long closing waits for requests where nothing else is said.
 pub(crate) const DRAIN_TIMEOUT_MS: i64 = 30_000;

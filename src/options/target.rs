@@ -12,8 +12,9 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::options::Options;
 use crate::options::optimization::Optimization;
-use crate::options::{Options, QUEUE_CAPACITY};
+use crate::options::queue::QUEUE_CAPACITY;
 
 /// What targets begin with.
 const SCHEME: &str = "session_group";

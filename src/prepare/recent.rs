@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHasher;
 
-use crate::prepare::signature::{Names, Order, Signature};
+use crate::prepare::signature::{Names, Signature};
+use crate::tensorflow::program::Order;
 
 /// How many each thread remembers; a power of two.
 const PLACES: usize = 64;

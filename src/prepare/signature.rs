@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use crate::tensorflow::program::Order;
+
 /// The names in a request, in its order.
 #[derive(Clone, Hash)]
 pub(crate) struct Signature<'a> {
@@ -13,15 +15,6 @@ pub(crate) struct Signature<'a> {
 /// Names of feeds, fetches and targets that outlive the request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Names([Box<[Box<str>]>; 3]);
-
-/// Where a request's tensors are among those of the [`Names`] that all orders of the same names share.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Order {
-    /// For each of the shared feeds, its place in the request; `None` where that is the same.
-    pub feeds: Option<Box<[u32]>>,
-    /// For each of the request's fetches, its place among the shared ones; `None` as above.
-    pub fetches: Option<Box<[u32]>>,
-}
 
 impl Names {
     /// Those of a request, as they are.

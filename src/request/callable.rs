@@ -4,25 +4,70 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::prepare::recent::Recent;
-use crate::prepare::signature::{Order, Signature};
-use crate::request::run::{Call, Request, Shared, Terms};
-use crate::tensorflow::run_options::RunOptions;
-use crate::tensorflow::session::Session;
-use crate::tensorflow::{Tensor, program};
+use crate::prepare::signature::Signature;
+use crate::request::run::{Request, RequestSpec};
+use crate::request::state::{GroupState, no_graph};
+use crate::request::tensors::{Ordered, RequestTensors};
+use crate::tensorflow::Tensor;
 
 /// A set of feeds, fetches and targets, prepared for all sessions of a group; the counterpart of
 /// TensorFlow's `MakeCallable`. May be used by many threads at a time, and dropped before or after
 /// the group.
 pub struct Callable {
-    pub(crate) group: Arc<Shared>,
+    group: Arc<GroupState>,
     /// Where the program is, which is pinned; `None` where it has to run by its names.
-    pub(crate) recent: Option<Arc<Recent>>,
-    pub(crate) feeds: Vec<String>,
-    pub(crate) fetches: Vec<String>,
-    pub(crate) targets: Vec<String>,
+    recent: Option<Arc<Recent>>,
+    feeds: Vec<String>,
+    fetches: Vec<String>,
+    targets: Vec<String>,
 }
 
 impl Callable {
+    /// Prepares a request on all sessions of a group.
+    pub(crate) fn new(
+        group: &Arc<GroupState>,
+        feeds: &[&str],
+        fetches: &[&str],
+        targets: &[&str],
+    ) -> Result<Self> {
+        let sessions = group.enter_for_all()?;
+        if !sessions.has_graph() {
+            return Err(no_graph());
+        }
+        // Also where it is not run as a program, this finds what is wrong with the names.
+        let signature = Signature { feeds: feeds.into(), fetches, targets };
+        let lane = sessions.slots.len();
+        let mut recent = None;
+        if let Some(ready) = sessions.prepare(&signature, lane)?
+            && group.runs_programs()
+        {
+            let mut is_program = true;
+            for session in 0..sessions.slots.len() {
+                let instance = sessions.instance(session, ready.compiled());
+                // A timeout has to end what waits, which takes the session and so the names.
+                is_program &= instance
+                    .is_some_and(|instance| !instance.may_wait() || group.defaults.timeout_ms <= 0);
+            }
+            if is_program {
+                sessions.pin(&ready);
+                recent = Some(ready.recent.clone());
+            }
+        }
+        if recent.is_none() {
+            // Then they run it by its names, for which they need their graph.
+            (0..sessions.slots.len())
+                .try_for_each(|session| sessions.session(session).map(drop))?;
+        }
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        Ok(Self {
+            group: group.clone(),
+            recent,
+            feeds: owned(feeds),
+            fetches: owned(fetches),
+            targets: owned(targets),
+        })
+    }
+
     /// Runs on the session that the policy chooses. Inputs are in the order of the feeds, what it
     /// gives in that of the fetches.
     pub fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -50,7 +95,7 @@ impl Callable {
             )));
         }
         match self.recent {
-            Some(_) => self.run_call(None, false, &mut PreparedCall { inputs, outputs }),
+            Some(_) => self.run_tensors(None, false, &mut Ordered { inputs, outputs }),
             None => {
                 let inputs: Vec<_> =
                     std::iter::zip(self.feeds.iter().map(String::as_str), inputs.iter().copied())
@@ -68,19 +113,20 @@ impl Callable {
         }
     }
 
-    /// Runs what `call` brings, which must be able to run by names.
-    pub(crate) fn run_call(
+    /// Runs these tensors, which must be able to run by names.
+    pub(crate) fn run_tensors(
         &self,
         session: Option<usize>,
         wants_metadata: bool,
-        call: &mut dyn Call,
+        tensors: &mut dyn RequestTensors,
     ) -> Result<()> {
         if let Some(recent) = &self.recent {
-            return self.group.run_prepared(recent, session, wants_metadata, call);
+            return self.group.run_prepared(recent, session, wants_metadata, tensors);
         }
         let [feeds, fetches, targets] = self.names();
         let signature = Signature { feeds: feeds.into(), fetches: &fetches, targets: &targets };
-        self.group.run(&Terms { signature, options: None, session, wants_metadata }, call)
+        let spec = RequestSpec { signature, options: None, session, wants_metadata };
+        self.group.run(&spec, tensors)
     }
 
     fn names(&self) -> [Vec<&str>; 3] {
@@ -93,35 +139,9 @@ impl Drop for Callable {
     fn drop(&mut self) {
         // Where the group is closed, it is gone.
         if let Some(recent) = &self.recent
-            && let Ok(members) = self.group.enter(self.group.plan.sessions.len())
+            && let Ok(sessions) = self.group.enter_for_all()
         {
-            members.unpin(recent.place);
+            sessions.unpin(recent.place);
         }
-    }
-}
-
-/// The tensors of a callable that was prepared, which is run as a program.
-struct PreparedCall<'a> {
-    inputs: &'a [&'a Tensor],
-    outputs: &'a mut [Option<Tensor>],
-}
-
-impl Call for PreparedCall<'_> {
-    fn run_callable(
-        &mut self,
-        callable: &program::Callable,
-        order: &Order,
-        timeout_ms: i64,
-        notes: &mut program::Notes,
-    ) -> Result<()> {
-        callable.run(self.inputs.iter().copied(), self.outputs, order, timeout_ms, notes)
-    }
-
-    fn run_session(&mut self, _: &Session, _: &RunOptions) -> Result<()> {
-        unreachable!("what may wait under a timeout is not prepared, and nobody wants metadata")
-    }
-
-    fn forget(&mut self) {
-        self.outputs.fill_with(|| None);
     }
 }

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error, Result};
-use crate::request::run::Shared;
-use crate::sessions::gate::StillInside;
-use crate::sessions::members::Members;
+use crate::sessions::gate::{Gate, StillInside};
+use crate::sessions::set::SessionSet;
 use crate::tensorflow::log;
 
 /// How long what was cancelled has to end.
@@ -17,6 +16,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// How a group is closed.
 pub(crate) struct Closing {
+    /// The group's number.
+    group: u64,
     /// How long what runs may finish.
     drain: Duration,
     /// Whether what runs was cancelled.
@@ -24,51 +25,52 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
-    pub fn new(drain: Duration) -> Self {
-        Self { drain, has_cancelled: AtomicBool::new(false) }
+    pub fn new(group: u64, drain: Duration) -> Self {
+        Self { group, drain, has_cancelled: AtomicBool::new(false) }
     }
 
-    /// Closes the gate of `shared`, whose this is, and frees what is behind it.
-    pub fn close(&self, shared: &Shared) -> Result<()> {
-        match self.take(shared, GRACE) {
-            Ok(members) => members.map_or(Ok(()), Members::close),
-            Err(StillInside) => Err(still_running(shared)),
+    /// Closes the group's gate and frees what is behind it.
+    pub fn close(&self, gate: &Gate<SessionSet>) -> Result<()> {
+        match self.take(gate, GRACE) {
+            Ok(sessions) => sessions.map_or(Ok(()), SessionSet::close),
+            Err(StillInside) => Err(still_running(gate)),
         }
     }
 
     /// The same for one who will not ask again, and so does not wait a second time for what was
     /// cancelled; false where that still runs.
-    pub fn close_at_last(&self, shared: &Shared) -> bool {
+    pub fn close_at_last(&self, gate: &Gate<SessionSet>) -> bool {
         let grace = if self.has_cancelled.load(Relaxed) { Duration::ZERO } else { GRACE };
-        let Ok(members) = self.take(shared, grace) else { return false };
+        let Ok(sessions) = self.take(gate, grace) else { return false };
         // Nobody is left to hear of an error.
-        let _ = members.map(Members::close);
+        let _ = sessions.map(SessionSet::close);
         true
     }
 
     fn take(
         &self,
-        shared: &Shared,
+        gate: &Gate<SessionSet>,
         grace: Duration,
-    ) -> std::result::Result<Option<Members>, StillInside> {
+    ) -> std::result::Result<Option<SessionSet>, StillInside> {
         if !self.has_cancelled.load(Relaxed)
-            && let Ok(members) = shared.gate.close(until(self.drain))
+            && let Ok(sessions) = gate.close(until(self.drain))
         {
-            return Ok(members);
+            return Ok(sessions);
         }
-        self.cancel(shared);
-        shared.gate.close(until(grace))
+        self.cancel(gate);
+        gate.close(until(grace))
     }
 
-    fn cancel(&self, shared: &Shared) {
+    fn cancel(&self, gate: &Gate<SessionSet>) {
         // It may all have ended by now.
-        let Some(members) = shared.gate.enter_closed() else { return };
+        let Some(sessions) = gate.enter_closed() else { return };
         if !self.has_cancelled.swap(true, Relaxed) {
-            let running = running(shared);
-            let number = shared.number;
-            log::info(&format!("session group {number}: closing cancels {running} requests"));
+            // This one is inside, too.
+            let running = gate.all_inside() - 1;
+            let group = self.group;
+            log::info(&format!("session group {group}: closing cancels {running} requests"));
         }
-        members.cancel();
+        sessions.cancel();
     }
 }
 
@@ -78,18 +80,14 @@ fn until(time: Duration) -> impl Fn() -> Option<Duration> {
     move || Some(end?.saturating_duration_since(Instant::now()))
 }
 
-fn running(shared: &Shared) -> u64 {
-    (0..shared.stats.len()).map(|session| shared.gate.inside(session)).sum()
-}
-
-fn still_running(shared: &Shared) -> Error {
-    let running = running(shared);
+fn still_running(gate: &Gate<SessionSet>) -> Error {
+    let running = gate.all_inside();
     Error::new(
         Code::DeadlineExceeded,
         format!(
-            "the session group is closed, but requests run on {} s after they were cancelled (number: \
-             {running}), because their operations can't be cancelled. What they use stays in memory: close \
-             the group again once they have ended, or end the process by _exit()",
+            "the session group is closed, but {running} requests still run {} s after they were cancelled, \
+             because their operations can't be cancelled. What they use stays in memory: close the group \
+             again once they have ended, or end the process with _exit()",
             GRACE.as_secs()
         ),
     )

@@ -64,6 +64,11 @@ impl<T> Gate<T> {
         self.lanes[lane].inside.load(Ordering::Relaxed) & !CLOSED
     }
 
+    /// How many are inside by any lane.
+    pub fn all_inside(&self) -> u64 {
+        (0..self.lanes.len()).map(|lane| self.inside(lane)).sum()
+    }
+
     /// Whether closing has begun.
     pub fn is_closed(&self) -> bool {
         self.lanes.iter().any(|lane| lane.inside.load(Ordering::Relaxed) & CLOSED != 0)

@@ -6,18 +6,10 @@ use std::time::Instant;
 use crate::cpus::affinity;
 use crate::cpus::cpuset::CpuSet;
 use crate::error::{Code, Error, Result};
+use crate::options::queue::Queue;
 use crate::sessions::ticket::{Request, Ticket};
 use crate::sync::channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 use crate::sync::{Builder, JoinHandle};
-
-/// How many requests may wait for a session's workers, and what happens to one more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Queue {
-    /// How many may wait.
-    pub capacity: usize,
-    /// Whether one more waits for room; else it fails at once with `RESOURCE_EXHAUSTED`.
-    pub wait: bool,
-}
 
 /// Why there is no result.
 #[derive(Debug)]

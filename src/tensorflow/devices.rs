@@ -15,7 +15,7 @@ use crate::cpus::cpuset::CpuSet;
 use crate::error::Result;
 
 /// Where a session of a multi-stream group computes: the index of a GPU, and of a stream on it.
-pub(crate) use super::shim::sg_seat as Seat;
+pub(crate) use super::shim::sg_stream_slot as StreamSlot;
 
 /// A resource variable, as a `VarHandleOp` names it.
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +60,10 @@ impl Devices {
         })
     }
 
-    /// The number of the virtual device that TensorFlow has for a seat.
-    pub(crate) fn virtual_device(&self, seat: Seat) -> i32 {
-        // SAFETY: the devices are live, and were made with this seat.
-        unsafe { shim::sg_devices_virtual_device(self.0, &seat) }
+    /// The number of the virtual device that TensorFlow has for a stream_slot.
+    pub(crate) fn virtual_device(&self, stream_slot: StreamSlot) -> i32 {
+        // SAFETY: the devices are live, and were made with this stream_slot.
+        unsafe { shim::sg_devices_virtual_device(self.0, &stream_slot) }
     }
 
     /// Waits until all streams have done what they were given.

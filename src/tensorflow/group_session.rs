@@ -6,43 +6,35 @@ use std::mem::ManuallyDrop;
 use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
-use super::program::{Callable, Notes, raw};
+use super::program::{ProgramRun, raw};
 use super::run_options::RunOptions;
 use super::session::Session;
 use super::shim::{self, sg_str};
 use super::status;
 use crate::error::{Error, Result};
-use crate::prepare::signature::Order;
 
-/// A request with tensors of C++.
-pub(crate) struct Call(*mut shim::sg_call);
+/// The tensors of a request of C++.
+pub(crate) struct CppTensors(*mut shim::sg_tensors);
 
-// SAFETY: the call is used by one thread at a time, whichever that is.
-unsafe impl Send for Call {}
+// SAFETY: they are used by one thread at a time, whichever that is.
+unsafe impl Send for CppTensors {}
 
-impl Call {
+impl CppTensors {
     /// # Safety
     ///
     /// `call` must be live, and nobody else may use it, as long as this is.
-    pub unsafe fn new(call: *mut shim::sg_call) -> Self {
+    pub unsafe fn new(call: *mut shim::sg_tensors) -> Self {
         Self(call)
     }
-}
 
-impl crate::request::run::Call for Call {
-    fn run_callable(
-        &mut self,
-        callable: &Callable,
-        order: &Order,
-        timeout_ms: i64,
-        notes: &mut Notes,
-    ) -> Result<()> {
-        let callable = callable.as_ptr();
+    pub fn run_program(&mut self, run: ProgramRun<'_>) -> Result<()> {
+        let ProgramRun { instance, order, timeout_ms, notes } = run;
+        let instance = instance.as_ptr();
         // SAFETY: all are live; a status that it gives is ours.
         unsafe {
-            status::take(shim::sg_call_run_callable(
+            status::take(shim::sg_tensors_run_program(
                 self.0,
-                callable,
+                instance,
                 &raw(order),
                 timeout_ms,
                 notes,
@@ -50,16 +42,16 @@ impl crate::request::run::Call for Call {
         }
     }
 
-    fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()> {
+    pub fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()> {
         // SAFETY: all three are live; a status that it gives is ours.
         unsafe {
-            status::take(shim::sg_call_run_session(self.0, session.as_ptr(), options.as_ptr()))
+            status::take(shim::sg_tensors_run_session(self.0, session.as_ptr(), options.as_ptr()))
         }
     }
 
-    fn forget(&mut self) {
+    pub fn clear_outputs(&mut self) {
         // SAFETY: the call is live.
-        unsafe { shim::sg_call_forget(self.0) }
+        unsafe { shim::sg_tensors_clear_outputs(self.0) }
     }
 }
 

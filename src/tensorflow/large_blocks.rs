@@ -1,7 +1,6 @@
 //! The memory of large tensors, of the whole process: `large_blocks.h`.
 
 use super::shim;
-use crate::memory::MemoryStats;
 
 pub(crate) fn stats() -> MemoryStats {
     let mut stats = shim::sg_large_blocks::default();
@@ -14,6 +13,21 @@ pub(crate) fn stats() -> MemoryStats {
         hits: stats.hits,
         misses: stats.misses,
     }
+}
+
+/// The memory of large tensors of all groups of the process, at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// Bytes that large tensors take, variables and constants included.
+    pub in_use_bytes: u64,
+    /// Bytes that are free and kept for the next request.
+    pub kept_bytes: u64,
+    /// What `kept_bytes` never exceeds: 0 while no group is open.
+    pub kept_limit_bytes: u64,
+    /// Large tensors that got memory which was kept.
+    pub hits: u64,
+    /// Large tensors for which the system was asked for memory, which costs a page fault for each page.
+    pub misses: u64,
 }
 
 /// What is kept and exceeds it is released.

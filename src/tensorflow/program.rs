@@ -12,10 +12,9 @@ use super::session::Session;
 use super::shim::{self, sg_str};
 use super::{Tensor, status};
 use crate::error::Result;
-use crate::prepare::signature::Order;
 
-/// What a callable does, in numbers.
-pub use super::shim::sg_callable_facts as Facts;
+/// What a program's instance does, in numbers.
+pub use super::shim::sg_instance_facts as Facts;
 /// What was unusual about a run.
 pub use super::shim::sg_run_notes as Notes;
 
@@ -63,7 +62,7 @@ impl Program {
         Ok(Self { ptr, _devices: compiler.devices().clone() })
     }
 
-    /// Why a [`Callable`] can't run it, if so.
+    /// Why a [`ProgramInstance`] can't run it, if so.
     pub fn obstacle(&self) -> Option<&str> {
         // SAFETY: the program is live, and what it gives lives as long.
         let obstacle = unsafe { shim::sg_program_obstacle(self.ptr) };
@@ -130,19 +129,19 @@ impl Drop for Program {
 }
 
 /// A program made ready for one session, which runs it node by node on the calling thread.
-pub struct Callable {
-    ptr: *mut shim::sg_callable,
-    /// Dropped after the callable, which points to them.
+pub struct ProgramInstance {
+    ptr: *mut shim::sg_instance,
+    /// Dropped after the instance, which points to them.
     _program: Arc<Program>,
     _session: Arc<Session>,
 }
 
-// SAFETY: the callable is thread-safe, and this handle to it is never changed.
-unsafe impl Send for Callable {}
+// SAFETY: the instance is thread-safe, and this handle to it is never changed.
+unsafe impl Send for ProgramInstance {}
 // SAFETY: as above.
-unsafe impl Sync for Callable {}
+unsafe impl Sync for ProgramInstance {}
 
-impl Callable {
+impl ProgramInstance {
     /// Makes kernels of its own for a program that has no obstacle.
     pub fn new(
         session: Arc<Session>,
@@ -154,7 +153,7 @@ impl Callable {
         let ptr = status::call(|status| {
             // SAFETY: session and program are live, and kept so.
             unsafe {
-                shim::sg_callable_new(
+                shim::sg_instance_new(
                     session.as_ptr(),
                     program.ptr,
                     i32::from(resolve_reads),
@@ -167,50 +166,67 @@ impl Callable {
         Ok(Self { ptr, _program: program, _session: session })
     }
 
-    pub(super) fn as_ptr(&self) -> *mut shim::sg_callable {
+    pub(super) fn as_ptr(&self) -> *mut shim::sg_instance {
         self.ptr
     }
 
     /// Whether a run may have to wait for something, so that a timeout can't end it.
     pub fn may_wait(&self) -> bool {
-        // SAFETY: the callable is live.
-        unsafe { shim::sg_callable_may_wait(self.ptr) != 0 }
+        // SAFETY: the instance is live.
+        unsafe { shim::sg_instance_may_wait(self.ptr) != 0 }
     }
 
     /// What it does.
     pub fn facts(&self) -> Facts {
         let mut facts = Facts::default();
-        // SAFETY: the callable is live.
-        unsafe { shim::sg_callable_facts_get(self.ptr, &mut facts) };
+        // SAFETY: the instance is live.
+        unsafe { shim::sg_instance_facts_get(self.ptr, &mut facts) };
         facts
     }
+}
 
-    /// Runs on the calling thread, with tensors in the order that `order` says. `outputs` has room for a
-    /// tensor for each of the request's fetches and gets them all, or none. A timeout of 0 is none.
-    pub(crate) fn run<'a>(
-        &self,
+/// Where a request's tensors are among those of a program, whose names are sorted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// For each of the program's feeds, its place in the request; `None` where that is the same.
+    pub feeds: Option<Box<[u32]>>,
+    /// For each of the request's fetches, its place in the program; `None` as above.
+    pub fetches: Option<Box<[u32]>>,
+}
+
+/// A run of a program, but for its tensors.
+pub(crate) struct ProgramRun<'a> {
+    pub instance: &'a ProgramInstance,
+    pub order: &'a Order,
+    /// 0 for none.
+    pub timeout_ms: i64,
+    pub notes: &'a mut Notes,
+}
+
+impl ProgramRun<'_> {
+    /// Runs on the calling thread, with a request's tensors in its own order. `outputs` has room for a
+    /// tensor for each of the request's fetches and gets them all, or none.
+    pub fn with<'a>(
+        self,
         inputs: impl Iterator<Item = &'a Tensor>,
         outputs: &mut [Option<Tensor>],
-        order: &Order,
-        timeout_ms: i64,
-        notes: &mut Notes,
     ) -> Result<()> {
         // The shim writes pointers over what is there.
         outputs.fill_with(|| None);
         let inputs: SmallVec<[_; 32]> = inputs.map(Tensor::as_ptr).collect();
-        let order = raw(order);
+        let order = raw(self.order);
         // SAFETY: both arrays have the length given with them and outlive the call, as the order does;
         // an Option<Tensor> is a pointer, and the shim only writes to it.
         let failure = unsafe {
-            shim::sg_callable_run(
-                self.ptr,
+            shim::sg_instance_run(
+                self.instance.ptr,
                 inputs.as_ptr(),
                 inputs.len(),
                 &order,
                 outputs.as_mut_ptr().cast(),
                 outputs.len(),
-                timeout_ms,
-                notes,
+                self.timeout_ms,
+                self.notes,
             )
         };
         // SAFETY: NULL, or a status that is ours.
@@ -224,9 +240,9 @@ pub(super) fn raw(order: &Order) -> shim::sg_order {
     shim::sg_order { feeds: places(&order.feeds), fetches: places(&order.fetches) }
 }
 
-impl Drop for Callable {
+impl Drop for ProgramInstance {
     fn drop(&mut self) {
-        // SAFETY: owned and deleted once, with no run under way, since a run borrows the callable.
-        unsafe { shim::sg_callable_delete(self.ptr) }
+        // SAFETY: owned and deleted once, with no run under way, since a run borrows the instance.
+        unsafe { shim::sg_instance_delete(self.ptr) }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tensorflow_sys as tf;
 
-use super::devices::{Devices, Seat};
+use super::devices::{Devices, StreamSlot};
 use super::graph::{Graph, SavedModel};
 use super::run_options::RunOptions;
 use super::session_options::SessionOptions;
@@ -38,9 +38,9 @@ unsafe impl Send for Session {}
 // SAFETY: as above.
 unsafe impl Sync for Session {}
 
-/// What a session shall compute.
+/// What a session shall compute, by names.
 #[derive(Clone, Copy)]
-pub struct Step<'a> {
+pub struct NamedTensors<'a> {
     /// Feeds: a tensor and the name of the graph's tensor that it replaces, as `name:0`.
     pub inputs: &'a [(&'a str, &'a Tensor)],
     /// Fetches: names of tensors.
@@ -51,21 +51,21 @@ pub struct Step<'a> {
 
 impl Session {
     /// A session that computes on `pool` and on an inter-op pool of its own, whose threads inherit
-    /// name and affinity mask of the calling thread. It has a seat where the devices have streams.
+    /// name and affinity mask of the calling thread. It has a stream_slot where the devices have streams.
     pub(crate) fn new(
         devices: Arc<Devices>,
         options: &SessionOptions,
-        seat: Option<Seat>,
+        stream_slot: Option<StreamSlot>,
         pool: IntraOpPool,
         inter_op_threads: i32,
     ) -> Result<Self> {
         let ptr = status::call(|status| {
-            // SAFETY: devices, options and seat are live; the pool is given away.
+            // SAFETY: devices, options and stream_slot are live; the pool is given away.
             unsafe {
                 shim::sg_session_new(
                     devices.as_ptr(),
                     options.as_ptr(),
-                    seat.as_ref().map_or(null(), std::ptr::from_ref),
+                    stream_slot.as_ref().map_or(null(), std::ptr::from_ref),
                     pool.0,
                     inter_op_threads,
                     status,
@@ -79,14 +79,14 @@ impl Session {
     pub(crate) fn compiler(
         devices: Arc<Devices>,
         options: &SessionOptions,
-        seat: Option<Seat>,
+        stream_slot: Option<StreamSlot>,
         pool: IntraOpPool,
     ) -> Result<Self> {
         let ptr = status::call(|status| {
-            let seat = seat.as_ref().map_or(null(), std::ptr::from_ref);
+            let stream_slot = stream_slot.as_ref().map_or(null(), std::ptr::from_ref);
             let (devices, options) = (devices.as_ptr(), options.as_ptr());
-            // SAFETY: devices, options and seat are live; the pool is given away.
-            unsafe { shim::sg_compiler_new(devices, options, seat, pool.0, status) }
+            // SAFETY: devices, options and stream_slot are live; the pool is given away.
+            unsafe { shim::sg_compiler_new(devices, options, stream_slot, pool.0, status) }
         })?;
         Ok(Self { ptr, devices })
     }
@@ -128,23 +128,23 @@ impl Session {
         })
     }
 
-    /// Runs a step. `outputs` has room for a tensor for each of the step's outputs and gets them
+    /// Runs the graph. `outputs` has room for a tensor for each of the named outputs and gets them
     /// all, or none.
     pub fn run(
         &self,
         options: &RunOptions,
-        step: &Step<'_>,
+        named: &NamedTensors<'_>,
         outputs: &mut [Option<Tensor>],
         metadata: Option<&mut Buffer>,
     ) -> Result<()> {
-        assert_eq!(outputs.len(), step.outputs.len());
+        assert_eq!(outputs.len(), named.outputs.len());
         // The shim writes pointers over what is there.
         outputs.fill_with(|| None);
         let input_names: Vec<sg_str<'_>> =
-            step.inputs.iter().map(|&(name, _)| name.into()).collect();
-        let inputs: Vec<_> = step.inputs.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
-        let output_names: Vec<sg_str<'_>> = step.outputs.iter().map(|&name| name.into()).collect();
-        let targets: Vec<sg_str<'_>> = step.targets.iter().map(|&name| name.into()).collect();
+            named.inputs.iter().map(|&(name, _)| name.into()).collect();
+        let inputs: Vec<_> = named.inputs.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+        let output_names: Vec<sg_str<'_>> = named.outputs.iter().map(|&name| name.into()).collect();
+        let targets: Vec<sg_str<'_>> = named.targets.iter().map(|&name| name.into()).collect();
         status::call(|status| {
             // SAFETY: every array has the length given with it and outlives the call; an
             // Option<Tensor> is a pointer, and the shim only writes to it.

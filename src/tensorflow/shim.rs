@@ -24,10 +24,10 @@ opaque!(
     sg_intra_op_pool,
     sg_session,
     sg_program,
-    sg_callable,
+    sg_instance,
     sg_group,
     sg_group_callable,
-    sg_call,
+    sg_tensors,
     sg_visit
 );
 
@@ -79,7 +79,7 @@ pub struct sg_config {
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct sg_seat {
+pub struct sg_stream_slot {
     pub gpu: i32,
     pub stream: i32,
 }
@@ -96,7 +96,7 @@ pub struct sg_order {
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct sg_callable_facts {
+pub struct sg_instance_facts {
     /// Those of loops counted once.
     pub steps: i64,
     /// How many there are.
@@ -164,7 +164,7 @@ pub struct sg_group_functions {
         names: *const sg_names<'_>,
         options: *const sg_run_options,
         wants_metadata: i32,
-        call: *mut sg_call,
+        call: *mut sg_tensors,
     ) -> *mut tf::TF_Status,
     pub make_callable: unsafe extern "C" fn(
         group: *mut sg_group,
@@ -175,7 +175,7 @@ pub struct sg_group_functions {
         callable: *mut sg_group_callable,
         session: i32,
         wants_metadata: i32,
-        call: *mut sg_call,
+        call: *mut sg_tensors,
     ) -> *mut tf::TF_Status,
     pub delete_callable: unsafe extern "C" fn(callable: *mut sg_group_callable),
     pub run_on_session: unsafe extern "C" fn(
@@ -219,7 +219,10 @@ unsafe extern "C" {
         streams: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_devices;
-    pub fn sg_devices_virtual_device(devices: *const sg_devices, seat: *const sg_seat) -> i32;
+    pub fn sg_devices_virtual_device(
+        devices: *const sg_devices,
+        stream_slot: *const sg_stream_slot,
+    ) -> i32;
     pub fn sg_devices_sync(devices: *const sg_devices, status: *mut tf::TF_Status);
     pub fn sg_graph_check(
         graph: *const sg_graph,
@@ -307,7 +310,7 @@ unsafe extern "C" {
     pub fn sg_session_new(
         devices: *mut sg_devices,
         options: *const tf::TF_SessionOptions,
-        seat: *const sg_seat,
+        stream_slot: *const sg_stream_slot,
         pool: *mut sg_intra_op_pool,
         inter_op_threads: i32,
         status: *mut tf::TF_Status,
@@ -315,7 +318,7 @@ unsafe extern "C" {
     pub fn sg_compiler_new(
         devices: *mut sg_devices,
         options: *const tf::TF_SessionOptions,
-        seat: *const sg_seat,
+        stream_slot: *const sg_stream_slot,
         pool: *mut sg_intra_op_pool,
         status: *mut tf::TF_Status,
     ) -> *mut sg_session;
@@ -382,18 +385,18 @@ unsafe extern "C" {
     pub fn sg_program_writes_elsewhere(program: *const sg_program) -> i32;
     pub fn sg_program_recurses(program: *const sg_program) -> i32;
     pub fn sg_program_delete(program: *mut sg_program);
-    pub fn sg_callable_new(
+    pub fn sg_instance_new(
         session: *mut sg_session,
         program: *mut sg_program,
         resolve_reads: i32,
         fuse_lookups: i32,
         choose_kernels: i32,
         status: *mut tf::TF_Status,
-    ) -> *mut sg_callable;
-    pub fn sg_callable_may_wait(callable: *const sg_callable) -> i32;
-    pub fn sg_callable_facts_get(callable: *const sg_callable, facts: *mut sg_callable_facts);
-    pub fn sg_callable_run(
-        callable: *mut sg_callable,
+    ) -> *mut sg_instance;
+    pub fn sg_instance_may_wait(callable: *const sg_instance) -> i32;
+    pub fn sg_instance_facts_get(callable: *const sg_instance, facts: *mut sg_instance_facts);
+    pub fn sg_instance_run(
+        callable: *mut sg_instance,
         inputs: *const *mut tf::TF_Tensor,
         ninputs: usize,
         order: *const sg_order,
@@ -402,7 +405,7 @@ unsafe extern "C" {
         timeout_ms: i64,
         notes: *mut sg_run_notes,
     ) -> *mut tf::TF_Status;
-    pub fn sg_callable_delete(callable: *mut sg_callable);
+    pub fn sg_instance_delete(callable: *mut sg_instance);
     pub fn sg_tensor_dtype(tensor: *const tf::TF_Tensor) -> i32;
     pub fn sg_session_list_devices(
         session: *mut sg_session,
@@ -415,19 +418,19 @@ unsafe extern "C" {
         status: *mut tf::TF_Status,
     ) -> *mut c_void;
     pub fn sg_group_of_session(session: *mut c_void) -> *mut sg_group;
-    pub fn sg_call_run_callable(
-        call: *mut sg_call,
-        callable: *mut sg_callable,
+    pub fn sg_tensors_run_program(
+        call: *mut sg_tensors,
+        callable: *mut sg_instance,
         order: *const sg_order,
         timeout_ms: i64,
         notes: *mut sg_run_notes,
     ) -> *mut tf::TF_Status;
-    pub fn sg_call_run_session(
-        call: *mut sg_call,
+    pub fn sg_tensors_run_session(
+        call: *mut sg_tensors,
         session: *mut sg_session,
         options: *const sg_run_options,
     ) -> *mut tf::TF_Status;
-    pub fn sg_call_forget(call: *mut sg_call);
+    pub fn sg_tensors_clear_outputs(call: *mut sg_tensors);
     pub fn sg_visit_session(
         visit: *mut sg_visit,
         session: *mut sg_session,

@@ -20,7 +20,7 @@ use crate::core::{Call, Core, Lane};
 use crate::examples::{classify, regress};
 use crate::proto::serving::{ClassificationRequest, ModelSpec, RegressionRequest, SignatureDefMap};
 use crate::{predict as predicting, proto};
-use path::{Target, What, Wrong};
+use path::{Endpoint, PathError, Target};
 
 /// What answers REST's requests.
 pub struct Rest {
@@ -76,15 +76,15 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
     }
     let target = match path::parse(head.method.as_str(), path) {
         Ok(target) => target,
-        Err(Wrong::Told(error)) => return refused(&error),
-        Err(Wrong::Untold) => {
+        Err(PathError::WithMessage(error)) => return refused(&error),
+        Err(PathError::NotANumber) => {
             return response(StatusCode::BAD_REQUEST, "application/json", "");
         }
     };
-    let result = match target.what {
-        What::Status => statuses(&rest.core, &target.spec),
-        What::Metadata => metadata(&rest.core, &target.spec),
-        What::Explain => explain(&rest.core, &target.spec),
+    let result = match target.endpoint {
+        Endpoint::Status => statuses(&rest.core, &target.spec),
+        Endpoint::Metadata => metadata(&rest.core, &target.spec),
+        Endpoint::Explain => explain(&rest.core, &target.spec),
         _ => match rest.body(body).await {
             Ok(body) => rest.compute(target, body, is_packed(&head.headers), begun).await,
             Err(error) => Err(error),
@@ -122,24 +122,24 @@ impl Rest {
         is_packed: bool,
         begun: Instant,
     ) -> Result<Vec<u8>> {
-        let Target { what, spec } = target;
-        let api = name(what);
+        let Target { endpoint, spec } = target;
+        let api = name(endpoint);
         let deadline = self.timeout.and_then(|timeout| begun.checked_add(timeout));
         let model = spec.name.clone();
         let call = Call { api, model, deadline, begun, is_counted: true };
         let most = MOST_UNPACKED.min(self.most_bytes as u64);
         let work = move |core: &Core| {
             let body = if is_packed { unpacked(&body, most) } else { body };
-            compute(core, what, spec, &body, deadline)
+            compute(core, endpoint, spec, &body, deadline)
         };
         self.core.answer(&self.lane, call, work).await
     }
 }
 
-fn name(what: What) -> &'static str {
-    match what {
-        What::Classify => "classify",
-        What::Regress => "regress",
+fn name(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Classify => "classify",
+        Endpoint::Regress => "regress",
         _ => "predict",
     }
 }
@@ -155,27 +155,27 @@ fn unpacked(body: &[u8], most: u64) -> Bytes {
 
 fn compute(
     core: &Core,
-    what: What,
+    endpoint: Endpoint,
     spec: ModelSpec,
     body: &[u8],
     deadline: Option<Instant>,
 ) -> Result<Vec<u8>> {
-    if !matches!(what, What::Classify | What::Regress) {
+    if !matches!(endpoint, Endpoint::Classify | Endpoint::Regress) {
         return predict(core, &spec, body, deadline);
     }
-    let (signature_name, input) = examples::parse(body, name(what))?;
+    let (signature_name, input) = examples::parse(body, name(endpoint))?;
     let (model_spec, input) = (Some(ModelSpec { signature_name, ..spec }), Some(input));
     let found = model_spec.clone();
-    if what == What::Classify {
+    if endpoint == Endpoint::Classify {
         let request = ClassificationRequest { model_spec, input };
         let answer = core.compute("Classify", found.as_ref(), |servable| {
-            classify(servable, request, deadline, core.manner)
+            classify(servable, request, deadline, core.format)
         })?;
         return Ok(examples::classes(&answer.result.unwrap_or_default()));
     }
     let request = RegressionRequest { model_spec, input };
     let answer = core.compute("Regress", found.as_ref(), |servable| {
-        regress(servable, request, deadline, core.manner)
+        regress(servable, request, deadline, core.format)
     })?;
     Ok(examples::values(&answer.result.unwrap_or_default()))
 }
@@ -198,7 +198,7 @@ fn predict(
             return Err(Error::invalid(message));
         }
         let (format, tensors) = request.tensors(signature)?;
-        let step = predicting::step(servable, name, tensors, Ok, &[], core.manner)?;
+        let step = predicting::step(servable, name, tensors, Ok, &[], core.format)?;
         let outputs: Vec<_> = step.run(servable, deadline)?.collect();
         predict::answer(&outputs, format)
     })

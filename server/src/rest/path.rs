@@ -11,12 +11,12 @@ use crate::proto::serving::model_spec::VersionChoice;
 /// A request, with what its path says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    pub what: What,
+    pub endpoint: Endpoint,
     pub spec: ModelSpec,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Endpoint {
     Predict,
     Classify,
     Regress,
@@ -28,10 +28,10 @@ pub enum What {
 
 /// What is wrong with a path. TensorFlow Serving says only what of some.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Wrong {
-    Told(Error),
+pub enum PathError {
+    WithMessage(Error),
     /// A version that is no number.
-    Untold,
+    NotANumber,
 }
 
 static POST: LazyLock<Regex> = LazyLock::new(|| {
@@ -44,8 +44,9 @@ static GET: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// `path` is with its query, which TensorFlow Serving takes for a part of it.
-pub fn parse(method: &str, path: &str) -> Result<Target, Wrong> {
-    let malformed = || Wrong::Told(Error::invalid(format!("Malformed request: {method} {path}")));
+pub fn parse(method: &str, path: &str) -> Result<Target, PathError> {
+    let malformed =
+        || PathError::WithMessage(Error::invalid(format!("Malformed request: {method} {path}")));
     let found = match method {
         "POST" => POST.captures(path),
         "GET" => GET.captures(path),
@@ -53,27 +54,27 @@ pub fn parse(method: &str, path: &str) -> Result<Target, Wrong> {
     };
     let found = found.ok_or_else(malformed)?;
     let part = |i| found.get(i).map(|part: regex::Match<'_>| part.as_str());
-    let what = match (method, part(4)) {
-        ("POST", Some("predict")) => What::Predict,
-        ("POST", Some("classify")) => What::Classify,
-        ("POST", Some("regress")) => What::Regress,
+    let endpoint = match (method, part(4)) {
+        ("POST", Some("predict")) => Endpoint::Predict,
+        ("POST", Some("classify")) => Endpoint::Classify,
+        ("POST", Some("regress")) => Endpoint::Regress,
         ("POST", _) => return Err(malformed()),
-        (_, Some("metadata")) => What::Metadata,
-        _ if part(5).is_some() => What::Explain,
-        _ => What::Status,
+        (_, Some("metadata")) => Endpoint::Metadata,
+        _ if part(5).is_some() => Endpoint::Explain,
+        _ => Endpoint::Status,
     };
     let version_choice = match (part(2), part(3)) {
         (Some(version), _) => {
-            Some(VersionChoice::Version(version.parse().map_err(|_| Wrong::Untold)?))
+            Some(VersionChoice::Version(version.parse().map_err(|_| PathError::NotANumber)?))
         }
         (None, Some(label)) => Some(VersionChoice::VersionLabel(decoded(label))),
         (None, None) => None,
     };
     let Some(name) = part(1) else {
-        return Err(Wrong::Told(Error::invalid("Missing model name in request.")));
+        return Err(PathError::WithMessage(Error::invalid("Missing model name in request.")));
     };
     let spec = ModelSpec { name: decoded(name), version_choice, signature_name: String::new() };
-    Ok(Target { what, spec })
+    Ok(Target { endpoint, spec })
 }
 
 fn decoded(part: &str) -> String {
@@ -84,27 +85,36 @@ fn decoded(part: &str) -> String {
 mod tests {
     use super::*;
 
-    fn of(method: &str, path: &str) -> (What, String, Option<VersionChoice>) {
-        let Target { what, spec } = parse(method, path).unwrap();
-        (what, spec.name, spec.version_choice)
+    fn of(method: &str, path: &str) -> (Endpoint, String, Option<VersionChoice>) {
+        let Target { endpoint, spec } = parse(method, path).unwrap();
+        (endpoint, spec.name, spec.version_choice)
     }
 
     #[test]
     fn paths_say_what_is_asked_of_whom() {
         let m = || "m".to_string();
         let version = |version| Some(VersionChoice::Version(version));
-        assert_eq!(of("POST", "/v1/models/m:predict"), (What::Predict, m(), None));
-        assert_eq!(of("POST", "/V1/models/m/versions/3:regress"), (What::Regress, m(), version(3)));
+        assert_eq!(of("POST", "/v1/models/m:predict"), (Endpoint::Predict, m(), None));
+        assert_eq!(
+            of("POST", "/V1/models/m/versions/3:regress"),
+            (Endpoint::Regress, m(), version(3))
+        );
         let label = Some(VersionChoice::VersionLabel("a b".to_string()));
-        assert_eq!(of("POST", "/v1/models/m/labels/a%20b:classify"), (What::Classify, m(), label));
-        assert_eq!(of("GET", "/v1/models/m"), (What::Status, m(), None));
+        assert_eq!(
+            of("POST", "/v1/models/m/labels/a%20b:classify"),
+            (Endpoint::Classify, m(), label)
+        );
+        assert_eq!(of("GET", "/v1/models/m"), (Endpoint::Status, m(), None));
         assert_eq!(
             of("GET", "/v1/models/m/versions/1/metadata"),
-            (What::Metadata, m(), version(1))
+            (Endpoint::Metadata, m(), version(1))
         );
         assert_eq!(of("GET", "/v1/models/a%2Fb").1, "a/b");
-        assert_eq!(of("GET", "/v1/models/m:explain"), (What::Explain, m(), None));
-        assert_eq!(of("GET", "/v1/models/m/versions/1:explain"), (What::Explain, m(), version(1)));
+        assert_eq!(of("GET", "/v1/models/m:explain"), (Endpoint::Explain, m(), None));
+        assert_eq!(
+            of("GET", "/v1/models/m/versions/1:explain"),
+            (Endpoint::Explain, m(), version(1))
+        );
     }
 
     #[test]
@@ -120,12 +130,14 @@ mod tests {
             ("GET", "/v1/models/m/versions/x"),
             ("PUT", "/v1/models/m:predict"),
         ] {
-            let Err(Wrong::Told(error)) = parse(method, path) else { panic!("{method} {path}") };
+            let Err(PathError::WithMessage(error)) = parse(method, path) else {
+                panic!("{method} {path}")
+            };
             assert_eq!(error.message, format!("Malformed request: {method} {path}"));
         }
-        let Err(Wrong::Told(error)) = parse("GET", "/v1/models") else { panic!() };
+        let Err(PathError::WithMessage(error)) = parse("GET", "/v1/models") else { panic!() };
         assert_eq!(error.message, "Missing model name in request.");
         let huge = "/v1/models/m/versions/18446744073709551615:predict";
-        assert_eq!(parse("POST", huge), Err(Wrong::Untold));
+        assert_eq!(parse("POST", huge), Err(PathError::NotANumber));
     }
 }

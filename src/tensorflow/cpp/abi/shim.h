@@ -26,7 +26,7 @@ typedef struct sg_saved_model sg_saved_model;
 // What a set of feeds, fetches and targets computes, optimised once for all sessions.
 typedef struct sg_program sg_program;
 // A program made ready for one session.
-typedef struct sg_callable sg_callable;
+typedef struct sg_instance sg_instance;
 // A parsed RunOptions.
 typedef struct sg_run_options sg_run_options;
 // The intra-op threads of one session.
@@ -72,10 +72,10 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
 int32_t sg_count_gpus(const TF_SessionOptions* options, TF_Status* status);
 
 // Where a session of a multi-stream group computes.
-typedef struct sg_seat {
+typedef struct sg_stream_slot {
   int32_t gpu;     // an index of the group's gpu_ids
   int32_t stream;  // below the number of streams that was asked for
-} sg_seat;
+} sg_stream_slot;
 
 // Sessions take memory from FastAllocator where fast_memory is 1, else from the C library. With
 // gpu_ids, each below sg_count_gpus(), the devices are one CPU and so many streams on each of these
@@ -84,7 +84,7 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
                            const int32_t* gpu_ids, size_t ngpu_ids, int32_t streams,
                            TF_Status* status);
 // The number of the virtual device that TensorFlow has there.
-int32_t sg_devices_virtual_device(const sg_devices* devices, const sg_seat* seat);
+int32_t sg_devices_virtual_device(const sg_devices* devices, const sg_stream_slot* stream_slot);
 // Waits until all streams have done what they were given.
 void sg_devices_sync(const sg_devices* devices, TF_Status* status);
 // Frees the variables, tables and all else that sessions share. These may refer to the kernels and
@@ -163,14 +163,15 @@ void sg_run_options_set_inter_op_pool(sg_run_options* options, int32_t pool);
 sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t threads,
                                        TF_Status* status);
 // Makes a session that computes on `pool`, which it owns from this call on, also on failure, and
-// on an inter-op pool of its own, whose threads start and inherit as above. The seat is NULL where
-// the devices have no gpu_ids.
+// on an inter-op pool of its own, whose threads start and inherit as above. The stream_slot is NULL
+// where the devices have no gpu_ids.
 sg_session* sg_session_new(sg_devices* devices, const TF_SessionOptions* options,
-                           const sg_seat* seat, sg_intra_op_pool* pool, int32_t inter_op_threads,
-                           TF_Status* status);
+                           const sg_stream_slot* stream_slot, sg_intra_op_pool* pool,
+                           int32_t inter_op_threads, TF_Status* status);
 // As sg_session_new, a session that compiles programs and runs nothing.
 sg_session* sg_compiler_new(sg_devices* devices, const TF_SessionOptions* options,
-                            const sg_seat* seat, sg_intra_op_pool* pool, TF_Status* status);
+                            const sg_stream_slot* stream_slot, sg_intra_op_pool* pool,
+                            TF_Status* status);
 // Cancels the runs that are under way, as far as their operations can be cancelled, those that
 // begin later, and what runs in the background, such as an iterator's prefetching. May be called
 // again. A session that an exception has left can't be closed any more, nor deleted: it stays.
@@ -205,7 +206,7 @@ sg_program* sg_program_compile(sg_session* compiler, const sg_graph* const* grap
 typedef void (*sg_choice)(void* context, sg_str node, int64_t rows, int32_t is_other);
 void sg_program_choices(const sg_program* program, sg_choice choice, void* context,
                         TF_Status* status);
-// NULL where the program can be run by sg_callable; otherwise why only the session can run it.
+// NULL where the program can be run by sg_instance; otherwise why only the session can run it.
 // Valid as long as the program.
 const char* sg_program_obstacle(const sg_program* program);
 // 1 where running it may change a variable or a table.
@@ -218,20 +219,20 @@ int32_t sg_program_recurses(const sg_program* program);
 void sg_program_delete(sg_program* program);
 
 // Makes a program without obstacle ready for a session. Both must outlive the callable.
-sg_callable* sg_callable_new(sg_session* session, sg_program* program, int32_t resolve_reads,
+sg_instance* sg_instance_new(sg_session* session, sg_program* program, int32_t resolve_reads,
                              int32_t fuse_lookups, int32_t choose_kernels, TF_Status* status);
 // 1 where a run may have to wait for something, so that a timeout can't end it.
-int32_t sg_callable_may_wait(const sg_callable* callable);
+int32_t sg_instance_may_wait(const sg_instance* callable);
 
 // What a callable does.
-typedef struct sg_callable_facts {
+typedef struct sg_instance_facts {
   int64_t steps;
   int64_t loops;
   int64_t variables;       // read in the resolved way
   int64_t gathers;         // done together
   int64_t constant_bytes;  // of the program, shared with others that have the same
-} sg_callable_facts;
-void sg_callable_facts_get(const sg_callable* callable, sg_callable_facts* facts);
+} sg_instance_facts;
+void sg_instance_facts_get(const sg_instance* callable, sg_instance_facts* facts);
 
 // What was unusual about a run: 1 where it was.
 typedef struct sg_run_notes {
@@ -247,10 +248,10 @@ typedef struct sg_order {
 
 // Thread-safe; runs on the calling thread. The caller will own the outputs. A timeout of 0 is none.
 // Returns NULL on success; otherwise a status, to be deleted.
-TF_Status* sg_callable_run(sg_callable* callable, TF_Tensor* const* inputs, size_t ninputs,
+TF_Status* sg_instance_run(sg_instance* callable, TF_Tensor* const* inputs, size_t ninputs,
                            const sg_order* order, TF_Tensor** outputs, size_t noutputs,
                            int64_t timeout_ms, sg_run_notes* notes);
-void sg_callable_delete(sg_callable* callable);
+void sg_instance_delete(sg_instance* callable);
 
 // The tensor's TF_DataType, as a number: it may be one that the caller's headers don't list.
 int32_t sg_tensor_dtype(const TF_Tensor* tensor);
@@ -264,7 +265,7 @@ TF_DeviceList* sg_session_list_devices(sg_session* session, TF_Status* status);
 typedef struct sg_group sg_group;
 typedef struct sg_group_callable sg_group_callable;
 // A request of TensorFlow's C++ API: its tensors, and room for what it gives.
-typedef struct sg_call sg_call;
+typedef struct sg_tensors sg_tensors;
 // What to do with one session of a group.
 typedef struct sg_visit sg_visit;
 
@@ -285,13 +286,13 @@ typedef struct sg_group_functions {
   int32_t (*session_num)(const sg_group* group);
   // Takes the graph, also on failure. Not 0 for extending.
   TF_Status* (*add_graph)(sg_group* group, sg_graph* graph, int32_t extend);
-  // Runs `call` by sg_call_run_callable() or sg_call_run_session(), on whichever thread. `options`
-  // may be NULL.
+  // Runs `call` by sg_tensors_run_program() or sg_tensors_run_session(), on whichever thread.
+  // `options` may be NULL.
   TF_Status* (*run)(sg_group* group, int32_t session, const sg_names* names,
-                    const sg_run_options* options, int32_t wants_metadata, sg_call* call);
+                    const sg_run_options* options, int32_t wants_metadata, sg_tensors* call);
   sg_group_callable* (*make_callable)(sg_group* group, const sg_names* names, TF_Status* status);
   TF_Status* (*run_callable)(sg_group_callable* callable, int32_t session, int32_t wants_metadata,
-                             sg_call* call);
+                             sg_tensors* call);
   void (*delete_callable)(sg_group_callable* callable);
   // Calls sg_visit_session() with one session, which has the group's graph, if there is one. For
   // requests, which are counted as such, and may write.
@@ -315,11 +316,12 @@ void* sg_group_session_new(sg_group* group, int32_t session, TF_Status* status);
 // The group of a tensorflow::Session that is one, or a part of one; NULL for any other.
 sg_group* sg_group_of_session(void* session);
 
-TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, const sg_order* order,
-                                int64_t timeout_ms, sg_run_notes* notes);
-TF_Status* sg_call_run_session(sg_call* call, sg_session* session, const sg_run_options* options);
+TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* callable, const sg_order* order,
+                                  int64_t timeout_ms, sg_run_notes* notes);
+TF_Status* sg_tensors_run_session(sg_tensors* call, sg_session* session,
+                                  const sg_run_options* options);
 // Drops what a run has given, before another.
-void sg_call_forget(sg_call* call);
+void sg_tensors_clear_outputs(sg_tensors* call);
 TF_Status* sg_visit_session(sg_visit* visit, sg_session* session, int32_t number);
 
 #ifdef __cplusplus

@@ -7,14 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "compile/program.h"
 #include "execute/kernel_choice.h"
 #include "execute/lookups.h"
-#include "compile/program.h"
+#include "execute/variable_reads.h"
 #include "tensorflow/core/framework/allocator.h"
 #include "tensorflow/core/framework/function.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
-#include "execute/variable_reads.h"
 
 namespace session_group {
 

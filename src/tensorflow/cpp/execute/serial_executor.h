@@ -13,12 +13,12 @@
 
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "execute/layout.h"
 #include "compile/program.h"
+#include "execute/layout.h"
+#include "execute/variable_reads.h"
 #include "tensorflow/core/common_runtime/process_function_library_runtime.h"
 #include "tensorflow/core/framework/cancellation.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "execute/variable_reads.h"
 
 namespace session_group {
 

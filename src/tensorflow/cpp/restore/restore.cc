@@ -11,8 +11,8 @@
 #include <thread>
 #include <utility>
 
-#include "absl/crc/crc32c.h"
 #include "abi/caught.h"
+#include "absl/crc/crc32c.h"
 #include "restore/checkpoint.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/kernels/checkpoint_callback_manager.h"

@@ -4,11 +4,12 @@
 #include <optional>
 #include <utility>
 
+#include "abi/handles.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
-#include "abi/shim_internal.h"
+#include "graph/prepare_graph.h"
 #include "tensorflow/core/common_runtime/session_factory.h"
 #include "tensorflow/core/lib/strings/proto_serialization.h"
 #include "tensorflow/core/protobuf/config.pb.h"
@@ -17,13 +18,13 @@ using session_group::GroupSession;
 using tensorflow::Tensor;
 
 // What a request is made of. The group runs it in one of two ways.
-struct sg_call {
+struct sg_tensors {
   // As many as there are fetches.
   GroupSession::Tensors* fetched;
   size_t num_fetches;
   tensorflow::RunMetadata* metadata;  // or NULL
 
-  virtual ~sg_call() = default;
+  virtual ~sg_tensors() = default;
   virtual size_t num_feeds() const = 0;
   virtual const Tensor* feed(size_t i) const = 0;
   virtual absl::Status RunOn(sg_session* session, const tensorflow::RunOptions& options) = 0;
@@ -34,8 +35,8 @@ struct sg_visit {
   virtual absl::Status Visit(sg_session* session, int32_t number) = 0;
 };
 
-TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, const sg_order* order,
-                                int64_t timeout_ms, sg_run_notes* notes) {
+TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* callable, const sg_order* order,
+                                  int64_t timeout_ms, sg_run_notes* notes) {
   return session_group::NewStatus(session_group::Caught([&]() -> absl::Status {
     absl::InlinedVector<const Tensor*, 16> feeds(call->num_feeds());
     for (size_t i = 0; i < feeds.size(); ++i) feeds[i] = call->feed(i);
@@ -51,12 +52,13 @@ TF_Status* sg_call_run_callable(sg_call* call, sg_callable* callable, const sg_o
   }));
 }
 
-TF_Status* sg_call_run_session(sg_call* call, sg_session* session, const sg_run_options* options) {
+TF_Status* sg_tensors_run_session(sg_tensors* call, sg_session* session,
+                                  const sg_run_options* options) {
   return session_group::NewStatus(
       session_group::Caught([&] { return call->RunOn(session, options->proto); }));
 }
 
-void sg_call_forget(sg_call* call) {
+void sg_tensors_clear_outputs(sg_tensors* call) {
   if (call->fetched != nullptr) call->fetched->clear();
   if (call->metadata != nullptr) call->metadata->Clear();
 }
@@ -107,7 +109,7 @@ sg_names Names(const Strs& feeds, const Strs& fetches, const Strs& targets) {
 }
 
 // Session::Run().
-struct NamedCall final : sg_call {
+struct NamedCall final : sg_tensors {
   NamedCall(const GroupSession::Feeds& inputs, const GroupSession::Names& outputs,
             const GroupSession::Names& targets, GroupSession::Tensors* fetched,
             RunMetadata* metadata)
@@ -133,7 +135,7 @@ struct NamedCall final : sg_call {
 };
 
 // Session::RunCallable().
-struct CallableCall final : sg_call {
+struct CallableCall final : sg_tensors {
   CallableCall(const CallableOptions& options, const GroupSession::Tensors& inputs,
                GroupSession::Tensors* fetched, RunMetadata* metadata)
       : options(options), inputs(inputs) {
@@ -236,7 +238,7 @@ absl::Status GroupSession::AddGraph(GraphDef graph, bool extend) {
   if (graph.node_size() == 0 && graph.library().function_size() == 0) return absl::OkStatus();
   auto prepared = std::make_unique<sg_graph>();
   prepared->def = std::move(graph);
-  absl::Status fit = Prepare(&prepared->def);
+  absl::Status fit = PrepareGraph(&prepared->def);
   if (!fit.ok()) return fit;
   return Take(rust_->add_graph(group_, prepared.release(), extend ? 1 : 0));
 }

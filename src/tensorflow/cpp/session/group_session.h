@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "abi/shim.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
-#include "abi/shim.h"
 #include "tensorflow/core/public/session.h"
 
 namespace session_group {

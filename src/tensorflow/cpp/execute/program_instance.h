@@ -1,6 +1,6 @@
 // A program as one session runs it.
-#ifndef SESSION_GROUP_CALLABLE_H_
-#define SESSION_GROUP_CALLABLE_H_
+#ifndef SESSION_GROUP_PROGRAM_INSTANCE_H_
+#define SESSION_GROUP_PROGRAM_INSTANCE_H_
 
 #include <memory>
 #include <mutex>
@@ -8,11 +8,11 @@
 #include <set>
 #include <string>
 
+#include "abi/shim.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "compile/program.h"
 #include "execute/serial_executor.h"
-#include "abi/shim.h"
 #include "tensorflow/core/framework/tensor.h"
 
 struct sg_program {
@@ -27,12 +27,12 @@ struct sg_program {
 };
 
 // Thread-safe.
-struct sg_callable {
+struct sg_instance {
   using SerialExecutor = session_group::SerialExecutor;
 
   // Both must outlive it.
   static absl::Status Make(session_group::Program* program, SerialExecutor::Env env,
-                           std::unique_ptr<sg_callable>* callable);
+                           std::unique_ptr<sg_instance>* callable);
 
   // Feeds and fetches as the request has them.
   absl::Status Run(const sg_order& order, absl::Span<const tensorflow::Tensor* const> feeds,
@@ -64,4 +64,4 @@ struct sg_callable {
   std::shared_ptr<SerialExecutor> plain_;
 };
 
-#endif  // SESSION_GROUP_CALLABLE_H_
+#endif  // SESSION_GROUP_PROGRAM_INSTANCE_H_

@@ -1,4 +1,4 @@
-#include "execute/callable.h"
+#include "execute/program_instance.h"
 
 #include <utility>
 
@@ -7,9 +7,9 @@
 using session_group::SerialExecutor;
 using tensorflow::Tensor;
 
-absl::Status sg_callable::Make(session_group::Program* program, SerialExecutor::Env env,
-                               std::unique_ptr<sg_callable>* callable) {
-  auto made = std::make_unique<sg_callable>();
+absl::Status sg_instance::Make(session_group::Program* program, SerialExecutor::Env env,
+                               std::unique_ptr<sg_instance>* callable) {
+  auto made = std::make_unique<sg_instance>();
   made->program_ = program;
   made->env_ = std::move(env);
   absl::Status status = SerialExecutor::Make(program, made->env_, &made->usual_);
@@ -17,7 +17,7 @@ absl::Status sg_callable::Make(session_group::Program* program, SerialExecutor::
   return status;
 }
 
-absl::Status sg_callable::Run(const sg_order& order, absl::Span<const Tensor* const> feeds,
+absl::Status sg_instance::Run(const sg_order& order, absl::Span<const Tensor* const> feeds,
                               std::optional<absl::Time> deadline, absl::Span<Tensor> fetches,
                               sg_run_notes* notes) {
   absl::InlinedVector<const Tensor*, 32> ordered;
@@ -33,7 +33,7 @@ absl::Status sg_callable::Run(const sg_order& order, absl::Span<const Tensor* co
   return ran;
 }
 
-absl::Status sg_callable::RunUsual(absl::Span<const Tensor* const> feeds,
+absl::Status sg_instance::RunUsual(absl::Span<const Tensor* const> feeds,
                                    std::optional<absl::Time> deadline, absl::Span<Tensor> fetches,
                                    sg_run_notes* notes) {
   if (env_.writes->are_untracked()) return RunUnresolved(feeds, deadline, fetches, notes);
@@ -44,7 +44,7 @@ absl::Status sg_callable::RunUsual(absl::Span<const Tensor* const> feeds,
   return RunUnresolved(feeds, deadline, fetches, notes);
 }
 
-absl::Status sg_callable::RunUnresolved(absl::Span<const Tensor* const> feeds,
+absl::Status sg_instance::RunUnresolved(absl::Span<const Tensor* const> feeds,
                                         std::optional<absl::Time> deadline,
                                         absl::Span<Tensor> fetches, sg_run_notes* notes) {
   notes->unresolved = 1;
@@ -63,7 +63,7 @@ absl::Status sg_callable::RunUnresolved(absl::Span<const Tensor* const> feeds,
   }
 }
 
-absl::Status sg_callable::GetExecutor(bool resolves, const std::set<std::string>& unresolved,
+absl::Status sg_instance::GetExecutor(bool resolves, const std::set<std::string>& unresolved,
                                       std::shared_ptr<SerialExecutor>* executor) {
   std::lock_guard<std::mutex> lock(mu_);
   std::shared_ptr<SerialExecutor>& kept = resolves ? other_ : plain_;

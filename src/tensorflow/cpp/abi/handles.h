@@ -1,7 +1,6 @@
-// What the files of the shim share: the types behind shim.h's, and the way from exceptions to
-// statuses.
-#ifndef SESSION_GROUP_SHIM_INTERNAL_H_
-#define SESSION_GROUP_SHIM_INTERNAL_H_
+// The types behind those of shim.h, and the way from exceptions to statuses.
+#ifndef SESSION_GROUP_HANDLES_H_
+#define SESSION_GROUP_HANDLES_H_
 
 #include <atomic>
 #include <memory>
@@ -11,17 +10,19 @@
 #include <utility>
 #include <vector>
 
+#include "abi/caught.h"
+#include "abi/shim.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "execute/callable.h"
-#include "abi/caught.h"
+#include "devices/large_blocks.h"
+#include "devices/session_device.h"
+#include "devices/virtual_gpus.h"
+#include "execute/program_instance.h"
+#include "execute/variable_reads.h"
 #include "graph/constant_store.h"
 #include "graph/hidden_constants.h"
-#include "devices/large_blocks.h"
 #include "graph/node_index.h"
 #include "restore/restore.h"
-#include "devices/session_device.h"
-#include "abi/shim.h"
 #include "tensorflow/c/c_api_internal.h"
 #include "tensorflow/c/tf_status_helper.h"
 #include "tensorflow/core/framework/cancellation.h"
@@ -30,8 +31,6 @@
 #include "tensorflow/core/protobuf/meta_graph.pb.h"
 #include "tensorflow/core/public/session.h"
 #include "tsl/platform/denormal.h"
-#include "execute/variable_reads.h"
-#include "devices/virtual_gpus.h"
 
 // The wrapped devices. Their resource managers die with them.
 struct sg_devices {
@@ -135,8 +134,8 @@ struct sg_session {
 
 namespace session_group {
 
-// Makes a graph fit for several sessions over the same devices.
-absl::Status Prepare(tensorflow::GraphDef* graph);
+// The task that all devices belong to.
+inline constexpr char kTask[] = "/job:localhost/replica:0/task:0";
 
 inline void SetStatus(TF_Status* status, const absl::Status& from) {
   tsl::Set_TF_Status_from_Status(status, from);
@@ -158,4 +157,4 @@ void Guard(TF_Status* status, Body body) noexcept {
 
 }  // namespace session_group
 
-#endif  // SESSION_GROUP_SHIM_INTERNAL_H_
+#endif  // SESSION_GROUP_HANDLES_H_

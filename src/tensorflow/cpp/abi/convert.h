@@ -1,0 +1,29 @@
+// Conversions between the types of shim.h and TensorFlow's.
+#ifndef SESSION_GROUP_CONVERT_H_
+#define SESSION_GROUP_CONVERT_H_
+
+#include <string>
+#include <vector>
+
+#include "abi/shim.h"
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/core/platform/protobuf.h"
+
+namespace session_group {
+
+inline std::string String(sg_str s) { return std::string(s.data, s.size); }
+std::vector<std::string> Strings(const sg_str* strings, size_t n);
+
+// `what` names the message for the error, which ends in `advice` if there are too many bytes.
+absl::Status Parse(const void* data, size_t size, const char* what, const char* advice,
+                   tensorflow::protobuf::MessageLite* message);
+// Replaces what is in the buffer.
+absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buffer* buffer);
+// Gives fetched tensors to the caller: all of them or, on failure, none.
+absl::Status HandOver(absl::Span<const tensorflow::Tensor> fetched, TF_Tensor** outputs);
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_CONVERT_H_

@@ -1,0 +1,191 @@
+// Running steps, one after the other.
+#include <time.h>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "execute/frame.h"
+#include "execute/serial_executor.h"
+#include "tensorflow/core/framework/node_def_util.h"
+
+namespace session_group {
+
+using tensorflow::Tensor;
+
+namespace {
+
+// A look at the clock takes as long as some kernels, so it is not taken before each step: after so
+// many, and after each tick of the system's coarse clock, which costs little to look at.
+constexpr int kStepsBetweenLooks = 8;
+
+// How long a request measures kernels of one operation, unless a single run takes longer.
+constexpr int64_t kMostMeasuring = 2000000;
+
+int64_t CoarseNanoseconds() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return now.tv_sec * int64_t{1000000000} + now.tv_nsec;
+}
+
+}  // namespace
+
+absl::Status SerialExecutor::CheckTime(const Step& step, Frame* frame) const {
+  const int64_t tick = CoarseNanoseconds();
+  if (--frame->until_look > 0 && tick == frame->last_tick) return absl::OkStatus();
+  frame->until_look = kStepsBetweenLooks;
+  frame->last_tick = tick;
+  if (absl::Now() < *frame->deadline) return absl::OkStatus();
+  return absl::DeadlineExceededError(absl::StrCat("the request's timeout passed before step ",
+                                                  &step - layout_.steps.data(), " of the graph's ",
+                                                  layout_.steps.size(), " steps"));
+}
+
+absl::Status SerialExecutor::RunSteps(int begin, int end, Frame* frame, Outcome* outcome) {
+  for (int i = begin; i < end;) {
+    const Step& step = layout_.steps[i];
+    i = step.next;
+    if (frame->cancellation.IsCancelled()) {
+      return absl::CancelledError("the session group was closed while the request ran");
+    }
+    if (frame->deadline.has_value()) {
+      absl::Status in_time = CheckTime(step, frame);
+      if (!in_time.ok()) return in_time;
+    }
+    Unguard(step, frame);
+    if (step.condition == Layout::kAlways || Holds(step.condition, *frame)) {
+      absl::Status ran = RunStep(step, frame, outcome);
+      if (!ran.ok()) return ran;
+      Guard(step, frame);
+    }
+    Forget(step, frame);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SerialExecutor::RunStep(const Step& step, Frame* frame, Outcome* outcome) {
+  switch (step.kind) {
+    case Step::kKernel:
+      return step.other == nullptr ? RunKernel(step, step.kernel, frame) : RunChosen(step, frame);
+    case Step::kLookups:
+      return RunLookups(step, frame, outcome);
+    case Step::kBranch:
+      return RunBranch(step, frame);
+    case Step::kMerge:
+      return RunMerge(step, frame);
+    case Step::kLoop:
+      return RunLoop(step, frame, outcome);
+    case Step::kTest:
+    case Step::kAdvance:
+      break;
+  }
+  return absl::InternalError("a part of a loop outside of it");
+}
+
+absl::Status SerialExecutor::RunChosen(const Step& step, Frame* frame) {
+  const int size = KernelChoice::Size(*frame->inputs[step.first_input].tensor);
+  switch (step.choice->decision(size)) {
+    case KernelChoice::kStock:
+      return RunKernel(step, step.kernel, frame);
+    case KernelChoice::kOther:
+      return RunKernel(step, step.other, frame);
+    case KernelChoice::kOpen:
+      break;
+  }
+  if (!step.choice->BeginMeasuring(size)) return RunKernel(step, step.kernel, frame);
+  return Measure(step, size, frame);
+}
+
+// Runs both, and answers with what a stock session would.
+absl::Status SerialExecutor::Measure(const Step& step, int size, Frame* frame) {
+  // Neither is to write into what the other reads.
+  std::vector<Tensor> held;
+  for (int i = 0; i < step.num_inputs; ++i) {
+    held.push_back(*frame->inputs[step.first_input + i].tensor);
+  }
+  const auto timed = [&](tensorflow::OpKernel* kernel, int64_t* ns) {
+    const int64_t begun = absl::GetCurrentTimeNanos();
+    absl::Status ran = RunKernel(step, kernel, frame);
+    *ns = absl::GetCurrentTimeNanos() - begun;
+    return ran;
+  };
+  // Also where a kernel throws.
+  const auto ended = absl::MakeCleanup([&] { step.choice->EndMeasuring(size); });
+  absl::Status ran;
+  const int64_t end = absl::GetCurrentTimeNanos() + kMostMeasuring;
+  do {
+    int64_t stock_ns;
+    int64_t other_ns;
+    if (!timed(step.other, &other_ns).ok()) other_ns = INT64_MAX;
+    ran = timed(step.kernel, &stock_ns);
+    // What fails says nothing about those that don't.
+    if (!ran.ok()) break;
+    step.choice->Measured(size, stock_ns, other_ns);
+  } while (step.choice->decision(size) == KernelChoice::kOpen && absl::GetCurrentTimeNanos() < end);
+  step.choice->EndMeasuring(size);
+  return ran;
+}
+
+absl::Status SerialExecutor::RunKernel(const Step& step, tensorflow::OpKernel* kernel,
+                                       Frame* frame) {
+  auto& params = frame->params;
+  const size_t num_inputs = step.num_inputs;
+  params.op_kernel = kernel;
+  params.inputs = {frame->inputs.data() + step.first_input, num_inputs};
+  params.input_alloc_attrs = {layout_.input_attrs.data() + step.first_input, num_inputs};
+  params.output_attr_array = layout_.output_attrs.data() + step.first_output;
+  tensorflow::OpKernelContext context(&params, step.num_outputs);
+  if (step.async == nullptr) {
+    kernel->Compute(&context);
+  } else {
+    absl::Notification done;
+    env_.device->ComputeAsync(step.async, &context, [&done] { done.Notify(); });
+    done.WaitForNotification();
+  }
+  if (!context.status().ok()) {
+    return tensorflow::AttachDef(context.status(), kernel->def());
+  }
+  for (int i = 0; i < step.num_outputs; ++i) {
+    const tensorflow::TensorValue output = context.release_output(i);
+    if (output.tensor == nullptr) {
+      return tensorflow::AttachDef(
+          absl::InternalError(absl::StrCat("output ", i, " was not computed")), kernel->def());
+    }
+    frame->slots[step.first_output + i] = std::move(*output.tensor);
+    delete output.tensor;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SerialExecutor::RunLookups(const Step& step, Frame* frame, Outcome* outcome) {
+  const Layout::Fused& fused = layout_.lookups[step.number];
+  const Lookups::Outcome found = fused.lookups.Run(frame->inputs.data() + step.first_input, host_,
+                                                   frame->slots.data() + step.first_output);
+  if (found == Lookups::Outcome::kDone) return absl::OkStatus();
+  if (found == Lookups::Outcome::kNoMemory) {
+    return absl::ResourceExhaustedError("out of memory for the rows of a lookup");
+  }
+  // The kernels know what to do, or what to say.
+  outcome->was_unfused = true;
+  for (const Step& gather : fused.kernels) {
+    absl::Status ran = RunKernel(gather, gather.kernel, frame);
+    if (!ran.ok()) return ran;
+  }
+  for (const int slot : fused.temporaries) frame->slots[slot] = Tensor();
+  return absl::OkStatus();
+}
+
+void SerialExecutor::Guard(const Step& step, Frame* frame) const {
+  for (int slot : step.guard) frame->guards[slot] = frame->slots[slot];
+}
+
+void SerialExecutor::Unguard(const Step& step, Frame* frame) const {
+  for (int slot : step.unguard) frame->guards[slot] = Tensor();
+}
+
+void SerialExecutor::Forget(const Step& step, Frame* frame) const {
+  for (int slot : step.dead) frame->slots[slot] = Tensor();
+  for (int slot : step.dead_guards) frame->guards[slot] = Tensor();
+}
+
+}  // namespace session_group

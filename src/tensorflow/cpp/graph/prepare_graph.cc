@@ -1,0 +1,90 @@
+#include "graph/prepare_graph.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "graph/split_gathers.h"
+#include "tensorflow/core/framework/op.h"
+
+namespace session_group {
+namespace {
+
+// A table without a shared_name gets one that is private to its kernel, and kernels are private to
+// their session, so the table that one session initialises would not be there for the others. A
+// name made of the node's, which is unique in a graph, does within the group. Function bodies are
+// left alone: node names are not unique across them.
+void ShareTables(tensorflow::GraphDef* graph) {
+  for (tensorflow::NodeDef& node : *graph->mutable_node()) {
+    const tensorflow::OpDef* op = nullptr;
+    if (!tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok()) continue;
+    const auto& attrs = op->attr();
+    // Only tables have this attribute, which says what an empty shared_name means.
+    const bool is_table = std::any_of(attrs.begin(), attrs.end(), [](const auto& attr) {
+      return attr.name() == "use_node_name_sharing";
+    });
+    if (!is_table) continue;
+    const auto by_node_name = node.attr().find("use_node_name_sharing");
+    if (by_node_name != node.attr().end() && by_node_name->second.b()) continue;
+    std::string* shared_name = (*node.mutable_attr())["shared_name"].mutable_s();
+    if (shared_name->empty()) *shared_name = absl::StrCat("session_group/", node.name());
+  }
+}
+
+// An iterator runs functions on the device and the threads of the session that made it, also in the
+// background. Held by other sessions, it would outlive these.
+absl::Status RefuseSharedIterators(
+    const tensorflow::protobuf::RepeatedPtrField<tensorflow::NodeDef>& nodes) {
+  for (const tensorflow::NodeDef& node : nodes) {
+    const auto shared_name = node.attr().find("shared_name");
+    if (absl::StrContains(node.op(), "Iterator") && shared_name != node.attr().end() &&
+        !shared_name->second.s().empty()) {
+      return absl::UnimplementedError(absl::StrCat(
+          "node ", node.name(), " (", node.op(), ") is an iterator with the shared_name \"",
+          shared_name->second.s(),
+          "\", which the sessions of a group can't share: feed tensors instead, or take the name "
+          "away for an iterator in each session"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// TensorFlow's optimisers end the process where an attribute is missing that an operation must
+// have.
+absl::Status CheckAttributes(
+    const tensorflow::protobuf::RepeatedPtrField<tensorflow::NodeDef>& nodes) {
+  for (const tensorflow::NodeDef& node : nodes) {
+    const tensorflow::OpDef* op = nullptr;
+    // TensorFlow says itself what it does not know.
+    if (!tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok()) continue;
+    for (const tensorflow::OpDef::AttrDef& attr : op->attr()) {
+      if (!attr.has_default_value() && !node.attr().contains(attr.name())) {
+        return absl::InvalidArgumentError(absl::StrCat("node ", node.name(), " (", node.op(),
+                                                       ") has no attribute ", attr.name(),
+                                                       ": export the model again"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNodes(const tensorflow::protobuf::RepeatedPtrField<tensorflow::NodeDef>& nodes) {
+  absl::Status status = CheckAttributes(nodes);
+  return status.ok() ? RefuseSharedIterators(nodes) : status;
+}
+
+}  // namespace
+
+absl::Status PrepareGraph(tensorflow::GraphDef* graph) {
+  absl::Status status = CheckNodes(graph->node());
+  for (const tensorflow::FunctionDef& function : graph->library().function()) {
+    status.Update(CheckNodes(function.node_def()));
+  }
+  if (!status.ok()) return status;
+  ShareTables(graph);
+  SplitGathers(graph);
+  return status;
+}
+
+}  // namespace session_group
