@@ -82,7 +82,7 @@ pub struct Config {
     /// The signature of requests that name none.
     pub signature_name: String,
     pub warmup_file_name: Option<String>,
-    pub timelines: Option<Choice>,
+    pub timelines: Option<TraceSchedule>,
     pub sessions: Sessions,
 }
 
@@ -356,7 +356,7 @@ impl Text {
         })
     }
 
-    fn timelines(&self) -> Result<Option<Choice>> {
+    fn timelines(&self) -> Result<Option<TraceSchedule>> {
         let numbers = [
             ("timeline_start_step", self.timeline_start_step, 0),
             ("timeline_interval_step", self.timeline_interval_step, 1),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use session_group::Options;
 use session_group::tensorflow::SessionOptions;
-use session_group_serving::timeline::{Choice, Timelines};
+use session_group_serving::timeline::{Timelines, TraceSchedule};
 use tracing::{info, warn};
 
 use crate::batching::{Batching, Scheduler};
@@ -153,7 +153,7 @@ pub fn load(flags: &Flags, metrics: Arc<Metrics>) -> Result<Arc<Load>> {
         })
         .transpose()?;
     let choice = timelines(flags)?;
-    let (format, warms_up) = (format(flags), flags.models.enable_model_warmup);
+    let (format, warms_up) = (response_format(flags), flags.models.enable_model_warmup);
     let iterations = flags.models.num_request_iterations_for_warmup;
 
     Ok(Arc::new(move |model: &ModelConfig, version, path: &Path| {
@@ -218,10 +218,10 @@ fn options(flags: &Flags) -> Result<Defaults> {
         own: SessionGroupConfig {
             session_num: (sessions.session_num_per_group > 0)
                 .then_some(sessions.session_num_per_group),
-            cpuset: limits.session_group_cpuset.clone(),
-            policy: limits.session_group_policy.as_ref().map(|policy| policy.name().to_string()),
-            execution: limits.session_group_execution.map(|execution| execution.to_string()),
-            kernels: limits.session_group_kernels.map(|kernels| kernels.to_string()),
+            cpuset: own.session_group_cpuset.clone(),
+            policy: own.session_group_policy.as_ref().map(|policy| policy.name().to_string()),
+            execution: own.session_group_execution.map(|execution| execution.to_string()),
+            kernels: own.session_group_kernels.map(|kernels| kernels.to_string()),
         },
         gpu_ids,
         multi_stream: sessions.use_multi_stream,
@@ -235,7 +235,7 @@ fn with(defaults: &Defaults, own: &SessionGroupConfig) -> session_group::Result<
     let of = |own: &Option<String>, default: &Option<String>| own.clone().or(default.clone());
     let mut options = Options::new();
     let cpuset = of(&own.cpuset, &defaults.own.cpuset);
-    match (limits.session_num.or(defaults.limits.session_num), &cpuset) {
+    match (own.session_num.or(defaults.own.session_num), &cpuset) {
         (Some(session_num), _) => {
             options.set_session_num(session_num);
         }
@@ -289,7 +289,7 @@ fn session_config(flags: &Flags) -> Vec<u8> {
     .encode_to_vec()
 }
 
-fn timelines(flags: &Flags) -> Result<Option<Choice>> {
+fn timelines(flags: &Flags) -> Result<Option<TraceSchedule>> {
     let watching = &flags.watching;
     let numbers = [
         ("--timeline_start_step", watching.timeline_start_step, 0),

@@ -40,7 +40,7 @@ pub struct Load<'a> {
 }
 
 /// The names of the policies that have one.
-const NAMED: [(&str, Policy); 4] = [
+pub(crate) const NAMED: [(&str, Policy); 4] = [
     ("round_robin", Policy::RoundRobin),
     ("thread", Policy::Thread),
     ("least_loaded", Policy::LeastLoaded),

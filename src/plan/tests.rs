@@ -1,7 +1,9 @@
 //! What is decided, and what is refused.
 
 use super::*;
-use crate::cpus::topology::Node;
+use crate::cpus::topology::{Node, Topology};
+
+use crate::options::environment::CPUSET_VARIABLE;
 
 /// One node of single-thread cores.
 fn machine(cpus: u32) -> Machine {

@@ -202,6 +202,7 @@ fn custom(choose: &dyn Choose, n: usize, counts: &impl Counts) -> Result<usize> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::policy::NAMED;
 
     struct Fixed(Vec<u64>);
 
