@@ -18,7 +18,7 @@ endif
 VERSION := $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 SOVERSION := 0
 VENV := .venv
-BENCH_VENV := bench/.venv
+BENCH_VENV := tools/bench/.venv
 SERVING_CLIENT := $(VENV)/serving-client
 PIP := bin/pip --disable-pip-version-check
 BENCH = $(CARGO) run --release --quiet --package session-group-bench --
@@ -31,6 +31,9 @@ export SOURCE_DATE_EPOCH ?= $(shell packaging/date.sh)
 # What `make test` runs, or one of them by PART=.
 PARTS := rust c python server processor
 PART ?= $(PARTS)
+# What Cargo builds. With SCOPE=--workspace, which tests set, everything is built with the same features of
+# dependencies, and so once.
+SCOPE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test $(addprefix test-,$(PARTS)) test-debug bench bench-quick bench-memory bench-overhead bench-server \
@@ -48,6 +51,8 @@ demo: tensorflow models ## Serve a real model with 1 session, N sessions and a g
 
 test: $(addprefix test-,$(PART)) ## Run all tests, or of one part: PART=rust, c, python, server or processor
 
+test $(addprefix test-,$(PARTS)): SCOPE := --workspace
+
 # In one profile, so that what tests, tools and packages depend on is compiled once; `make test-debug` has the
 # checks of the other one.
 test-rust: tensorflow models
@@ -60,28 +65,28 @@ test-python: wheel models target/libtest_gpu.so
 	python/tests/run.sh
 
 test-server: server models $(SERVING_CLIENT)
-	server/tests/run.sh
+	crates/model-server/tests/run.sh
 
 test-processor: build processor models
-	processor/tests/run.sh
+	crates/processor/tests/run.sh
 
 ## Build and install
 
 build: tensorflow ## Build the library
-	$(CARGO) build --release
+	$(CARGO) build --release $(SCOPE)
 
 install: ## Install library, headers, pkg-config and CMake files to $(DESTDIR)$(PREFIX)
 	@test -e target/release/libsession_group.so || { echo "run \`make build\` first" >&2; exit 1; }
 	scripts/install.sh target/release "$(DESTDIR)" "$(PREFIX)" $(VERSION) $(SOVERSION)
 
 server: tensorflow ## Build the model server, target/release/session_group_model_server
-	$(CARGO) build --release --package session-group-server
+	$(CARGO) build --release $(or $(SCOPE),--package session-group-server)
 
 serve: server models $(SERVING_CLIENT) ## Serve the demo model to TensorFlow Serving's clients
-	server/serve.sh
+	crates/model-server/serve.sh
 
 processor: tensorflow ## Build the processor, target/release/libserving_processor.so
-	$(CARGO) build --release --package session-group-processor
+	$(CARGO) build --release $(or $(SCOPE),--package session-group-processor)
 
 install-serving: ## Install the processor and the model server there, too, as far as they are built
 	scripts/install-serving.sh target/release "$(DESTDIR)" "$(PREFIX)"
@@ -116,17 +121,17 @@ bench-memory: bench-models models/build/bench/large_variables/model.json ## Comp
 	$(BENCH) memory $(BENCH_ARGS)
 
 bench-overhead: build models ## What a request costs beside its graph: nanoseconds, instructions
-	bench/overhead.sh
+	tools/bench/overhead.sh
 	$(CARGO) bench --bench requests
 
 bench-server: server models ## Requests through the server against the group in process
 	$(CARGO) bench --quiet --package session-group-server --bench server -- $(BENCH_ARGS)
 
 bench-processor: processor ## How long requests wait for deltas of a large table
-	$(VENV)/bin/python processor/benches/deltas.py $(BENCH_ARGS)
+	$(VENV)/bin/python crates/processor/benches/deltas.py $(BENCH_ARGS)
 
 gpu-check: tensorflow $(VENV)/installed ## On a GPU, compare groups with many streams with one stream and processes (GPU_ARGS=--dry-run)
-	bench/gpu-check.sh $(GPU_ARGS)
+	tools/bench/gpu-check.sh $(GPU_ARGS)
 
 ## Check before a change lands
 
@@ -134,16 +139,16 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --release --workspace --no-deps --document-private-items --quiet
-	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/cpp/*/* c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h bench/*.cc processor/c_tests/*
-	$(VENV)/bin/ruff check --quiet models scripts bench/models python examples server processor fuzz
-	$(VENV)/bin/ruff format --quiet --check models scripts bench/models python examples server processor fuzz
+	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/cpp/*/* c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h tools/bench/*.cc crates/processor/c_tests/*
+	$(VENV)/bin/ruff check --quiet models scripts tools/bench/models python examples crates fuzz
+	$(VENV)/bin/ruff format --quiet --check models scripts tools/bench/models python examples crates fuzz
 	cd python && ../$(VENV)/bin/mypy
 
 package-test: deb dist models ## Use packages and tarball as a stranger would, in a minimal Debian (as root)
 	packaging/dist-test.sh target/dist models/build
 	packaging/deb-test.sh target/deb models/build
 
-header: tensorflow ## Generate include/session_group.h and processor/include/serving_processor.h
+header: tensorflow ## Generate include/session_group.h and crates/processor/include/serving_processor.h
 	UPDATE_HEADER=1 $(CARGO) test --release --quiet --test header the_committed_header
 	UPDATE_HEADER=1 $(CARGO) test --release --quiet --package session-group-processor --test header the_committed_header
 
@@ -191,10 +196,10 @@ models: tensorflow models/build/done ## Export the models of the tests and the d
 
 bench-models: tensorflow models/build/bench/done ## Export the models of the benchmark
 
-requirements: ## Pin requirements.in and bench/requirements.in anew, with hashes
+requirements: ## Pin requirements.in and tools/bench/requirements.in anew, with hashes
 	$(PYTHON) -m venv target/pip-tools
 	target/pip-tools/bin/pip install --quiet pip-tools
-	for dir in . bench; do \
+	for dir in . tools/bench; do \
 	  target/pip-tools/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
 	    --no-emit-index-url --no-emit-find-links --no-header \
 	    --output-file $$dir/requirements.txt $$dir/requirements.in || exit; \
@@ -214,8 +219,8 @@ $(VENV)/installed: requirements.txt | system-packages
 	@touch $@
 
 # Beside the TensorFlow that is there: it would bring another one.
-$(SERVING_CLIENT): server/tests/requirements.txt $(VENV)/installed
-	$(VENV)/$(PIP) install --quiet --no-deps --require-hashes -r server/tests/requirements.txt
+$(SERVING_CLIENT): crates/model-server/tests/requirements.txt $(VENV)/installed
+	$(VENV)/$(PIP) install --quiet --no-deps --require-hashes -r crates/model-server/tests/requirements.txt
 	@touch $@
 
 third_party/tensorflow/lib/pkgconfig/tensorflow.pc: requirements.txt scripts/lay-tensorflow.py | system-packages
@@ -237,20 +242,20 @@ models/build/done: models/make.py $(VENV)/installed
 	@$(VENV)/bin/python models/make.py models/build 2>&1 | grep "^made"
 	@touch $@
 
-$(BENCH_VENV)/installed: bench/requirements.txt | system-packages
+$(BENCH_VENV)/installed: tools/bench/requirements.txt | system-packages
 	@echo "Installing ONNX Runtime and OpenVINO into $(BENCH_VENV), about 110 MB to download:"
 	$(PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/$(PIP) install --require-hashes --progress-bar on -r bench/requirements.txt
+	$(BENCH_VENV)/$(PIP) install --require-hashes --progress-bar on -r tools/bench/requirements.txt
 	@touch $@
 
-models/build/bench/done: $(filter-out %/large_variables.py,$(wildcard bench/models/*.py)) $(VENV)/installed $(BENCH_VENV)/installed
+models/build/bench/done: $(filter-out %/large_variables.py,$(wildcard tools/bench/models/*.py)) $(VENV)/installed $(BENCH_VENV)/installed
 	@echo "Exporting the models of the benchmark (about 20 seconds):"
-	@out=$$($(VENV)/bin/python bench/models/tensorflow_models.py models/build/bench 2>&1) || \
+	@out=$$($(VENV)/bin/python tools/bench/models/tensorflow_models.py models/build/bench 2>&1) || \
 	  { echo "$$out" >&2; exit 1; }; echo "$$out" | grep "^made"
-	@$(BENCH_VENV)/bin/python bench/models/onnx_models.py models/build/bench
+	@$(BENCH_VENV)/bin/python tools/bench/models/onnx_models.py models/build/bench
 	@touch $@
 
-models/build/bench/large_variables/model.json: bench/models/large_variables.py $(VENV)/installed
+models/build/bench/large_variables/model.json: tools/bench/models/large_variables.py $(VENV)/installed
 	@echo "Exporting the model of 3.5 GB (about 30 seconds):"
 	@out=$$($(VENV)/bin/python $< models/build/bench 2>&1) || \
 	  { echo "$$out" >&2; exit 1; }; echo "$$out" | grep "^made"

@@ -12,8 +12,8 @@ fi
 installed=
 if [ -e "$built/libserving_processor.so" ]; then
     install -m 755 "$built/libserving_processor.so" "$root/lib/"
-    install -m 644 "$source/processor/include/serving_processor.h" "$root/include/"
-    install -D -m 644 "$source/processor/proto/predict.proto" "$root/share/session_group/predict.proto"
+    install -m 644 "$source/crates/processor/include/serving_processor.h" "$root/include/"
+    install -D -m 644 "$source/crates/processor/proto/predict.proto" "$root/share/session_group/predict.proto"
     installed="$installed libserving_processor.so"
 fi
 if [ -e "$built/session_group_model_server" ]; then

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use common::{Numbers, create, load, one_thread, options, resident, same};
+use session_group::cpuset::CpuSet;
 use session_group::execution::Execution;
 use session_group::memory::{KEPT_VARIABLE, memory_stats};
 use session_group::tensorflow::Tensor;
@@ -101,6 +102,40 @@ fn warm_requests_have_next_to_no_page_faults_and_answer_as_stock() {
     assert!(memory_stats().hits > 100);
     let text = group.metrics_text();
     assert!(text.contains("\nsession_group_large_tensors_kept_bytes "), "{text}");
+}
+
+/// Two threads that swap their blocks with every request have them in each other's caches: convolutions then ran
+/// at 0.7 of their speed.
+#[test]
+fn threads_on_their_own_cpus_get_their_own_memory_back() {
+    if !is_alone("threads_on_their_own_cpus_get_their_own_memory_back", None) {
+        return;
+    }
+    let allowed = session_group::affinity::allowed().unwrap();
+    let cpus: Vec<CpuSet> =
+        allowed.cpus().iter().take(2).map(|&cpu| CpuSet::new([cpu]).unwrap()).collect();
+    let group = convolutions();
+    let image = image(1, 128);
+    let requests = |n: usize| {
+        std::thread::scope(|scope| {
+            for set in &cpus {
+                let (group, image) = (&group, &image);
+                scope.spawn(move || {
+                    session_group::affinity::on_thread("client", Some(set), || {
+                        (0..n).for_each(|_| drop(run(group, image)));
+                        Ok(())
+                    })
+                });
+            }
+        });
+    };
+    requests(50);
+    let before = memory_stats();
+    requests(200);
+    let now = memory_stats();
+    let (hits, moved) = (now.hits - before.hits, now.moved - before.moved);
+    println!("{moved} of {hits} blocks were another CPU's");
+    assert!(hits > 1_000 && moved * 10 < hits, "{moved} of {hits} blocks were another CPU's");
 }
 
 #[test]

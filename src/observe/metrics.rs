@@ -110,7 +110,7 @@ pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)], memory: &MemoryStats) -> Str
         let _ = writeln!(out, "{NAME}{name}_count{{{labels}}} {count}");
     }
 
-    let MemoryStats { in_use_bytes, kept_bytes, kept_limit_bytes, hits, misses } = *memory;
+    let MemoryStats { in_use_bytes, kept_bytes, kept_limit_bytes, hits, misses, moved } = *memory;
     let mut of_process = |name: &str, kind: &str, help: &str, value: u64| {
         let name = format!("large_tensors_{name}");
         head(&mut out, &name, kind, help);
@@ -124,6 +124,8 @@ pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)], memory: &MemoryStats) -> Str
     of_process("kept_limit_bytes", "gauge", limit, kept_limit_bytes);
     of_process("hits_total", "counter", "Tensors that got memory which was kept.", hits);
     of_process("misses_total", "counter", "Tensors that got memory from the system.", misses);
+    let help = "Tensors that got memory which another CPU had last.";
+    of_process("moved_total", "counter", help, moved);
     out
 }
 
@@ -142,7 +144,7 @@ mod tests {
     use crate::request::stats::SessionStats;
 
     const MEMORY: MemoryStats =
-        MemoryStats { in_use_bytes: 1, kept_bytes: 2, kept_limit_bytes: 3, hits: 4, misses: 5 };
+        MemoryStats { in_use_bytes: 1, kept_bytes: 2, kept_limit_bytes: 3, hits: 4, misses: 5, moved: 6 };
 
     #[test]
     fn the_text_says_what_was_counted() {
@@ -178,6 +180,7 @@ mod tests {
             "session_group_large_tensors_kept_limit_bytes 3",
             "session_group_large_tensors_hits_total 4",
             "session_group_large_tensors_misses_total 5",
+            "session_group_large_tensors_moved_total 6",
         ] {
             assert!(text.lines().any(|got| got == line), "{line} is not in\n{text}");
         }

@@ -12,6 +12,7 @@ pub(crate) fn stats() -> MemoryStats {
         kept_limit_bytes: stats.limit_bytes,
         hits: stats.hits,
         misses: stats.misses,
+        moved: stats.moved,
     }
 }
 
@@ -28,6 +29,8 @@ pub struct MemoryStats {
     pub hits: u64,
     /// Large tensors for which the system was asked for memory, which costs a page fault for each page.
     pub misses: u64,
+    /// Hits by memory that another CPU had last, in whose cache it may still be.
+    pub moved: u64,
 }
 
 /// What is kept and exceeds it is released.

@@ -129,6 +129,7 @@ pub struct sg_large_blocks {
     pub limit_bytes: u64,
     pub hits: u64,
     pub misses: u64,
+    pub moved: u64,
 }
 
 /// The names in a request of C++.

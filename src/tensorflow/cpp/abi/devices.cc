@@ -119,7 +119,7 @@ void sg_devices_delete(sg_devices* devices) { delete devices; }
 
 void sg_large_blocks_read(sg_large_blocks* stats) {
   const auto now = session_group::LargeBlocks::Get()->stats();
-  *stats = {now.in_use_bytes, now.kept_bytes, now.limit_bytes, now.hits, now.misses};
+  *stats = {now.in_use_bytes, now.kept_bytes, now.limit_bytes, now.hits, now.misses, now.moved};
 }
 
 void sg_large_blocks_set_limit(uint64_t bytes) {

@@ -121,6 +121,7 @@ typedef struct sg_large_blocks {
   uint64_t limit_bytes;  // on what is kept
   uint64_t hits;         // allocations served by memory that was kept
   uint64_t misses;       // those for which memory was mapped
+  uint64_t moved;        // hits by memory that another CPU had last
 } sg_large_blocks;
 void sg_large_blocks_read(sg_large_blocks* stats);
 void sg_large_blocks_set_limit(uint64_t bytes);

@@ -28,6 +28,7 @@ class LargeBlocks final {
     uint64_t limit_bytes;
     uint64_t hits;    // allocations served by a block that was kept
     uint64_t misses;  // those for which one was mapped
+    uint64_t moved;   // hits by a block that another CPU had last
   };
 
   // Nothing is kept while nobody holds one. Giving one back releases all that is kept: it is not
@@ -68,12 +69,15 @@ class LargeBlocks final {
   static constexpr size_t kMostKept = size_t{1} << 30;
   static constexpr int kSizes = 10 * kSteps + 1;
   static constexpr unsigned kNodes = 8;
+  // How many blocks of a list are looked at.
+  static constexpr int kLooks = 16;
 
   // In the page before the block.
   struct Header {
     size_t bytes;    // of the block
     int size;        // its list; kNotKept for none
     unsigned node;   // where it was mapped
+    unsigned cpu;    // that had it last, while it is in a list
     Header* colder;  // while it is in a list
   };
 
@@ -85,6 +89,7 @@ class LargeBlocks final {
     uint64_t in_use_bytes = 0;
     uint64_t hits = 0;
     uint64_t misses = 0;
+    uint64_t moved = 0;
   };
 
   LargeBlocks();
@@ -93,7 +98,7 @@ class LargeBlocks final {
   static Header* Map(size_t alignment, size_t bytes);
   static void Unmap(Header* block);
 
-  Header* TakeKept(List* list);
+  Header* TakeKept(List* list, unsigned cpu);
   bool Keep(Header* block);
   bool Reserve(size_t bytes);
   // Takes the coldest blocks out of a list whose lock is held.
