@@ -228,9 +228,9 @@ fn a_group_without_programs_says_so() {
         set(&mut options);
         let group = create("slow", &options);
         slow(&group, 1, None).unwrap();
-        // TensorFlow's session finds out by itself that there is no such tensor.
+        // Refused before it runs in any way.
         group.run(&[], &["no_such_thing:0"], &[]).err().unwrap();
-        assert_ways(&group, &[(Way::Disabled, 2)]);
+        assert_ways(&group, &[(Way::Disabled, 1), (Way::NotRun, 1)]);
         assert_eq!(stats(&group).iter().map(|session| session.on_pool).sum::<u64>(), on_pool);
         let all = explained(&group);
         assert_eq!(all["programs"], false);

@@ -143,8 +143,14 @@ mod tests {
     use crate::error::Error;
     use crate::request::stats::SessionStats;
 
-    const MEMORY: MemoryStats =
-        MemoryStats { in_use_bytes: 1, kept_bytes: 2, kept_limit_bytes: 3, hits: 4, misses: 5, moved: 6 };
+    const MEMORY: MemoryStats = MemoryStats {
+        in_use_bytes: 1,
+        kept_bytes: 2,
+        kept_limit_bytes: 3,
+        hits: 4,
+        misses: 5,
+        moved: 6,
+    };
 
     #[test]
     fn the_text_says_what_was_counted() {
@@ -203,6 +209,6 @@ mod tests {
                 assert!(value.parse::<f64>().is_ok(), "{line}");
             }
         }
-        assert_eq!(described.len(), 10 + 5);
+        assert_eq!(described.len(), 10 + 6);
     }
 }

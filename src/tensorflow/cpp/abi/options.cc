@@ -1,4 +1,4 @@
-// SessionOptions and RunOptions, the log, and policies of C.
+// SessionOptions and RunOptions.
 #include <algorithm>
 #include <memory>
 
@@ -10,22 +10,6 @@
 using session_group::Caught;
 using session_group::Guard;
 using session_group::Parse;
-
-TF_Status* sg_choose(int32_t (*choose)(void* context, const void* load), void* context,
-                     const void* load, int32_t* session) {
-  return session_group::NewStatus(Caught([&] {
-    *session = choose(context, load);
-    return absl::OkStatus();
-  }));
-}
-
-void sg_log_info(sg_str line) {
-  try {
-    LOG(INFO) << absl::string_view(line.data, line.size);
-  } catch (...) {
-    // A line that can't be logged is no reason to fail.
-  }
-}
 
 TF_SessionOptions* sg_session_options_copy(const TF_SessionOptions* options, TF_Status* status) {
   std::unique_ptr<TF_SessionOptions> copy;
