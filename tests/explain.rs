@@ -222,7 +222,7 @@ fn a_group_without_programs_says_so() {
     };
     type Set<'a> = &'a dyn Fn(&mut Options);
     let cases: [(Set<'_>, &str, u64); 2] =
-        [(&pool, "execution is \"pool\"", 2), (&off, "\"serial_executor\" is off", 0)];
+        [(&pool, "execution is \"pool\"", 1), (&off, "\"serial_executor\" is off", 0)];
     for (set, why, on_pool) in cases {
         let mut options = options(2);
         set(&mut options);
