@@ -1,6 +1,6 @@
 //! The protocols of closing (src/sessions/gate.rs), of a request's way to a worker and back (src/sessions/ticket.rs,
-//! src/sessions/workers.rs) and of what is prepared for all (src/prepare/slot.rs) under loom, which runs them in every
-//! order that their threads can take (and, of weak memory, in every one that the orderings allow).
+//! src/sessions/workers.rs) and of what is prepared for all (src/prepare/cache.rs, src/prepare/slot.rs) under loom,
+//! which runs them in every order that their threads can take (and, of weak memory, in every one that the orderings allow).
 //!
 //! The files are compiled here a second time, over loom's primitives. Not a usual test program
 //! (`harness = false`), since loom's primitives can't run the files' own tests.
@@ -14,6 +14,8 @@ mod options {
 }
 #[path = "../src/prepare"]
 mod prepare {
+    pub mod cache;
+    pub mod signature;
     pub mod slot;
 }
 #[path = "../src/sessions"]
@@ -21,6 +23,17 @@ mod sessions {
     pub mod gate;
     pub mod ticket;
     pub mod workers;
+}
+
+/// Of src/tensorflow/program.rs what src/prepare/signature.rs uses.
+mod tensorflow {
+    pub mod program {
+        #[derive(Debug, Default, PartialEq, Eq)]
+        pub struct Order {
+            pub feeds: Option<Box<[u32]>>,
+            pub fetches: Option<Box<[u32]>>,
+        }
+    }
 }
 
 pub use error::Code;
@@ -211,6 +224,8 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use options::queue::Queue;
+use prepare::cache::Cache;
+use prepare::signature::{Names, Signature};
 use prepare::slot::Slot;
 use sessions::gate::{Gate, StillInside};
 use sessions::ticket::{Request, Ticket};
@@ -239,6 +254,7 @@ fn main() {
         Model("a_full_queue_refuses_what_it_does_not_run", a_full_queue_refuses, Some(2)),
         Model("what_is_taken_out_is_not_in_use", what_is_taken_out_is_not_in_use, PREEMPTIONS),
         Model("a_value_that_follows_has_another_number", a_value_that_follows, PREEMPTIONS),
+        Model("two_names_that_share_one_place", two_names_that_share_one_place, Some(2)),
     ];
     let count = models.len();
     println!("\nrunning {count} models");
@@ -249,6 +265,33 @@ fn main() {
         println!("model {name} ... ok");
     }
     println!("\n{count} passed, 0 failed");
+}
+
+/// A cache with room for one entry: whoever finds one has that of its own names, and nobody's goes while it is in use.
+fn two_names_that_share_one_place() {
+    let cache = Arc::new(Cache::with_room(2, 1, 1, 1));
+    let ask = |cache: &Cache<(usize, Value)>, lane: usize| {
+        let names = Names::of(&Signature {
+            feeds: smallvec::smallvec![["x", "y"][lane]],
+            fetches: &[],
+            targets: &[],
+        });
+        // None while the other one is in use.
+        if let Some(found) = cache.find_or_add(&names, lane, || (lane, Value::new())) {
+            assert_eq!(found.value.0, lane);
+            found.value.1.read();
+            // None, too, where the other one is just finding out that it is in use.
+            if let Some(again) = cache.at(found.place, found.value.number(), lane) {
+                assert_eq!(again.0, lane);
+                again.1.read();
+            }
+        }
+    };
+    let other = cache.clone();
+    let other = thread::spawn(move || ask(&other, 1));
+    ask(&cache, 0);
+    other.join().unwrap();
+    ask(&cache, 1);
 }
 
 /// What is in the gate: loom fails the model where it is read while, or after, it is taken out.

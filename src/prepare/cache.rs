@@ -23,6 +23,8 @@ type Chunk<T> = Box<[Slot<T>]>;
 pub(crate) struct Cache<T> {
     lanes: usize,
     most: usize,
+    /// How many slots a chunk has.
+    chunk: usize,
     chunks: Box<[OnceLock<Chunk<T>>]>,
     index: Mutex<Index>,
 }
@@ -56,8 +58,13 @@ impl<T> Cache<T> {
     }
 
     pub fn with_most(lanes: usize, most: usize) -> Self {
-        let chunks = (0..CHUNKS).map(|_| OnceLock::new()).collect();
-        Self { lanes, most, chunks, index: Mutex::new(Index::default()) }
+        Self::with_room(lanes, most, CHUNKS, CHUNK)
+    }
+
+    /// With room for entries, pinned ones included, in so many chunks of so many.
+    pub fn with_room(lanes: usize, most: usize, chunks: usize, chunk: usize) -> Self {
+        let chunks = (0..chunks).map(|_| OnceLock::new()).collect();
+        Self { lanes, most, chunk, chunks, index: Mutex::new(Index::default()) }
     }
 
     /// The entry at a place that was found, if it is still that one.
@@ -85,7 +92,7 @@ impl<T> Cache<T> {
         }
         let place = match index.free.pop() {
             Some(place) => place,
-            None if index.entries.len() < CHUNK * CHUNKS => {
+            None if index.entries.len() < self.chunk * self.chunks.len() => {
                 index.entries.push(Entry::default());
                 index.entries.len() - 1
             }
@@ -173,14 +180,14 @@ impl<T> Cache<T> {
     }
 
     fn slot(&self, place: usize) -> Option<&Slot<T>> {
-        Some(&self.chunks.get(place / CHUNK)?.get()?[place % CHUNK])
+        Some(&self.chunks.get(place / self.chunk)?.get()?[place % self.chunk])
     }
 
     /// Under the lock.
     fn slot_for(&self, place: usize) -> &Slot<T> {
-        let chunk = &self.chunks[place / CHUNK];
+        let chunk = &self.chunks[place / self.chunk];
         if chunk.get().is_none() {
-            let _ = chunk.set((0..CHUNK).map(|_| Slot::new(self.lanes)).collect());
+            let _ = chunk.set((0..self.chunk).map(|_| Slot::new(self.lanes)).collect());
         }
         self.slot(place).expect("its chunk is there")
     }
