@@ -29,3 +29,11 @@ echo "$after"
 
 echo "examples/http"
 python3 examples/http/test.py "$build/server" "$models"
+
+echo "README.md, C++"
+awk '/^```cpp$/ { on = 1; next } /^```$/ { on = 0 } on' README.md >"$build/readme.cc"
+# shellcheck disable=SC2046 # Lists of words.
+g++ -std=c++17 -Wall -Wextra -Werror "$build/readme.cc" -o "$build/readme" \
+    $(PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config --cflags --libs session_group | sed 's/-I/-isystem /g')
+# It names the model as a program at the root of the sources does.
+[ "$("$build/readme" 2>/dev/null)" = "4 different words" ]

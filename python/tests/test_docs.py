@@ -29,12 +29,13 @@ def test_docstrings(module: object) -> None:
 
 def test_readme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    text = (ROOT / "python" / "README.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert blocks
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "python/README.md", "exec"), names)
+    for readme in ("README.md", "python/README.md"):
+        text = (ROOT / readme).read_text()
+        blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        assert blocks
+        names: dict[str, object] = {}
+        for block in blocks:
+            exec(compile(block, readme, "exec"), names)
 
 
 def test_performance() -> None:
