@@ -1,5 +1,5 @@
-// C++ over session_group.h: owners that clean up, and results that carry their message. For
-// programs that use TensorFlow's C API, with TF_Tensor; header-only, C++17, no exceptions.
+// C++ over session_group.h: owners that clean up, and results that carry an error message. For
+// programs that use TensorFlow's C API, with TF_Tensor. Header-only, C++17, no exceptions.
 //
 //   session_group::Options options;
 //   options.set_session_num(4);
@@ -8,8 +8,8 @@
 //   auto outputs = group->Run({{"ids:0", ids.get()}}, {"score:0"});
 //   if (!outputs) return fail(outputs.status().message());
 //
-// Classes are move-only; one that was moved from may only be assigned to or destroyed. A Group may
-// be used by any number of threads at a time, and destroyed when none uses it.
+// Classes are move-only; a moved-from object may only be assigned to or destroyed. Any number of
+// threads may use a Group at the same time; it may be destroyed when none does.
 #ifndef SESSION_GROUP_HPP_
 #define SESSION_GROUP_HPP_
 
@@ -24,7 +24,7 @@
 
 namespace session_group {
 
-// How a call ended: TF_OK, or a code with a message that says what to change.
+// How a call ended: TF_OK, or a code and a message that says what to change.
 class [[nodiscard]] Status {
  public:
   Status() = default;
@@ -39,13 +39,12 @@ class [[nodiscard]] Status {
   std::string message_;
 };
 
-// A value, or the status that says why there is none. Look before you take: operator* and -> need
-// a value.
+// A value, or the status that says why there is none. Check first: operator* and -> need a value.
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}          // NOLINT: meant to convert
-  Result(Status status) : status_(std::move(status)) {}  // NOLINT: meant to convert
+  Result(T value) : value_(std::move(value)) {}          // NOLINT: implicit on purpose
+  Result(Status status) : status_(std::move(status)) {}  // NOLINT: implicit on purpose
 
   explicit operator bool() const { return value_.has_value(); }
   bool ok() const { return value_.has_value(); }
@@ -78,7 +77,7 @@ inline SessionOptions NewSessionOptions() { return SessionOptions(TF_NewSessionO
 
 namespace internal {
 
-// Calls `f` with a TF_Status* and gives what it reports.
+// Calls `f` with a TF_Status* and returns what it reports.
 template <typename F>
 Status Call(F f) {
   std::unique_ptr<TF_Status, Deleter<TF_Status, TF_DeleteStatus>> status(TF_NewStatus());
@@ -97,7 +96,7 @@ inline std::vector<const char*> CStrings(const std::vector<std::string>& strings
 
 }  // namespace internal
 
-// What a group shall be; see the functions of the same names in session_group.h.
+// How to make a group; see the functions with the same names in session_group.h.
 class Options {
  public:
   Options() : options_(NewSessionGroupOptions()) {}
@@ -129,8 +128,8 @@ class Options {
     return internal::Call(
         [&](TF_Status* status) { SessionGroupOptions_SetPolicy(get(), name.c_str(), status); });
   }
-  // `choose` is copied. It is called as choose(const SessionGroupLoad&), by many threads at a time,
-  // returns the number of a session. Where it throws, the request fails with TF_INTERNAL and
+  // `choose` is copied. Many threads call it at the same time, as choose(const SessionGroupLoad&);
+  // it returns the number of a session. If it throws, the request fails with TF_INTERNAL and
   // what().
   template <typename F>
   void set_policy_fn(F choose) {
@@ -165,12 +164,12 @@ class Options {
       options_;
 };
 
-// A feed: the name of a tensor of the graph, and the value it gets. The tensor is not owned.
+// A feed: the name of a tensor of the graph, and its value. The tensor is not owned.
 using Feed = std::pair<std::string, TF_Tensor*>;
 
 namespace internal {
 
-// Names and tensors as the C functions take them. Points into the feeds.
+// Names and tensors in the form that the C functions take. Points into the feeds.
 struct Feeds {
   explicit Feeds(const std::vector<Feed>& feeds) {
     names.reserve(feeds.size());
@@ -187,19 +186,19 @@ struct Feeds {
 
 }  // namespace internal
 
-// What a request may bring beside feeds and fetches.
+// What a request may contain besides feeds and fetches.
 struct RunArguments {
   std::vector<std::string> targets;        // operations to run without fetching anything
   int32_t session_id = -1;                 // modulo the number of sessions; < 0: the policy chooses
   const TF_Buffer* run_options = nullptr;  // a serialised RunOptions
-  TF_Buffer* run_metadata = nullptr;       // empty; gets a serialised RunMetadata
+  TF_Buffer* run_metadata = nullptr;       // empty; receives a serialised RunMetadata
 };
 
 // Feeds, fetches and targets prepared for all sessions of a group. May be destroyed before or after
-// the group, with no run under way.
+// the group, while none of its runs is in progress.
 class Callable {
  public:
-  // As many tensors as there are fetches, in their order. Inputs are in the order of the feeds.
+  // Returns one tensor for each fetch, in their order. Inputs are in the order of the feeds.
   Result<std::vector<Tensor>> Run(const std::vector<TF_Tensor*>& inputs) const {
     std::vector<TF_Tensor*> fetched(static_cast<size_t>(num_fetches_), nullptr);
     Status ran = internal::Call([&](TF_Status* status) {
@@ -234,7 +233,7 @@ class Group {
     return Group(group);
   }
 
-  // meta_graph_def, where not NULL, must be empty and gets the serialised MetaGraphDef.
+  // If meta_graph_def is not NULL, it must be empty, and receives the serialised MetaGraphDef.
   static Result<Group> Load(const SessionOptions& session_options, const std::string& export_dir,
                             const std::vector<std::string>& tags, const Options& options,
                             TF_Buffer* meta_graph_def = nullptr,
@@ -273,7 +272,7 @@ class Group {
     });
   }
 
-  // As many tensors as there are fetches, in their order.
+  // Returns one tensor for each fetch, in their order.
   Result<std::vector<Tensor>> Run(const std::vector<Feed>& feeds,
                                   const std::vector<std::string>& fetches,
                                   const RunArguments& arguments = {}) {
@@ -329,8 +328,8 @@ class Group {
     return stats;
   }
 
-  // JSON and Prometheus text, as SessionGroup_Describe(), SessionGroup_Explain() and
-  // SessionGroup_MetricsText() say.
+  // JSON and Prometheus text; SessionGroup_Describe(), SessionGroup_Explain() and
+  // SessionGroup_MetricsText() document them.
   Result<std::string> Describe() const { return Text(SessionGroup_Describe); }
   Result<std::string> Explain() const { return Text(SessionGroup_Explain); }
   Result<std::string> MetricsText() const { return Text(SessionGroup_MetricsText); }
@@ -355,7 +354,7 @@ class Group {
   std::unique_ptr<SessionGroup, Deleter<SessionGroup, SessionGroup_Delete>> group_;
 };
 
-// The memory of large tensors, of all groups together.
+// The memory of large tensors, for all groups together.
 inline Result<SessionGroupMemoryStats> MemoryStats() {
   SessionGroupMemoryStats stats;
   stats.struct_size = sizeof(stats);

@@ -1,4 +1,4 @@
-// tensorflow::SessionGroup, as programs know it from DeepRec, on stock TensorFlow: for programs
+// tensorflow::SessionGroup, as programs know it from DeepRec, on stock TensorFlow. For programs
 // that use TensorFlow's C++ API. Header-only, C++17; link libsession_group.
 //
 //   tensorflow::SessionGroup* group = nullptr;
@@ -6,12 +6,12 @@
 //   TF_RETURN_IF_ERROR(group->Create(meta_graph.graph_def()));
 //   TF_RETURN_IF_ERROR(group->Run(run_options, inputs, output_names, {}, &outputs, &metadata));
 //
-// Code that owns a tensorflow::Session needs nothing of this header: with the library loaded,
-// NewSession() and LoadSavedModel() make a group where SessionOptions.target is "session_group:4";
-// see SessionGroup_RegisterTarget() in session_group.h.
+// Code that owns a tensorflow::Session doesn't need this header: with the library loaded,
+// NewSession() and LoadSavedModel() make a group if SessionOptions.target is "session_group:4"; see
+// SessionGroup_RegisterTarget() in session_group.h.
 //
-// Differences to DeepRec are listed in docs/migration.md. May be included together with
-// session_group.h, whose SessionGroup lies in the global namespace.
+// docs/migration.md lists the differences from DeepRec. This header may be included together with
+// session_group.h, whose SessionGroup is in the global namespace.
 #ifndef SESSION_GROUP_TENSORFLOW_HPP_
 #define SESSION_GROUP_TENSORFLOW_HPP_
 
@@ -35,8 +35,8 @@
 namespace session_group {
 namespace internal {
 
-// The one function of session_group.h that is needed here. Including that would put a second
-// SessionGroup in reach of programs that say `using namespace tensorflow`.
+// The only function of session_group.h that this header needs. Including session_group.h would put
+// a second SessionGroup in reach of programs that say `using namespace tensorflow`.
 extern "C" void* SessionGroup_NewCppPart(void* session, int32_t session_id, TF_Status* status);
 
 }  // namespace internal
@@ -44,34 +44,35 @@ extern "C" void* SessionGroup_NewCppPart(void* session, int32_t session_id, TF_S
 
 namespace tensorflow {
 
-// How a group shall be made.
+// How to make a group.
 struct SessionGroupMetadata {
-  // How many sessions, 1 to 1024 in all; on each GPU where there are gpu_ids.
+  // The number of sessions, or, if there are gpu_ids, of sessions on each GPU; 1 to 1024 in all.
   int session_count = 1;
-  // Not used: groups share nothing with each other, whatever their numbers.
+  // Not used: groups share nothing with each other, whatever their model_id.
   int model_id = 0;
   // Gives each session a stream of its own on one of these GPUs; see
   // SessionGroupOptions_SetMultiStream() and SessionGroupOptions_SetGpuIds() in session_group.h.
   // Empty: no streams, and the devices that any session would have.
   std::vector<size_t> gpu_ids;
-  // The CPUs of each session, as "2-4;5-7". Empty: as the environment's SESSION_GROUP_CPUSET says.
+  // The CPUs of each session, such as "2-4;5-7". Empty: what SESSION_GROUP_CPUSET in the
+  // environment says.
   std::string cpusets;
 };
 
-// N sessions that share variables and tables. Thread-safe, but for destruction, which no other call
-// may outlast; sessions that it gives out stay its own.
+// N sessions that share variables and tables. Thread-safe, except that no other call may be in
+// progress when it is destroyed. It owns the sessions that it hands out.
 class SessionGroup {
  public:
   SessionGroup(const SessionGroup&) = delete;
   SessionGroup& operator=(const SessionGroup&) = delete;
-  // Closes the group, too.
+  // Also closes the group.
   ~SessionGroup() = default;
 
   // Gives all sessions their graph. To initialise it, run its initialisers once, on any session.
   absl::Status Create(const GraphDef& graph) { return all_->Create(graph); }
 
-  // Runs on session number `session_id`, modulo their number, or, where that is negative, on the
-  // one that the policy chooses.
+  // Runs on session number `session_id` modulo the number of sessions, or, if that is negative, on
+  // the session that the policy chooses.
   absl::Status Run(const std::vector<std::pair<std::string, Tensor>>& inputs,
                    const std::vector<std::string>& output_tensor_names,
                    const std::vector<std::string>& target_node_names, std::vector<Tensor>* outputs,
@@ -87,19 +88,19 @@ class SessionGroup {
         ->Run(run_options, inputs, output_tensor_names, target_node_names, outputs, run_metadata);
   }
 
-  // Session number `hint_id`, modulo their number. Where it is negative, the group itself as a
-  // session: each request goes to the session that the policy chooses.
+  // Returns session number `hint_id` modulo the number of sessions. If that is negative, returns
+  // the group itself as a session: each request then goes to the session that the policy chooses.
   Session* GetSession(int32_t hint_id = -1) {
     if (hint_id < 0) return all_.get();
     return sessions_[static_cast<size_t>(hint_id) % sessions_.size()].get();
   }
-  // NULL where there is no session of this number.
+  // Returns NULL if there is no session with this number.
   std::unique_ptr<Session>* GetSessionPtr(int id) {
     if (id < 0 || id >= GetSessionNum()) return nullptr;
     return &sessions_[static_cast<size_t>(id)];
   }
-  // What is restored or initialised here is so for all sessions, or for those on the same GPU: do
-  // so on each leader.
+  // Variables and tables that are restored or initialised here are shared by all sessions. With
+  // GPUs, only the sessions on the same GPU share them: restore and initialise on each leader.
   Session* GetLeaderSession() { return sessions_[0].get(); }
   // One for each GPU.
   std::vector<Session*> GetLeaderSessions() {
@@ -109,7 +110,7 @@ class SessionGroup {
   }
   int32_t GetSessionNum() const { return static_cast<int32_t>(sessions_.size()); }
 
-  // Turns new requests away, cancels those that run, and frees sessions, threads and variables.
+  // Refuses new requests, cancels running ones, and frees sessions, threads and variables.
   absl::Status Close() { return all_->Close(); }
 
  private:
@@ -117,14 +118,14 @@ class SessionGroup {
                                       const SessionGroupMetadata&);
   SessionGroup() = default;
 
-  // Goes last: the others are parts of it.
+  // Destroyed last, because the other sessions are parts of it.
   std::unique_ptr<Session> all_;
   std::vector<std::unique_ptr<Session>> sessions_;
-  size_t leader_num_ = 1;  // which are the first
+  size_t leader_num_ = 1;  // the leaders are the first sessions
 };
 
-// Makes a group, which the caller deletes. On failure, says why and sets it to NULL. The options'
-// target must be empty.
+// Makes a group, which the caller deletes. On failure, returns the reason and sets
+// *out_session_group to NULL. The target of the options must be empty.
 inline absl::Status NewSessionGroup(const SessionOptions& options, SessionGroup** out_session_group,
                                     const SessionGroupMetadata& metadata) {
   *out_session_group = nullptr;
@@ -132,7 +133,7 @@ inline absl::Status NewSessionGroup(const SessionOptions& options, SessionGroup*
     return absl::InvalidArgumentError(absl::StrCat("SessionOptions.target is \"", options.target,
                                                    "\": leave it empty for a session group"));
   }
-  if (metadata.cpusets.find('&') != std::string::npos) {  // would end the cpuset in the target
+  if (metadata.cpusets.find('&') != std::string::npos) {  // it would end the cpuset in the target
     return absl::InvalidArgumentError(absl::StrCat(
         "SessionGroupMetadata.cpusets is \"", metadata.cpusets, "\": '&' is no part of a cpuset"));
   }

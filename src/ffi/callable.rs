@@ -1,4 +1,4 @@
-//! `SessionGroupCallable`: requests whose names are looked up once.
+//! `SessionGroupCallable`: requests that look up their names once.
 
 use std::ffi::c_char;
 use std::ptr::{NonNull, null_mut};
@@ -11,16 +11,16 @@ use crate::SessionGroup;
 use crate::request::callable::Callable;
 
 /// Prepares requests with these feeds, fetches and targets on all sessions of the group; the
-/// counterpart of Session::MakeCallable(). Names are as for SessionGroup_Run(). Where the graph, the
-/// execution and the options allow it (see "serial_executor" of
-/// SessionGroupOptions_SetOptimization()), sessions have their kernels when this returns, and no
-/// request looks up names; else requests run as by SessionGroup_Run().
+/// counterpart of Session::MakeCallable(). Names are as for SessionGroup_Run(). If the graph, the
+/// execution and the options allow it (see "serial_executor" of SessionGroupOptions_SetOptimization()),
+/// every session has its kernels when this returns, and no request looks up names. Otherwise requests
+/// run as with SessionGroup_Run().
 ///
 /// The caller deletes the callable with SessionGroupCallable_Delete(), before or after the group.
-/// What was prepared serves SessionGroup_Run() with the same names, too, and stays until the group is
+/// SessionGroup_Run() with the same names uses the same preparation, which is kept until the group is
 /// closed.
 ///
-/// Errors: returns NULL, with those of SessionGroup_Run() for names that the graph refuses.
+/// Errors: returns NULL, with the errors of SessionGroup_Run() for names that the graph refuses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_MakeCallable(
     group: *mut SessionGroup,
@@ -32,7 +32,7 @@ pub unsafe extern "C" fn SessionGroup_MakeCallable(
     ntargets: i32,
     status: *mut tf::TF_Status,
 ) -> *mut Callable {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, null_mut(), || {
             let group = reference(group, "group")?;
@@ -44,13 +44,13 @@ pub unsafe extern "C" fn SessionGroup_MakeCallable(
     }
 }
 
-/// Runs the callable on the session that the policy chooses. May be called by any number of threads
-/// at a time. `inputs` are in the order of the feeds; the tensors stay the caller's. `outputs` has
-/// room for a tensor for each fetch; they are written on success only and are then the caller's, to
-/// delete with TF_DeleteTensor().
+/// Runs the callable on the session that the policy chooses. Any number of threads may call this at the
+/// same time. `inputs` are in the order of the feeds; the caller keeps ownership of these tensors.
+/// `outputs` has room for one tensor for each fetch. It is written on success only; the caller then
+/// owns the tensors and deletes them with TF_DeleteTensor().
 ///
-/// Errors: TF_INVALID_ARGUMENT for a number of tensors other than that of feeds or fetches; those of
-/// SessionGroup_Run().
+/// Errors: TF_INVALID_ARGUMENT if the number of tensors is not the number of feeds or of fetches; those
+/// of SessionGroup_Run().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroupCallable_Run(
     callable: *mut Callable,
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn SessionGroupCallable_Run(
     noutputs: i32,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let callable = reference(callable, "callable")?;
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn SessionGroupCallable_Run(
     }
 }
 
-/// Deletes the callable; NULL is allowed. No run of it may be under way.
+/// Deletes the callable; NULL is allowed. None of its runs may be in progress.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroupCallable_Delete(callable: *mut Callable) {
     guard_infallible((), || {

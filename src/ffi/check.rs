@@ -11,12 +11,12 @@ use tensorflow_sys as tf;
 use crate::error::{Error, Result};
 use crate::tensorflow::{Tensor, status};
 
-/// Calls `body`, reports its outcome in `status` and gives its value, on failure `failed`. A panic
-/// becomes `TF_INTERNAL`. Without a status to report in, `body` is not called.
+/// Calls `body`, reports its outcome in `status` and returns its value, or `failed` on failure. A panic
+/// becomes `TF_INTERNAL`. If `status` is NULL there is nowhere to report, so `body` is not called.
 ///
 /// # Safety
 ///
-/// `status` must be NULL or a live `TF_Status` that no other thread uses now.
+/// `status` must be NULL or a live `TF_Status` that no other thread is using.
 pub(super) unsafe fn guard<T>(
     status: *mut tf::TF_Status,
     failed: T,
@@ -34,13 +34,13 @@ pub(super) unsafe fn guard<T>(
     value
 }
 
-/// Calls `body`; a panic becomes an error.
+/// Calls `body` and turns a panic into an error.
 pub(super) fn caught<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(body))
         .unwrap_or_else(|panic| Err(Error::panicked("libsession_group", panic.as_ref())))
 }
 
-/// As [`guard()`] for functions that can't fail: a panic gives `failed`.
+/// Like [`guard()`], for functions that can't fail: returns `failed` on a panic.
 pub(super) fn guard_infallible<T>(failed: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(failed)
 }
@@ -55,7 +55,7 @@ pub(super) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&
 
 /// # Safety
 ///
-/// As [`reference()`], and nobody else may use the `T` meanwhile.
+/// As for [`reference()`], and nothing else may use the `T` meanwhile.
 pub(super) unsafe fn mutable<'a, T>(pointer: *mut T, name: &str) -> Result<&'a mut T> {
     // SAFETY: the caller vouches for it.
     unsafe { pointer.as_mut() }.ok_or_else(|| null(name))
@@ -74,7 +74,7 @@ pub(super) unsafe fn string<'a>(pointer: *const c_char, name: impl Display) -> R
     })
 }
 
-/// An array and its length; the pointer may be NULL where the length is 0.
+/// An array and its length; the pointer may be NULL if the length is 0.
 ///
 /// # Safety
 ///
@@ -93,7 +93,7 @@ pub(super) unsafe fn array<'a, T>(pointer: *const T, n: i32, name: &str) -> Resu
 
 /// # Safety
 ///
-/// As [`array()`], and each element as in [`string()`].
+/// As for [`array()`], and each element as for [`string()`].
 pub(super) unsafe fn strings<'a>(
     pointer: *const *const c_char,
     n: i32,
@@ -110,8 +110,8 @@ pub(super) unsafe fn strings<'a>(
 
 /// # Safety
 ///
-/// As [`array()`], and each element must be NULL or a tensor that lives as long as `'a` and that
-/// nobody changes.
+/// As for [`array()`], and each element must be NULL or a tensor that lives as long as `'a` and that
+/// nothing changes meanwhile.
 pub(super) unsafe fn tensors<'a>(
     pointer: *const *mut tf::TF_Tensor,
     n: i32,
@@ -127,11 +127,11 @@ pub(super) unsafe fn tensors<'a>(
     pointers.iter().enumerate().map(tensor).collect()
 }
 
-/// Gives fetched tensors to the caller.
+/// Hands fetched tensors over to the caller.
 ///
 /// # Safety
 ///
-/// `outputs` must point to room for all of them; it may be NULL where there are none.
+/// `outputs` must point to room for all of them; it may be NULL if there are none.
 pub(super) unsafe fn give(
     tensors: impl IntoIterator<Item = Option<Tensor>>,
     outputs: *mut *mut tf::TF_Tensor,
@@ -164,7 +164,7 @@ fn length(n: i32, name: &str) -> Result<usize> {
     usize::try_from(n).map_err(|_| Error::invalid(format!("the number of {name} is {n}: negative")))
 }
 
-/// Names are formatted here only, so that a request without a mistake does not pay for them.
+/// Formats names only here, so that a correct request does not pay for it.
 pub(super) fn null(name: impl Display) -> Error {
     Error::invalid(format!("{name} is NULL"))
 }

@@ -1,4 +1,4 @@
-//! `SessionGroup`: its life and its graph.
+//! `SessionGroup`: its lifetime and its graph.
 
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
@@ -10,24 +10,25 @@ use crate::error::Result;
 use crate::tensorflow::SessionOptions;
 use crate::{Options, SessionGroup};
 
-/// Makes a group of `session_num` sessions, 1 to 1024, that have no graph yet; everything else as
-/// the environment and the defaults say. The caller deletes it with SessionGroup_Delete().
+/// Makes a group of `session_num` sessions, 1 to 1024, without a graph. All other options come from the
+/// environment, then from the defaults. The caller deletes the group with SessionGroup_Delete().
 ///
-/// `session_options` configures each session, as for TF_NewSession(). The sizes of the thread pools
-/// in its ConfigProto are per session; 0 is one thread for each CPU of the session, and a negative
-/// inter_op_parallelism_threads runs graphs on the calling thread, as in TensorFlow. Its target must be
-/// empty. It is copied.
+/// `session_options` configures each session, as for TF_NewSession(), and is copied. Its target must be
+/// empty. The sizes of the thread pools in its ConfigProto are per session: 0 means one thread for each
+/// CPU of the session (if it has no CPUs of its own, for each CPU in its share of those that the
+/// process may use); a negative inter_op_parallelism_threads runs graphs on the calling thread, as in
+/// TensorFlow.
 ///
 /// Errors: returns NULL, with TF_INVALID_ARGUMENT for options that are wrong, that contradict each
-/// other or that the machine can't give; TF_FAILED_PRECONDITION where the loaded TensorFlow is of
-/// another minor version than the one the library was built for.
+/// other or that the machine can't satisfy; TF_FAILED_PRECONDITION if the loaded TensorFlow has another
+/// minor version than the one that the library was built for.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn NewSessionGroup(
     session_options: *const tf::TF_SessionOptions,
     session_num: i32,
     status: *mut tf::TF_Status,
 ) -> *mut SessionGroup {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, null_mut(), || {
             let mut options = Options::new();
@@ -37,14 +38,14 @@ pub unsafe extern "C" fn NewSessionGroup(
     }
 }
 
-/// As NewSessionGroup(), with all options.
+/// Like NewSessionGroup(), with all options.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn NewSessionGroupWithOptions(
     session_options: *const tf::TF_SessionOptions,
     options: *const Options,
     status: *mut tf::TF_Status,
 ) -> *mut SessionGroup {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, null_mut(), || new_group(session_options, reference(options, "options")?))
     }
@@ -68,8 +69,8 @@ unsafe fn new_group(
 /// Gives all sessions their graph: `graph_def_len` bytes of a serialised GraphDef. To initialise its
 /// variables and tables, run their initialisers once: all sessions see the result.
 ///
-/// Errors: TF_ALREADY_EXISTS where the group has a graph; TF_INVALID_ARGUMENT or TF_NOT_FOUND for a
-/// graph that TensorFlow refuses, upon which the group has none.
+/// Errors: TF_ALREADY_EXISTS if the group has a graph; TF_INVALID_ARGUMENT or TF_NOT_FOUND for a graph
+/// that TensorFlow refuses, which leaves the group without one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Create(
     group: *mut SessionGroup,
@@ -77,7 +78,7 @@ pub unsafe extern "C" fn SessionGroup_Create(
     graph_def_len: usize,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let graph_def = bytes(graph_def, graph_def_len, "graph_def")?;
@@ -86,7 +87,7 @@ pub unsafe extern "C" fn SessionGroup_Create(
     }
 }
 
-/// Adds the nodes of a serialised GraphDef to the graph of all sessions. Requests may be running.
+/// Adds the nodes of a serialised GraphDef to the graph of all sessions. Requests may run meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Extend(
     group: *mut SessionGroup,
@@ -94,7 +95,7 @@ pub unsafe extern "C" fn SessionGroup_Extend(
     graph_def_len: usize,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let graph_def = bytes(graph_def, graph_def_len, "graph_def")?;
@@ -103,48 +104,49 @@ pub unsafe extern "C" fn SessionGroup_Extend(
     }
 }
 
-/// How many sessions the group has; 0 for NULL.
+/// Returns how many sessions the group has; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_SessionNum(group: *const SessionGroup) -> i32 {
     guard_infallible(0, || {
-        // SAFETY: the caller keeps the rules of the ABI.
+        // SAFETY: the caller follows the rules of the ABI.
         unsafe { group.as_ref() }.map_or(0, |group| group.session_num() as i32)
     })
 }
 
-/// The devices that each session sees, as TF_SessionListDevices(). The caller deletes the list with
-/// TF_DeleteDeviceList(). Returns NULL on failure.
+/// Lists the devices that each session sees, like TF_SessionListDevices(). The caller deletes the list
+/// with TF_DeleteDeviceList(). Returns NULL on failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_ListDevices(
     group: *mut SessionGroup,
     status: *mut tf::TF_Status,
 ) -> *mut tf::TF_DeviceList {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe { guard(status, null_mut(), || reference(group, "group")?.list_devices()) }
 }
 
-/// Closes the group: from now on requests fail with TF_FAILED_PRECONDITION; those that are running may
-/// finish first, as long as SessionGroupOptions_SetDrainTimeout() says; what then still runs is
-/// cancelled, and fails with TF_CANCELLED. Then frees sessions, threads, variables and tables. Closing
-/// twice is allowed. Must not be called from within a policy function of the group.
+/// Closes the group. New requests fail with TF_FAILED_PRECONDITION. Running requests may finish within
+/// the time set by SessionGroupOptions_SetDrainTimeout(); those that still run then are cancelled and
+/// fail with TF_CANCELLED. Then frees sessions, threads, variables and tables. Closing twice is
+/// allowed. Must not be called from a policy function of the group.
 ///
-/// Errors: TF_DEADLINE_EXCEEDED where requests still run five seconds after they were cancelled, since
-/// their operations can't be: the group stays closed, what it has stays in memory, and closing again
-/// once they have ended frees it; TF_FAILED_PRECONDITION in a process that was forked after the group was made; TF_INTERNAL
-/// where an exception has left a session in an unknown state, which then stays in memory, and so do
-/// variables and tables; others that TensorFlow has, which do not keep the group from closing.
+/// Errors: TF_DEADLINE_EXCEEDED if requests still run five seconds after they were cancelled, because
+/// their operations can't be cancelled: the group stays closed and its sessions, threads, variables and
+/// tables stay in memory; closing it again once these requests have ended frees them.
+/// TF_FAILED_PRECONDITION in a process that was forked after the group was made. TF_INTERNAL if an
+/// exception has left a session in an unknown state: that session, the variables and the tables then
+/// stay in memory. Other errors are TensorFlow's; the group is closed all the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Close(group: *mut SessionGroup, status: *mut tf::TF_Status) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || reference(group, "group")?.close());
     }
 }
 
-/// Closes the group, if that has not been done, and deletes it; NULL is allowed. Requests that run on
-/// although they were cancelled keep what they use in memory. No other call on the
-/// group may be under way: where threads may still be running requests, call SessionGroup_Close()
-/// first, which they survive, and join them.
+/// Closes the group if it is open, and deletes it; NULL is allowed. Requests that keep running after
+/// they were cancelled keep the memory that they use. No other call on the group may be in progress: if
+/// threads may still be running requests, call SessionGroup_Close() first, which is safe while they
+/// run, and join them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Delete(group: *mut SessionGroup) {
     guard_infallible((), || {

@@ -10,18 +10,19 @@ use super::run::{empty_buffer, parse_run_options};
 use crate::tensorflow::{Buffer, SessionOptions};
 use crate::{Options, SessionGroup};
 
-/// Makes a group that serves a SavedModel, ready to run: variables are restored and initialisers run
-/// once for all sessions. The counterpart of TF_LoadSessionFromSavedModel(). The caller deletes the
-/// group with SessionGroup_Delete().
+/// Makes a group that serves a SavedModel, ready to run: restores its variables and runs its
+/// initialisers once for all sessions. The counterpart of TF_LoadSessionFromSavedModel(). The caller
+/// deletes the group with SessionGroup_Delete().
 ///
 /// `session_options` is as for NewSessionGroup(). `run_options`, which may be NULL, is a serialised
-/// RunOptions for restoring. `export_dir` is the folder with saved_model.pb; `tags` are `ntags`
-/// strings, exactly those of the MetaGraphDef to load, mostly the one tag "serve". `meta_graph_def`
-/// may be NULL; otherwise it must be empty, and gets the serialised MetaGraphDef, whose signatures
-/// name the tensors to feed and to fetch.
+/// RunOptions for restoring. `export_dir` is the folder that contains saved_model.pb. `tags` are
+/// `ntags` strings, exactly those of the MetaGraphDef to load, usually the single tag "serve".
+/// `meta_graph_def` may be NULL; otherwise it must be empty, and receives the serialised MetaGraphDef,
+/// whose signatures name the tensors to feed and to fetch.
 ///
 /// Errors: returns NULL, with TF_NOT_FOUND for a folder without a SavedModel or a SavedModel without
-/// such a MetaGraphDef; TensorFlow's own for files that can't be read; those of NewSessionGroup().
+/// such a MetaGraphDef; TensorFlow's own errors for files that can't be read; those of
+/// NewSessionGroup().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn LoadSessionGroupFromSavedModel(
     session_options: *const tf::TF_SessionOptions,
@@ -33,7 +34,7 @@ pub unsafe extern "C" fn LoadSessionGroupFromSavedModel(
     meta_graph_def: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) -> *mut SessionGroup {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, null_mut(), || {
             reference(session_options, "session_options")?;

@@ -1,17 +1,17 @@
 //! The C ABI: one file for each noun, in the order of the header.
 //!
-//! Functions check what they are given, call the crate, and report; `check` holds what they check
-//! with. No panic leaves them. cbindgen turns these files into `include/session_group.h`.
+//! Each function checks its arguments, calls the crate and reports the outcome; `check` holds the
+//! checks. No function lets a panic out. cbindgen turns these files into `include/session_group.h`.
 //!
-//! All rely on the same rules, which the header states to C: a pointer is NULL or points to
-//! something live of its type, made by the matching function; strings are zero-terminated; arrays
-//! are as long as said; a status, a buffer to fill and options are used by one thread at a time.
-//! What is documented as deleted is not used again.
-#![cfg_attr(fuzzing, allow(missing_docs))] // Which C has from the lines above several.
+//! All functions rely on the rules that the header states for C: a pointer is NULL or points to a live
+//! object of its type, made by the matching function; strings are zero-terminated; arrays have the
+//! length that comes with them; only one thread at a time uses a status, a buffer to fill, or options.
+//! Nothing is used after the function that deletes it.
+#![cfg_attr(fuzzing, allow(missing_docs))] // One comment may cover several fields.
 
 mod check;
 
-// In the order of the header, which rustfmt keeps where lines are apart.
+// In the order of the header. rustfmt keeps it because blank lines separate the groups.
 mod options;
 
 mod group;

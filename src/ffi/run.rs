@@ -12,21 +12,20 @@ use crate::tensorflow::run_options::RunOptions;
 use crate::tensorflow::{Buffer, Tensor};
 use crate::{Request, SessionGroup};
 
-/// Runs the graph on the session that the policy chooses; the counterpart of Session::Run(). May be
-/// called by any number of threads at a time.
+/// Runs the graph on the session that the policy chooses; the counterpart of Session::Run(). Any number
+/// of threads may call this at the same time.
 ///
 /// `run_options`, which may be NULL, is a serialised RunOptions. Feeds are `ninputs` pairs of a name,
-/// as "x:0" or "x", and a tensor; the tensors stay the caller's. Fetches are `noutputs` names, and
-/// `outputs` has room for as many tensors; they are written on success only and are then the
-/// caller's, to delete with TF_DeleteTensor(). Targets are `ntargets` names of operations to run
-/// without fetching anything. `run_metadata` may be NULL; otherwise it must be empty, and gets a
-/// serialised RunMetadata.
+/// such as "x:0" or "x", and a tensor; the caller keeps ownership of these tensors. Fetches are
+/// `noutputs` names, and `outputs` has room for as many tensors. It is written on success only; the
+/// caller then owns the tensors and deletes them with TF_DeleteTensor(). Targets are `ntargets` names
+/// of operations to run without fetching anything. `run_metadata` may be NULL; otherwise it must be
+/// empty, and receives a serialised RunMetadata.
 ///
 /// Errors: TF_INVALID_ARGUMENT, TF_NOT_FOUND or TF_OUT_OF_RANGE for names, types or shapes that the
-/// graph refuses; TF_FAILED_PRECONDITION for a group without a graph, or
-/// that is closed; TF_DEADLINE_EXCEEDED where RunOptions.timeout_in_ms passed, the time in a queue
-/// counted in; TF_RESOURCE_EXHAUSTED where the queue is full; otherwise what the graph's operations
-/// report.
+/// graph refuses; TF_FAILED_PRECONDITION if the group has no graph or is closed; TF_DEADLINE_EXCEEDED
+/// if the request takes longer than RunOptions.timeout_in_ms, including time in a queue;
+/// TF_RESOURCE_EXHAUSTED if the queue is full; otherwise what the graph's operations report.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Run(
     group: *mut SessionGroup,
@@ -42,7 +41,7 @@ pub unsafe extern "C" fn SessionGroup_Run(
     run_metadata: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI.
+    // SAFETY: the caller follows the rules of the ABI.
     unsafe {
         SessionGroup_RunOn(
             group,
@@ -62,8 +61,8 @@ pub unsafe extern "C" fn SessionGroup_Run(
     }
 }
 
-/// As SessionGroup_Run(), on the session `session_id` modulo the number of sessions; where it is
-/// negative, on the one that the policy chooses.
+/// Like SessionGroup_Run(), on session number `session_id` modulo the number of sessions; if it is
+/// negative, on the session that the policy chooses.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_RunOn(
     group: *mut SessionGroup,
@@ -80,7 +79,7 @@ pub unsafe extern "C" fn SessionGroup_RunOn(
     run_metadata: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let group = reference(group, "group")?;
@@ -100,10 +99,10 @@ pub unsafe extern "C" fn SessionGroup_RunOn(
     }
 }
 
-/// As SessionGroup_Run(), with the parameters of TF_SessionRun(). The outputs and operations may be
-/// those of any TF_Graph: their names count.
+/// Like SessionGroup_Run(), with the parameters of TF_SessionRun(). The outputs and operations may
+/// belong to any TF_Graph, because only their names are used.
 ///
-/// Errors: also TF_OUT_OF_RANGE for a TF_Output whose index its operation does not have.
+/// Errors: also TF_OUT_OF_RANGE for a TF_Output with an index that its operation does not have.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_SessionRun(
     group: *mut SessionGroup,
@@ -119,7 +118,7 @@ pub unsafe extern "C" fn SessionGroup_SessionRun(
     run_metadata: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let group = reference(group, "group")?;
@@ -145,11 +144,11 @@ pub unsafe extern "C" fn SessionGroup_SessionRun(
     }
 }
 
-/// Runs a request once on each session, on all of them at the same time, so that no later one pays
-/// for what a session does the first time. Parameters are as for SessionGroup_Run(); what is fetched
-/// is dropped. Run it for each signature before the group gets its first real request.
+/// Runs a request once on each session, on all of them at the same time, so that no later request pays
+/// for what a session does only the first time. Parameters are as for SessionGroup_Run(); the fetched
+/// tensors are discarded. Call it for each signature before the group gets its first real request.
 ///
-/// Errors: those of SessionGroup_Run(), of any session.
+/// Errors: those of SessionGroup_Run(), from any session.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_WarmUp(
     group: *mut SessionGroup,
@@ -162,7 +161,7 @@ pub unsafe extern "C" fn SessionGroup_WarmUp(
     ntargets: i32,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let group = reference(group, "group")?;
@@ -199,7 +198,7 @@ unsafe fn run(
     session: Option<usize>,
     run_metadata: *mut tf::TF_Buffer,
 ) -> Result<()> {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         let options = parse_run_options(run_options)?;
         let mut metadata_out = empty_buffer(run_metadata, "run_metadata")?;
@@ -226,33 +225,33 @@ unsafe fn run(
     }
 }
 
-/// `None` where the caller brings no options.
+/// Returns `None` if the caller passes no options.
 ///
 /// # Safety
 ///
 /// `buffer` must be NULL or live.
 pub(super) unsafe fn parse_run_options(buffer: *const tf::TF_Buffer) -> Result<Option<RunOptions>> {
-    // SAFETY: the caller keeps the rules of the ABI.
+    // SAFETY: the caller follows the rules of the ABI.
     let Some(buffer) = (unsafe { buffer.as_ref() }) else {
         return Ok(None);
     };
     if buffer.length == 0 {
         return RunOptions::parse(&[]).map(Some);
     }
-    // SAFETY: a TF_Buffer's data are as many bytes as it says.
+    // SAFETY: a TF_Buffer's data has as many bytes as its length says.
     RunOptions::parse(unsafe { bytes(buffer.data, buffer.length, "run_options->data") }?).map(Some)
 }
 
-/// Checks a buffer that is to be filled. `None` where the caller wants none filled.
+/// Checks a buffer that the library fills. Returns `None` if the caller passes NULL.
 ///
 /// # Safety
 ///
-/// `buffer` must be NULL, or live and not in use by another thread as long as `'a`.
+/// `buffer` must be NULL, or be live and not used by another thread for as long as `'a`.
 pub(super) unsafe fn empty_buffer<'a>(
     buffer: *mut tf::TF_Buffer,
     name: &str,
 ) -> Result<Option<&'a mut tf::TF_Buffer>> {
-    // SAFETY: the caller keeps the rules of the ABI.
+    // SAFETY: the caller follows the rules of the ABI.
     let Some(buffer) = (unsafe { buffer.as_mut() }) else {
         return Ok(None);
     };
@@ -266,7 +265,7 @@ pub(super) unsafe fn empty_buffer<'a>(
 ///
 /// `outputs` must be NULL or point to `n` outputs whose operations are NULL or live.
 unsafe fn tensor_names(outputs: *const tf::TF_Output, n: c_int, name: &str) -> Result<Vec<String>> {
-    // SAFETY: the caller keeps the rules of the ABI.
+    // SAFETY: the caller follows the rules of the ABI.
     let outputs = unsafe { array(outputs, n, name) }?;
     let tensor_name = |(i, output): (usize, &tf::TF_Output)| {
         // SAFETY: the caller vouches for the operation.

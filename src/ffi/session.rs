@@ -24,8 +24,8 @@ use crate::tensorflow::shim::{
 };
 use crate::tensorflow::{SessionOptions, version};
 
-/// Makes the session target "session_group" known to TensorFlow: from then on NewSession(),
-/// TF_NewSession(), TF_LoadSessionFromSavedModel() and all that is built upon them make a group where
+/// Registers the session target "session_group" with TensorFlow. From then on NewSession(),
+/// TF_NewSession(), TF_LoadSessionFromSavedModel() and everything built on them make a group if
 /// SessionOptions.target asks for one:
 ///
 /// ```text
@@ -34,67 +34,68 @@ use crate::tensorflow::{SessionOptions, version};
 /// session_group://4?policy=least_loaded&execution=caller&cpuset=0-1;2-3;4-5;6-7
 /// ```
 ///
-/// Keys are policy, execution, kernels, cpuset, affinity (true or false), worker_threads, queue (its
-/// capacity), wait_when_full (true or false), drain_timeout_ms, multi_stream (true or false), gpu_ids (as
-/// "0,1"), as the setters of SessionGroupOptions, and the names of optimisations (true or false).
-/// Sessions with other targets are what they were.
+/// The keys are policy, execution, kernels, cpuset, affinity (true or false), worker_threads, queue
+/// (its capacity), wait_when_full (true or false), drain_timeout_ms, multi_stream (true or false) and
+/// gpu_ids (such as "0,1"), which work like the setters of SessionGroupOptions, and the names of
+/// optimisations (true or false). Sessions with other targets are not affected.
 ///
-/// Closing such a session cancels the requests that are running, as with TensorFlow's own, unless
+/// Closing such a session cancels its running requests, as with TensorFlow's own, unless
 /// drain_timeout_ms lets them finish.
 ///
-/// The shared library does this by itself when it is loaded. A program calls it that links
-/// libsession_group.a, or that uses nothing else of the library, lest the linker leaves it out. Doing it
-/// again does nothing.
+/// The shared library calls this when it is loaded. Call it yourself in a program that links
+/// libsession_group.a, or that uses nothing else of the library: otherwise the linker leaves the
+/// library out. Calling it again does nothing.
 ///
-/// Errors: TF_FAILED_PRECONDITION where the loaded TensorFlow is of another minor version than the
-/// one the library was built for.
+/// Errors: TF_FAILED_PRECONDITION if the loaded TensorFlow has another minor version than the one that
+/// the library was built for.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_RegisterTarget(status: *mut tf::TF_Status) {
-    // SAFETY: the caller keeps the rules of the ABI.
+    // SAFETY: the caller follows the rules of the ABI.
     unsafe { guard(status, (), register) }
 }
 
-/// A new tensorflow::Session, as a pointer that C++ casts to that: session number `session_id` of the
-/// group, modulo their number, or, where it is negative, all of the group, as which each request goes
-/// to the session that the policy chooses. The caller deletes it, before the group. Thread-safe as
-/// any session. Closing all of the group closes the group; closing one session of it closes this
-/// object alone.
+/// Makes a tensorflow::Session, returned as a pointer that C++ casts to tensorflow::Session*. It stands
+/// for session number `session_id` of the group, modulo the number of sessions, or, if `session_id` is
+/// negative, for the whole group: each request then goes to the session that the policy chooses. The
+/// caller deletes it, before the group. It is as thread-safe as any session. Closing it closes the
+/// group if it stands for the whole group; otherwise it closes this object only.
 ///
-/// Errors: returns NULL; TF_FAILED_PRECONDITION as SessionGroup_RegisterTarget().
+/// Errors: returns NULL, with TF_FAILED_PRECONDITION as for SessionGroup_RegisterTarget().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_NewCppSession(
     group: *mut SessionGroup,
     session_id: i32,
     status: *mut tf::TF_Status,
 ) -> *mut c_void {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe { guard(status, null_mut(), || new_session(group, session_id)) }
 }
 
-/// As SessionGroup_NewCppSession(), of the group that `session` is: a tensorflow::Session* that a
+/// Like SessionGroup_NewCppSession(), for the group behind `session`: a tensorflow::Session* that a
 /// session target or this library has made.
 ///
-/// Errors: returns NULL; TF_INVALID_ARGUMENT where `session` is no group.
+/// Errors: returns NULL, with TF_INVALID_ARGUMENT if `session` is not a session group.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_NewCppPart(
     session: *mut c_void,
     session_id: i32,
     status: *mut tf::TF_Status,
 ) -> *mut c_void {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe { guard(status, null_mut(), || new_session(group_of(session)?, session_id)) }
 }
 
-/// The group that a tensorflow::Session* is, for the functions of this header. It stays the
-/// session's, and goes with it.
+/// Returns the group behind a tensorflow::Session*, for use with the functions of this header. Don't
+/// delete the group through this pointer, and don't use it once the session is deleted: a group that a
+/// session target has made is deleted with its session.
 ///
-/// Errors: returns NULL; TF_INVALID_ARGUMENT where `session` is no group.
+/// Errors: returns NULL, with TF_INVALID_ARGUMENT if `session` is not a session group.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_FromCppSession(
     session: *mut c_void,
     status: *mut tf::TF_Status,
 ) -> *mut SessionGroup {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe { guard(status, null_mut(), || group_of(session)) }
 }
 
@@ -129,14 +130,14 @@ unsafe fn group_of(session: *mut c_void) -> Result<*mut SessionGroup> {
     Ok(group)
 }
 
-/// What the loader of the shared library calls.
+/// Runs when the dynamic loader loads the shared library.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static REGISTER: extern "C" fn() = register_when_loaded;
 
 extern "C" fn register_when_loaded() {
     guard_infallible((), || {
-        // Nobody would hear of a failure; who makes a group gets it as a status.
+        // Nothing here could report a failure; a caller that makes a group gets it as a status.
         let _ = register();
     });
 }
@@ -147,8 +148,8 @@ fn register() -> Result<()> {
     group_session::register(&FUNCTIONS)
 }
 
-/// What C++ calls. All pointers that it passes are live for the call, groups and callables such as
-/// these functions have made.
+/// The functions that C++ calls. All pointers that it passes are live for the duration of the call;
+/// groups and callables come from these functions.
 static FUNCTIONS: sg_group_functions = sg_group_functions {
     make,
     session_num,
@@ -166,13 +167,13 @@ static FUNCTIONS: sg_group_functions = sg_group_functions {
 
 /// # Safety
 ///
-/// As of all functions below: what is said of [`FUNCTIONS`].
+/// As for all functions below: the rules stated at [`FUNCTIONS`].
 unsafe extern "C" fn make(
     target: sg_str<'_>,
     options: *const tf::TF_SessionOptions,
     status: *mut tf::TF_Status,
 ) -> *mut sg_group {
-    // SAFETY: C++ keeps the rules, here and below.
+    // SAFETY: C++ follows the rules, here and below.
     unsafe {
         guard(status, null_mut(), || {
             let target = String::from_utf8_lossy(target.bytes());
@@ -188,7 +189,7 @@ unsafe extern "C" fn make(
 }
 
 unsafe extern "C" fn session_num(group: *const sg_group) -> i32 {
-    // SAFETY: C++ keeps the rules.
+    // SAFETY: C++ follows the rules.
     guard_infallible(0, || unsafe { self::group(group) }.session_num() as i32)
 }
 
@@ -197,7 +198,7 @@ unsafe extern "C" fn add_graph(
     graph: *mut sg_graph,
     extend: i32,
 ) -> *mut tf::TF_Status {
-    // SAFETY: C++ keeps the rules, and gives the graph away.
+    // SAFETY: C++ follows the rules, and hands over ownership of the graph.
     reported(|| unsafe {
         let graph = Graph::from_raw(graph);
         self::group(group).add_graph(graph, extend != 0)
@@ -212,7 +213,7 @@ unsafe extern "C" fn run(
     wants_metadata: i32,
     call: *mut sg_tensors,
 ) -> *mut tf::TF_Status {
-    // SAFETY: C++ keeps the rules.
+    // SAFETY: C++ follows the rules.
     reported(|| unsafe {
         let [feeds, fetches, targets] = group_session::names(names)?;
         let feeds = feeds.iter().copied().collect();
@@ -232,7 +233,7 @@ unsafe extern "C" fn make_callable(
     names: *const sg_names<'_>,
     status: *mut tf::TF_Status,
 ) -> *mut sg_group_callable {
-    // SAFETY: C++ keeps the rules, here and below.
+    // SAFETY: C++ follows the rules, here and below.
     unsafe {
         guard(status, null_mut(), || {
             let [feeds, fetches, targets] = group_session::names(names)?;
@@ -248,7 +249,7 @@ unsafe extern "C" fn run_callable(
     wants_metadata: i32,
     call: *mut sg_tensors,
 ) -> *mut tf::TF_Status {
-    // SAFETY: C++ keeps the rules.
+    // SAFETY: C++ follows the rules.
     reported(|| unsafe {
         let callable: &Callable = &*callable.cast();
         callable.run_tensors(number(session), wants_metadata != 0, &mut CppTensors::new(call))
@@ -265,7 +266,7 @@ unsafe extern "C" fn run_on_session(
     session: i32,
     visit: *mut sg_visit,
 ) -> *mut tf::TF_Status {
-    // SAFETY: C++ keeps the rules.
+    // SAFETY: C++ follows the rules.
     reported(|| unsafe {
         self::group(group).run_on_session(number(session), |session, number| {
             group_session::visit(visit, session, number)
@@ -278,7 +279,7 @@ unsafe extern "C" fn with_session(
     session: i32,
     visit: *mut sg_visit,
 ) -> *mut tf::TF_Status {
-    // SAFETY: C++ keeps the rules.
+    // SAFETY: C++ follows the rules.
     reported(|| unsafe {
         let number = number(session).unwrap_or(0);
         self::group(group)
@@ -287,12 +288,12 @@ unsafe extern "C" fn with_session(
 }
 
 unsafe extern "C" fn untrack(group: *mut sg_group) -> *mut tf::TF_Status {
-    // SAFETY: C++ keeps the rules.
+    // SAFETY: C++ follows the rules.
     reported(|| unsafe { self::group(group) }.untrack())
 }
 
 unsafe extern "C" fn close(group: *mut sg_group) -> *mut tf::TF_Status {
-    // SAFETY: C++ keeps the rules.
+    // SAFETY: C++ follows the rules.
     reported(|| unsafe { self::group(group) }.close())
 }
 
@@ -317,9 +318,9 @@ impl RequestTensors for CppTensors {
 
 /// # Safety
 ///
-/// `group` must be a live one.
+/// `group` must be live.
 unsafe fn group<'a>(group: *const sg_group) -> &'a SessionGroup {
-    // SAFETY: a SessionGroup is what C++ holds under this name.
+    // SAFETY: C++ holds a SessionGroup under this type name.
     unsafe { &*group.cast() }
 }
 
@@ -327,7 +328,7 @@ fn number(session: i32) -> Option<usize> {
     usize::try_from(session).ok()
 }
 
-/// Calls `body` and gives its outcome as a status of the caller's, NULL on success.
+/// Calls `body` and returns its outcome as a status that the caller owns; NULL on success.
 fn reported(body: impl FnOnce() -> Result<()>) -> *mut tf::TF_Status {
     group_session::to_status(&caught(body))
 }

@@ -14,76 +14,79 @@ use crate::request::stats::{Snapshot, Way};
 use crate::tensorflow::Buffer;
 use crate::{Code, SessionGroup};
 
-/// What a session has done since it was made. Counters only grow, and wrap after 2^64.
+/// What a session has done since it was made. Counters only grow, and wrap at 2^64.
 #[repr(C)]
 pub struct SessionGroupStats {
-    /// To be set to sizeof(SessionGroupStats) by the caller, whose header may be older or newer than
-    /// the library; gets the number of bytes that were filled.
+    /// The caller sets this to sizeof(SessionGroupStats), because its header may be older or newer than
+    /// the library; the library sets it to the number of bytes that it has filled.
     pub struct_size: usize,
-    /// Requests answered, whatever the answer.
+    /// Requests answered, successfully or not.
     pub runs: u64,
-    /// The same by the number of the answer's TF_Code; TF_OK is number 0.
+    /// The same requests by the number of the answer's TF_Code; TF_OK is number 0.
     pub answers: [u64; 17],
-    /// Requests refused because the session's queue was full; counted above, too.
+    /// Requests refused because the session's queue was full; also counted above.
     pub rejected: u64,
     /// Requests given to the session and not answered yet.
     pub in_flight: u64,
-    /// Those of them that wait for one of the session's worker threads.
+    /// Those requests in flight that wait for one of the session's worker threads.
     pub queued: u64,
-    /// Nanoseconds that threads have run requests on the session, summed up.
+    /// Nanoseconds that threads have spent running requests on the session, summed over all threads.
     pub busy_ns: u64,
-    /// Nanoseconds from call to answer, the time in a queue counted in: summed up, and quantiles to
-    /// 1/64 of their value.
+    /// Nanoseconds from call to answer, including time in a queue: the sum, and quantiles that are
+    /// accurate to 1/64 of their value.
     pub latency_sum_ns: u64,
     pub latency_p50_ns: u64,
     pub latency_p90_ns: u64,
     pub latency_p99_ns: u64,
     pub latency_p999_ns: u64,
     pub latency_max_ns: u64,
-    /// Of a multi-stream group: TensorFlow's numbers of the session's GPU and of its virtual device;
-    /// which of the GPU's streams, from 0; and 1 where the session is the GPU's leader, on which
-    /// variables are restored and initialised. Else all are -1.
+    /// In a multi-stream group: TensorFlow's numbers of the session's GPU and of its virtual device;
+    /// the number of the session's stream on that GPU, from 0; and 1 if the session is the GPU's
+    /// leader, on which variables are restored and initialised, else 0. In other groups: -1 for all
+    /// four.
     pub gpu: i32,
     pub virtual_device: i32,
     pub stream_group: i32,
     pub leader: i32,
-    /// Requests that ran as programs. The eight fields that begin with way_ count each request that was
-    /// answered once, so their sum is `runs`. Where several reasons apply, the first one that a request
-    /// meets counts; docs/performance.md has their order.
+    /// Requests that ran as programs. The eight way_ fields together count each answered request once,
+    /// so their sum is `runs`. If several reasons apply, the first one that a request meets counts;
+    /// docs/performance.md gives the order.
     pub way_program: u64,
-    /// Requests that ran on TensorFlow's session, as did those of the next five fields. These did because
-    /// there is no program for them; SessionGroup_Explain() says why.
+    /// Requests that ran on TensorFlow's session because they have no program; SessionGroup_Explain()
+    /// says why. The next five fields also count requests that ran on TensorFlow's session, for other
+    /// reasons.
     pub way_no_program: u64,
     /// Because of their RunOptions, such as a trace, or because the ConfigProto wants their RunMetadata
     /// filled.
     pub way_run_options: u64,
-    /// Because they have a timeout, and an operation that may wait for something.
+    /// Because they have a timeout and an operation that may wait for something.
     pub way_may_wait: u64,
     /// Because too many other sets of names were in use at that moment.
     pub way_no_room: u64,
     /// Because the group runs no programs: its execution is "pool", or "serial_executor" is off.
     pub way_disabled: u64,
-    /// Because they came through tensorflow::Session with what only TensorFlow's own can do: partial runs,
-    /// thread pools of the caller.
+    /// Because they came through tensorflow::Session and need what only TensorFlow's own session can
+    /// do, such as partial runs or the caller's thread pools.
     pub way_visit: u64,
-    /// Requests that did not run: a name is unknown, the queue was full, or the time was over before they
-    /// began.
+    /// Requests that did not run: a name was unknown, the queue was full, or the timeout passed before
+    /// they began.
     pub way_not_run: u64,
-    /// Requests that ran by their names on the session's inter-op pool, rather than on one thread.
+    /// Requests that ran by their names on the session's inter-op pool rather than on one thread.
     pub on_pool: u64,
     /// Requests that ran as programs and had to read a variable in TensorFlow's way, because it had no
     /// value yet or could not be kept.
     pub unresolved: u64,
     /// Requests that ran as programs and gathered rows one table after the other, because an index was
-    /// out of range or a shape unforeseen.
+    /// out of range or a shape was not foreseen.
     pub unfused: u64,
 }
 
-/// Fills `stats`, whose struct_size the caller has set, with what session `session_id` has done.
-/// Also after SessionGroup_Close(). The fields are read one after the other while requests go on.
+/// Fills `stats` with what session `session_id` has done. The caller sets struct_size first. Works
+/// after SessionGroup_Close(), too. The fields are read one after the other while requests go on, so
+/// they may not agree with each other exactly.
 ///
-/// Errors: TF_OUT_OF_RANGE where the group has no such session; TF_INVALID_ARGUMENT where struct_size
-/// is too small to be that of any version.
+/// Errors: TF_OUT_OF_RANGE if the group has no such session; TF_INVALID_ARGUMENT if struct_size is
+/// smaller than in any version.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_GetStats(
     group: *const SessionGroup,
@@ -91,7 +94,7 @@ pub unsafe extern "C" fn SessionGroup_GetStats(
     stats: *mut SessionGroupStats,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let group = reference(group, "group")?;
@@ -102,12 +105,12 @@ pub unsafe extern "C" fn SessionGroup_GetStats(
     }
 }
 
-/// Fills a struct whose first field is its size, which the caller has set: it may be shorter or longer
-/// than ours.
+/// Fills a struct whose first field is its size. The caller has set it, because the caller's struct may
+/// be shorter or longer than ours.
 ///
 /// # Safety
 ///
-/// `stats` is NULL or points to as many bytes as its first field says, but at least to that.
+/// `stats` must be NULL or point to as many bytes as its first field says, and at least to that field.
 unsafe fn fill_struct<T>(
     stats: *mut T,
     first_version: usize,
@@ -117,7 +120,7 @@ unsafe fn fill_struct<T>(
     if stats.is_null() {
         return Err(null("stats"));
     }
-    // No reference to the caller's struct may exist, which may be shorter than ours.
+    // No reference to the caller's struct may exist, because the struct may be shorter than ours.
     // SAFETY: the caller vouches for the first field.
     let size = unsafe { stats.cast::<usize>().read() };
     if size < first_version {
@@ -127,14 +130,14 @@ unsafe fn fill_struct<T>(
     }
     let size = size.min(size_of::<T>());
     let filled = make(size)?;
-    // SAFETY: both have so many bytes.
+    // SAFETY: both have that many bytes.
     unsafe {
         std::ptr::copy_nonoverlapping((&raw const filled).cast::<u8>(), stats.cast(), size);
     }
     Ok(())
 }
 
-/// The size of the struct in version 0.1, the least that a caller can have.
+/// The size of the struct in version 0.1, which is the least that a caller can have.
 const FIRST_VERSION: usize = 8 * 29;
 const _: () = assert!(size_of::<SessionGroupStats>() == FIRST_VERSION + 4 * 4 + 11 * 8);
 
@@ -177,22 +180,22 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The memory of tensors of 1 MiB and more, which the process keeps for the next request when one has
-/// freed it: of all groups together.
+/// The memory of tensors of 1 MiB and more, of all groups together. When a request frees it, the
+/// process keeps it for the next request.
 #[repr(C)]
 pub struct SessionGroupMemoryStats {
-    /// To be set to sizeof(SessionGroupMemoryStats) by the caller, whose header may be older or newer
-    /// than the library; gets the number of bytes that were filled.
+    /// The caller sets this to sizeof(SessionGroupMemoryStats), because its header may be older or
+    /// newer than the library; the library sets it to the number of bytes that it has filled.
     pub struct_size: usize,
-    /// Bytes that such tensors take, variables and constants included.
+    /// Bytes in use by such tensors, including variables and constants.
     pub in_use_bytes: u64,
     /// Bytes that are free and kept for the next request.
     pub kept_bytes: u64,
-    /// What kept_bytes never exceeds: SESSION_GROUP_KEPT_BYTES, 0 while no group is open.
+    /// The limit on kept_bytes: SESSION_GROUP_KEPT_BYTES or its default; 0 while no group is open.
     pub kept_limit_bytes: u64,
-    /// Tensors that got memory which was kept. Both counters only grow.
+    /// Tensors that got kept memory. This counter and the next one only grow.
     pub hits: u64,
-    /// Tensors for which the system was asked for memory, which costs a page fault for each page.
+    /// Tensors that got memory from the system, which costs a page fault for each page.
     pub misses: u64,
 }
 
@@ -200,15 +203,15 @@ pub struct SessionGroupMemoryStats {
 const FIRST_MEMORY_VERSION: usize = 8 * 6;
 const _: () = assert!(size_of::<SessionGroupMemoryStats>() == FIRST_MEMORY_VERSION);
 
-/// Fills `stats`, whose struct_size the caller has set.
+/// Fills `stats`. The caller sets struct_size first.
 ///
-/// Errors: TF_INVALID_ARGUMENT where struct_size is too small to be that of any version.
+/// Errors: TF_INVALID_ARGUMENT if struct_size is smaller than in any version.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_GetMemoryStats(
     stats: *mut SessionGroupMemoryStats,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             fill_struct(stats, FIRST_MEMORY_VERSION, "SessionGroupMemoryStats", |size| {
@@ -226,11 +229,11 @@ pub unsafe extern "C" fn SessionGroup_GetMemoryStats(
     }
 }
 
-/// The latency in nanoseconds that a share of 0 to 1 of a session's requests did not exceed, to 1/64
-/// of its value; 0 before the first answer, and on failure.
+/// Returns the latency, in nanoseconds, that a share `quantile` (0 to 1) of a session's requests did
+/// not exceed, accurate to 1/64 of its value; 0 before the first answer, and on failure.
 ///
-/// Errors: TF_OUT_OF_RANGE where the group has no such session; TF_INVALID_ARGUMENT for a quantile
-/// outside of 0 to 1.
+/// Errors: TF_OUT_OF_RANGE if the group has no such session; TF_INVALID_ARGUMENT for a quantile outside
+/// 0 to 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_LatencyQuantile(
     group: *const SessionGroup,
@@ -238,7 +241,7 @@ pub unsafe extern "C" fn SessionGroup_LatencyQuantile(
     quantile: f64,
     status: *mut tf::TF_Status,
 ) -> u64 {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, 0, || {
             let snapshot = session(reference(group, "group")?, session_id)?;
@@ -256,21 +259,30 @@ fn session(group: &SessionGroup, session_id: i32) -> Result<Snapshot> {
     })
 }
 
-/// Fills `text`, which must be empty, with what all sessions have done in Prometheus' text exposition
-/// format 0.0.4: session_group_requests_total, by "code"; _requests_by_way_total, by "way": "program",
-/// "no_program" and so on, as in SessionGroupStats; _rejected_total, _on_pool_total,
-/// _unresolved_total, _unfused_total, _in_flight, _queued, _busy_seconds_total and the histogram
-/// _request_duration_seconds, with the labels "group" (its number in this process) and "session". Of multi-stream groups also session_group_stream_info, which is
-/// 1, with the labels "gpu", "virtual_device", "stream_group" and "leader", too. Of the process, what
-/// SessionGroup_GetMemoryStats() gives: session_group_large_tensors_in_use_bytes, _kept_bytes,
-/// _kept_limit_bytes, _hits_total and _misses_total. Not zero-terminated. Also after SessionGroup_Close().
+/// Fills `text`, which must be empty, with metrics in Prometheus' text exposition format 0.0.4. The
+/// text is not zero-terminated. Works after SessionGroup_Close(), too.
+///
+/// For each session, with the labels "group" (the group's number in this process) and "session":
+///
+/// - session_group_requests_total, by "code";
+/// - session_group_requests_by_way_total, by "way": "program", "no_program" and so on, as in
+///   SessionGroupStats;
+/// - session_group_rejected_total, _on_pool_total, _unresolved_total, _unfused_total, _in_flight,
+///   _queued and _busy_seconds_total;
+/// - session_group_request_duration_seconds, a histogram;
+/// - in a multi-stream group, session_group_stream_info, which is 1, with the further labels "gpu",
+///   "virtual_device", "stream_group" and "leader".
+///
+/// For the process, as in SessionGroup_GetMemoryStats(): session_group_large_tensors_in_use_bytes,
+/// _kept_bytes, _kept_limit_bytes, _hits_total and _misses_total; and _moved_total, the tensors that
+/// got kept memory which another CPU had last.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_MetricsText(
     group: *const SessionGroup,
     text: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let group = reference(group, "group")?;
@@ -279,36 +291,39 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
     }
 }
 
-/// Fills `json`, which must be empty, with a JSON object that says what the group is, and why:
+/// Fills `json`, which must be empty, with a JSON object that describes the group and gives the
+/// reasons:
 ///
 /// - "group": its number in this process, as in the names of its threads;
 /// - "tensorflow": the version that the library was built for;
 /// - "closed": true or false;
-/// - "execution": "caller", "worker" or "pool", what "auto" came to;
-/// - "kernels": "auto" or "stock", as SessionGroupOptions_SetKernels();
+/// - "execution": "caller", "worker" or "pool", which is also what "auto" resolved to;
+/// - "kernels": "auto" or "stock", as for SessionGroupOptions_SetKernels();
 /// - "policy": its name, "custom" for a function of the program's own;
-/// - "allowed_cpus": what the process might use when the group was made, as "0-7";
+/// - "allowed_cpus": the CPUs that the process might use when the group was made, such as "0-7";
 /// - "optimizations": an array of the names of those that are on, as for
 ///   SessionGroupOptions_SetOptimization();
 /// - "queue": an object with "capacity" and "wait_when_full";
-/// - "kept_bytes": how many bytes of large tensors the process keeps for the next request at most;
+/// - "kept_bytes": the most memory of large tensors, in bytes, that the process keeps for the next
+///   request;
 /// - "drain_timeout_ms": how long closing lets requests finish;
-/// - "why": an object with reasons in words for "cpus", "threads" and "execution";
+/// - "why": an object with the reasons, in words, for "cpus", "threads" and "execution";
 /// - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 ///   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;
-/// - "sessions": an array of objects with "session", its number; "cpus", as "0-3", null where it is
-///   not pinned; "numa_nodes", the numbers of their nodes; "intra_op_threads"; "inter_op_threads";
-///   "worker_threads"; in a multi-stream group also "gpu", "virtual_device", "stream_group", as in
+/// - "sessions": an array of objects with "session", its number; "cpus", such as "0-3", or null if it
+///   is not pinned; "numa_nodes", the numbers of their nodes; "intra_op_threads"; "inter_op_threads";
+///   "worker_threads"; and, in a multi-stream group, "gpu", "virtual_device" and "stream_group", as in
 ///   SessionGroupStats, and "leader", true or false.
 ///
-/// Not zero-terminated. Newer versions may add fields. Also after SessionGroup_Close().
+/// The text is not zero-terminated. Newer versions may add fields. Works after SessionGroup_Close(),
+/// too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Describe(
     group: *const SessionGroup,
     json: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let group = reference(group, "group")?;
@@ -318,40 +333,42 @@ pub unsafe extern "C" fn SessionGroup_Describe(
 }
 
 /// Fills `json`, which must be empty, with a JSON object that says what the group has prepared for
-/// requests, how it runs them, and why so:
+/// requests, how it runs them, and why:
 ///
-/// - "group", "closed": as SessionGroup_Describe();
+/// - "group", "closed": as for SessionGroup_Describe();
 /// - "programs": whether the group runs programs; "why_not": null, or why it runs none, in words;
-/// - "signatures": an array of objects, one for each set of feeds, fetches and targets that a request or
-///   a callable has had and that the group still remembers, which is so of the last several hundred.
+/// - "signatures": an array of objects, one for each set of feeds, fetches and targets that a request
+///   or a callable has used and that the group still remembers. It remembers the last several hundred.
 ///   Empty after SessionGroup_Close(). In each object:
 ///   - "feeds", "fetches", "targets": arrays of names, sorted;
-///   - "runs_as": "program", or "names" where TensorFlow's session runs it by its names;
-///   - "why": null, or in words why it is no program, with the name of the node that keeps it from being
-///     one; "advice": null, or what to change in the model, in words;
+///   - "runs_as": "program", or "names" if TensorFlow's session runs it by its names;
+///   - "why": null, or why it does not run as a program, in words, with the name of the node that
+///     prevents it; "advice": null, or what to change in the model, in words;
 ///   - "writes": whether a run may change a variable or a table;
-///   - "compile_ms": how many milliseconds preparing it took;
-///   - of a program that a session has made ready, else null: "steps", how many steps a run has, the
-///     bodies of loops counted once; "loops", how many; "may_wait", whether an operation may wait for
-///     something, so that requests with a timeout run by their names; "resolved_variables", how many
-///     variables are read without TensorFlow's locks; "fused_lookups", how many lookups are done
-///     together; "constant_bytes", which all sessions share;
-///   - "kernels": an array of objects, one for each operation that has a kernel of oneDNN's and one of
-///     TensorFlow's own, and each size that was measured: "node", the operation's name (of several that
-///     TensorFlow has fused, the last one's); "rows": the choice holds from so many rows to twice as many
-///     less one; "onednn": whether oneDNN's kernel is taken. Empty with the kernels "stock";
-/// - "requests": an object with "runs", "on_pool", "unresolved" and "unfused" as in SessionGroupStats,
+///   - "compile_ms": how many milliseconds its preparation took;
+///   - for a program that a session has made ready, otherwise null: "steps", how many steps a run has,
+///     with the bodies of loops counted once; "loops", how many there are; "may_wait", whether an
+///     operation may wait for something, which makes requests with a timeout run by their names;
+///     "resolved_variables", how many variables are read without TensorFlow's locks; "fused_lookups",
+///     how many lookups are done together; "constant_bytes", the bytes of constants that all sessions
+///     share;
+///   - "kernels": an array of objects, one for each operation that has both a oneDNN kernel and one of
+///     TensorFlow's own, and each size that was measured: "node", the operation's name (if TensorFlow
+///     has fused several, the last one's); "rows", the least number of rows that the choice holds for,
+///     up to twice as many less one; "onednn", whether oneDNN's kernel is used. Empty with the kernels
+///     "stock";
+/// - "requests": an object with "runs", "on_pool", "unresolved" and "unfused", as in SessionGroupStats,
 ///   summed over all sessions, and "ways": an object with "program", "no_program" and so on;
 /// - "sessions": an array of such objects, each also with "session", its number.
 ///
-/// Not zero-terminated. Newer versions may add fields.
+/// The text is not zero-terminated. Newer versions may add fields.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_Explain(
     group: *const SessionGroup,
     json: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
             let group = reference(group, "group")?;
@@ -360,14 +377,14 @@ pub unsafe extern "C" fn SessionGroup_Explain(
     }
 }
 
-/// Fills `text` with what SessionGroup_MetricsText() gives, for all groups of the process that are not
-/// closed: also those that a session target has made, on which the program has no handle.
+/// Fills `text` as SessionGroup_MetricsText() does, for all groups of the process that are not closed,
+/// including those that a session target has made, for which the program has no handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_AllMetricsText(
     text: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || fill_buffer(text, "text", registry::metrics_text_of_all));
     }
@@ -380,20 +397,20 @@ pub unsafe extern "C" fn SessionGroup_DescribeAll(
     json: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || fill_buffer(json, "json", registry::describe_all));
     }
 }
 
-/// Fills `json` with a JSON array of what SessionGroup_Explain() gives, for all groups of the process that
-/// are not closed.
+/// Fills `json` with a JSON array of what SessionGroup_Explain() gives, for all groups of the process
+/// that are not closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn SessionGroup_ExplainAll(
     json: *mut tf::TF_Buffer,
     status: *mut tf::TF_Status,
 ) {
-    // SAFETY: the caller keeps the rules of the ABI, here and below.
+    // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || fill_buffer(json, "json", registry::explain_all));
     }

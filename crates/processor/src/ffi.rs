@@ -14,22 +14,22 @@ use tracing_subscriber::EnvFilter;
 use crate::handles;
 use crate::model::Model;
 
-/// In bytes; TensorFlow quotes what it was given.
+/// In bytes. Messages need a limit because TensorFlow quotes its input.
 const MOST_OF_A_MESSAGE: usize = 4000;
 const OK: c_int = 200;
 const FAILED: c_int = 500;
 
-/// Loads a model and makes it ready to serve. Takes as long as that takes, and init_timeout_minutes
-/// more where a checkpoint has to come first.
+/// Loads a model and makes it ready to serve. Returns when it is ready. If a checkpoint has to
+/// appear first, waits for it up to init_timeout_minutes.
 ///
-/// @param model_entry   Folder of the file that warmup_file_name names, if that is a relative
-///                      path; "" or NULL: the current folder.
+/// @param model_entry   The folder that a relative warmup_file_name starts from; "" or NULL for the
+///                      current folder.
 /// @param model_config  JSON, zero-terminated; see above.
 /// @param state         Set to 0, or to -1 on failure. May be NULL.
-/// @return What the other functions take as model_buf; the caller ends it with destroy(). NULL on
-///         failure, of which the standard error stream has the reason.
+/// @return The model_buf of the other functions. The caller ends it with destroy(). NULL on failure; the
+///         reason is written to the standard error stream.
 ///
-/// @par Thread safety: may be called by any thread, also for several models in a process.
+/// @par Thread safety: any thread may call it, also for several models in one process.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn initialize(
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn initialize(
             (null_mut(), -1)
         }
     };
-    // SAFETY: the caller passes NULL or a place for it.
+    // SAFETY: the caller passes NULL or a valid pointer.
     if let Some(state) = unsafe { state.as_mut() } {
         *state = outcome;
     }
@@ -66,13 +66,13 @@ pub unsafe extern "C" fn initialize(
 ///
 /// @param model_buf    What initialize() returned.
 /// @param input_data   A serialised PredictRequest.
-/// @param input_size   Its length in bytes. 0 asks for the signature that is configured, as JSON.
+/// @param input_size   Its length in bytes. 0 asks for the configured signature, as JSON.
 /// @param output_data  Set to a serialised PredictResponse, to JSON, or, on failure, to a message
 ///                     that says what to change. The caller frees it with free().
-/// @param output_size  Set to its length in bytes. A zero byte follows that does not count.
-/// @return 200, or 500 on failure. Where output_data or output_size is NULL nothing is written.
+/// @param output_size  Set to its length in bytes, without the zero byte that follows.
+/// @return 200, or 500 on failure. If output_data or output_size is NULL, nothing is written.
 ///
-/// @par Thread safety: may be called by any number of threads at a time.
+/// @par Thread safety: any number of threads may call it at the same time.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn process(
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn process(
     output_data: *mut *mut c_void,
     output_size: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller passes what is documented.
+    // SAFETY: the caller passes what the documentation asks for.
     let Some(outputs) = (unsafe { Slot::new(output_data, output_size) }) else { return FAILED };
     outputs.answer("process", || {
         let held = handles::hold(model_buf)?;
@@ -95,20 +95,20 @@ pub unsafe extern "C" fn process(
     })
 }
 
-/// Answers several requests, on as many sessions as there are. As process() does for each: one that
-/// fails does no harm to the others.
+/// Answers several requests, spread over all sessions, each as process() does. If one fails, the
+/// others are still answered.
 ///
 /// @param model_buf    What initialize() returned.
 /// @param input_data   Serialised PredictRequests; the array ends with a NULL pointer.
-/// @param input_size   The length in bytes of each. NULL asks for the signature that is configured,
-///                     as JSON, in the first of output_data.
+/// @param input_size   The length in bytes of each. NULL asks for the configured signature, as JSON, in
+///                     the first element of output_data.
 /// @param output_data  As many pointers as there are requests: each is set to a serialised
 ///                     PredictResponse or to a message, which begins with "Processor ". The caller
 ///                     frees each with free().
 /// @param output_size  The length of each in bytes.
-/// @return 200, or 500 if any has failed. batch_process_n() says which.
+/// @return 200, or 500 if any request has failed. batch_process_n() says which.
 ///
-/// @par Thread safety: may be called by any number of threads at a time.
+/// @par Thread safety: any number of threads may call it at the same time.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batch_process(
@@ -135,25 +135,25 @@ pub unsafe extern "C" fn batch_process(
     while n < c_int::MAX && !unsafe { *input_data.add(n as usize) }.is_null() {
         n += 1;
     }
-    // SAFETY: the caller passes as many of each.
+    // SAFETY: the caller passes n elements in each array.
     unsafe {
         batch_process_n(model_buf, n, input_data, input_size, output_data, output_size, null_mut())
     }
 }
 
-/// As batch_process(), where the number of requests is said, and the outcome of each.
+/// Like batch_process(), but takes the number of requests and reports the outcome of each.
 ///
 /// @param model_buf    What initialize() returned.
-/// @param n            How many requests, and elements of each array.
+/// @param n            The number of requests, and of elements in each array.
 /// @param input_data   Serialised PredictRequests.
-/// @param input_size   The length in bytes of each; 0 asks for the signature, as JSON.
-/// @param output_data  Set as by process() for each. The caller frees each with free().
+/// @param input_size   The length in bytes of each; 0 asks for the configured signature, as JSON.
+/// @param output_data  Set for each request as by process(). The caller frees each with free().
 /// @param output_size  The length of each in bytes.
-/// @param states       Set to 200 or 500 for each. May be NULL.
-/// @return 200, or 500 if any has failed. 500 where n is negative, or output_data or output_size is
-///         NULL; nothing is written then.
+/// @param states       Set to 200 or 500 for each request. May be NULL.
+/// @return 200, or 500 if any request has failed. If n is negative, or output_data or output_size is
+///         NULL, 500, and nothing is written.
 ///
-/// @par Thread safety: may be called by any number of threads at a time.
+/// @par Thread safety: any number of threads may call it at the same time.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn batch_process_n(
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn batch_process_n(
     if output_data.is_null() || output_size.is_null() {
         return FAILED;
     }
-    // SAFETY: the caller passes arrays of n elements, which nobody else uses meanwhile.
+    // SAFETY: the caller passes arrays of n elements, which nothing else uses meanwhile.
     let (outputs, sizes) = unsafe {
         (
             std::slice::from_raw_parts_mut(output_data, n),
@@ -221,15 +221,15 @@ pub unsafe extern "C" fn batch_process_n(
     if states.iter().all(|&state| state == OK) { OK } else { FAILED }
 }
 
-/// Says what is served.
+/// Reports what is being served.
 ///
 /// @param model_buf    What initialize() returned.
 /// @param output_data  Set to a serialised ServingModelInfo, or, on failure, to a message. The
 ///                     caller frees it with free().
 /// @param output_size  Set to its length in bytes.
-/// @return 200, or 500 on failure. Where output_data or output_size is NULL nothing is written.
+/// @return 200, or 500 on failure. If output_data or output_size is NULL, nothing is written.
 ///
-/// @par Thread safety: may be called by any number of threads at a time.
+/// @par Thread safety: any number of threads may call it at the same time.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn get_serving_model_info(
@@ -237,18 +237,18 @@ pub unsafe extern "C" fn get_serving_model_info(
     output_data: *mut *mut c_void,
     output_size: *mut c_int,
 ) -> c_int {
-    // SAFETY: the caller passes what is documented.
+    // SAFETY: the caller passes what the documentation asks for.
     let Some(outputs) = (unsafe { Slot::new(output_data, output_size) }) else { return FAILED };
     outputs.answer("get_serving_model_info", || handles::hold(model_buf)?.model().info(Output::new))
 }
 
-/// Ends a model: waits for requests that it is answering, cancels those that run for longer than
-/// drain_timeout_ms, and frees it. One that can't be cancelled goes on and frees the model at its end. Later
-/// calls with it fail.
+/// Ends a model: waits for the requests that it is answering, cancels those that run for longer
+/// than drain_timeout_ms, and frees it. A request that can't be cancelled keeps running and frees
+/// the model when it ends. Later calls with this model_buf fail.
 ///
-/// @param model_buf  What initialize() returned. NULL, and what was destroyed before, do nothing.
+/// @param model_buf  What initialize() returned. NULL, or a model that was destroyed before, does nothing.
 ///
-/// @par Thread safety: may be called by any thread, also while requests run.
+/// @par Thread safety: any thread may call it, also while requests run.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn destroy(model_buf: *mut c_void) {
@@ -264,19 +264,19 @@ struct Slot<'a> {
     size: &'a mut c_int,
 }
 
-// SAFETY: the references are unique, and what is written through them is not looked at.
+// SAFETY: the references are unique, and nothing reads through them.
 unsafe impl Send for Slot<'_> {}
 
 impl<'a> Slot<'a> {
     /// # Safety
     ///
-    /// Both must be NULL or valid for as long as `'a`, and used by nobody else.
+    /// Both must be NULL or valid for as long as `'a`, and nothing else may use them.
     unsafe fn new(data: *mut *mut c_void, size: *mut c_int) -> Option<Self> {
         // SAFETY: the caller vouches for them.
         unsafe { Some(Self { data: data.as_mut()?, size: size.as_mut()? }) }
     }
 
-    /// Hands over what `work` gives, or why it fails.
+    /// Hands over the output of `work`, or the reason why it failed.
     fn answer(self, function: &str, work: impl FnOnce() -> Result<Output>) -> c_int {
         let (state, output) = match caught(work) {
             Ok(output) => (OK, Some(output)),
@@ -291,7 +291,7 @@ impl<'a> Slot<'a> {
     }
 }
 
-/// Memory that C frees.
+/// Memory that the C caller frees.
 struct Output {
     data: NonNull<u8>,
     size: c_int,
@@ -301,7 +301,7 @@ struct Output {
 unsafe impl Send for Output {}
 
 impl Output {
-    /// Memory of this size, and a zero byte after it.
+    /// Allocates this many bytes, followed by a zero byte.
     fn new(size: usize) -> Result<Self> {
         let too_large = || {
             let message = format!("an answer of {size} bytes has no place in memory, or in an int");
@@ -328,14 +328,14 @@ impl Output {
 
 impl AsMut<[u8]> for Output {
     fn as_mut(&mut self) -> &mut [u8] {
-        // SAFETY: there are this many bytes, zeros at first.
+        // SAFETY: the memory has this many bytes, initialised to zero.
         unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.size as usize) }
     }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // SAFETY: it came from calloc(), and was not given away.
+        // SAFETY: it came from calloc() and was not given away.
         unsafe { libc::free(self.data.as_ptr().cast()) }
     }
 }
@@ -370,7 +370,7 @@ unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<Option<&'a str>> {
     text.map(Some).map_err(|_| Error::invalid(format!("{name} is not UTF-8")))
 }
 
-/// A panic is an error.
+/// Turns a panic into an error.
 fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let message = |panic: &(dyn Any + Send)| {
         let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
@@ -381,7 +381,7 @@ fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// What happens to models, as RUST_LOG says; warnings and what is new by default.
+/// Logs what happens to models, filtered by RUST_LOG; "info" and above by default.
 fn log_to_stderr() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -390,7 +390,7 @@ fn log_to_stderr() {
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
             .with_ansi(false)
-            // Who closes the standard error stream wants no messages, and no panics either.
+            // A program that has closed its standard error stream wants no messages, and no panics.
             .log_internal_errors(false)
             .try_init();
     });
