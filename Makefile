@@ -31,7 +31,7 @@ export SOURCE_DATE_EPOCH ?= $(shell packaging/date.sh)
 # What `make test` runs, or one of them by PART=.
 PARTS := rust c python server processor
 PART ?= $(PARTS)
-# What Cargo builds. With SCOPE=--workspace, which tests set, everything is built with the same features of
+# What Cargo builds. Tests set it to all that they need, so that it is all built with the same features of
 # dependencies, and so once.
 SCOPE ?=
 
@@ -51,7 +51,7 @@ demo: tensorflow models ## Serve a real model with 1 session, N sessions and a g
 
 test: $(addprefix test-,$(PART)) ## Run all tests, or of one part: PART=rust, c, python, server or processor
 
-test $(addprefix test-,$(PARTS)): SCOPE := --workspace
+test $(addprefix test-,$(PARTS)): SCOPE := --workspace --lib --bins --tests
 
 # In one profile, so that what tests, tools and packages depend on is compiled once; `make test-debug` has the
 # checks of the other one.

@@ -96,6 +96,9 @@ fn wrong_names_cost_nothing() {
         for _ in 0..2 {
             assert!(message(&unknown, SCORES, &[]).contains("no tensor \"nobody:0\""));
             assert!(message(&inputs, &["nowhere:0"], &[]).contains("no tensor \"nowhere:0\""));
+            // TensorFlow may make nodes below one of the graph's.
+            let below = message(&inputs, &["StatefulPartitionedCall/nowhere:0"], &[]);
+            assert!(below.contains("not found in the Graph"), "{below}");
             assert_eq!(message(&inputs, SCORES, &["nothing"]), no_operation);
             assert_eq!(message(&twice, SCORES, &[]), format!("the request feeds {name} twice"));
             assert!(message(&inputs, &[], &[]).contains("nothing to fetch and no target"));

@@ -72,6 +72,14 @@ impl<T> Cache<T> {
         self.slot(place)?.enter(lane).filter(|value| value.number() == number)
     }
 
+    /// The entry for these names, if there is one.
+    pub fn find(&self, names: &Names, lane: usize) -> Option<Found<'_, T>> {
+        let index = self.lock();
+        let &place = index.places.get(names)?;
+        let value = self.slot(place)?.enter(lane)?;
+        Some(Found { place, value })
+    }
+
     /// The entry for these names; where there is none, adds what `make` gives. `None` where there is
     /// no room, since all entries are in use.
     pub fn find_or_add(

@@ -30,7 +30,11 @@ pub(crate) fn check(
             Some(_) => {}
         }
     }
-    match targets.iter().find(|target| outputs(tensor(target).0).is_none()) {
+    let is_known = |target: &&&str| {
+        let operation = operation(target);
+        MADE_BY_TENSORFLOW.contains(&operation) || outputs(operation).is_some()
+    };
+    match targets.iter().find(|target| !is_known(target)) {
         Some(target) => Err(Error::new(
             Code::NotFound,
             format!("the graph has no operation {target:?} to run as a target"),
@@ -39,14 +43,24 @@ pub(crate) fn check(
     }
 }
 
-/// The node of a tensor and the number of its output: "x" is "x:0".
+/// Operations of every graph that are in no `GraphDef`.
+const MADE_BY_TENSORFLOW: [&str; 2] = ["_SOURCE", "_SINK"];
+
+/// The node of a tensor and the number of its output: "x" is "x:0". What a number means that is too large
+/// is left to TensorFlow.
 fn tensor(name: &str) -> (&str, i32) {
-    let number = |digits: &str| match digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => digits.parse().ok(),
-        false => None,
-    };
-    let parts = name.rsplit_once(':').and_then(|(node, output)| Some((node, number(output)?)));
-    parts.unwrap_or((name, 0))
+    match name.rsplit_once(':') {
+        Some((node, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (node, number.parse().unwrap_or(0))
+        }
+        _ => (name, 0),
+    }
+}
+
+/// The operation of a target, which TensorFlow also takes as a tensor or as a control input.
+fn operation(target: &str) -> &str {
+    let (node, _) = tensor(target);
+    node.strip_prefix('^').unwrap_or(node)
 }
 
 fn unknown_tensor(name: &str) -> Error {
@@ -91,6 +105,8 @@ mod tests {
         assert_eq!(code(&["split:0", "split:1"], &["split"], &["x"]), None);
         assert_eq!(code(&[], &["odd:name"], &[]), None);
         assert_eq!(code(&[], &[], &["init"]), None);
+        assert_eq!(code(&[], &["x:4294967296"], &[]), None);
+        assert_eq!(code(&[], &[], &["^x", "x:7", "x:99999999999", "_SOURCE", "_SINK"]), None);
     }
 
     #[test]

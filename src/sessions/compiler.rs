@@ -58,7 +58,7 @@ impl Compiler {
     pub fn compile(
         &self,
         names: &Names,
-        graphs: &RwLock<Vec<Graph>>,
+        graphs: &RwLock<Vec<Arc<Graph>>>,
         devices: &Arc<Devices>,
         sessions: usize,
     ) -> Result<Compiled> {
@@ -66,7 +66,7 @@ impl Compiler {
         let program = self.maker.on_thread(|| {
             let graphs = graphs.read().unwrap_or_else(PoisonError::into_inner);
             let [feeds, fetches, targets] = names.all();
-            if !graphs.iter().any(Graph::can_reveal) {
+            if !graphs.iter().any(|graph| graph.can_reveal()) {
                 let changing = self.slot.lock();
                 self.slot.catch_up(&graphs)?;
                 drop(changing);

@@ -63,7 +63,7 @@ impl SessionSlot {
     /// The session, with all of `graphs`, of which there are `count`.
     pub fn with_graphs(
         &self,
-        graphs: &RwLock<Vec<Graph>>,
+        graphs: &RwLock<Vec<Arc<Graph>>>,
         count: &AtomicUsize,
     ) -> Result<&Session> {
         if self.has_graphs.load(Acquire) != count.load(Acquire) {
@@ -84,7 +84,7 @@ impl SessionSlot {
     }
 
     /// Takes those of the graphs that it does not have yet. For who holds `changing`.
-    pub fn catch_up(&self, graphs: &[Graph]) -> Result<()> {
+    pub fn catch_up(&self, graphs: &[Arc<Graph>]) -> Result<()> {
         let has = self.has_graphs.load(Acquire);
         (has..graphs.len()).try_for_each(|i| self.take(&graphs[i], i))
     }

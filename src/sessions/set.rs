@@ -36,9 +36,11 @@ pub(crate) struct SessionSet {
     pub slots: Vec<SessionSlot>,
     compiler: Compiler,
     /// What was created and then extended, in this order.
-    graphs: RwLock<Vec<Graph>>,
+    graphs: RwLock<Vec<Arc<Graph>>>,
     /// How many there are.
     graph_count: AtomicUsize,
+    /// The same graphs, for whoever must not wait while one is added or compiled: locked for a moment only.
+    known_graphs: Mutex<Arc<[Arc<Graph>]>>,
     pub devices: Arc<Devices>,
     optimizations: Optimizations,
     kernels: Kernels,
@@ -103,6 +105,7 @@ impl SessionSet {
             compiler,
             graphs: RwLock::default(),
             graph_count: AtomicUsize::new(0),
+            known_graphs: Mutex::new(Arc::new([])),
             devices,
             optimizations: plan.optimizations,
             kernels: plan.kernels,
@@ -161,7 +164,8 @@ impl SessionSet {
             false => graph,
         };
         first.take(&graph, graphs.len())?;
-        graphs.push(graph);
+        graphs.push(Arc::new(graph));
+        *self.known_graphs.lock().unwrap_or_else(PoisonError::into_inner) = graphs[..].into();
         self.graph_count.store(graphs.len(), Release);
         Ok(())
     }
@@ -183,11 +187,18 @@ impl SessionSet {
         {
             return Ok(Some(PreparedRequest { recent, prepared }));
         }
-        self.check(signature)?;
         let (names, order) = Names::shared(signature);
-        let make = || Prepared { names: names.clone(), compiled: OnceCell::new() };
-        let Some(Found { place, value }) = self.prepared.find_or_add(&names, session, make) else {
-            return Ok(None);
+        let Found { place, value } = match self.prepared.find(&names, session) {
+            Some(found) => found,
+            None => {
+                // Before it takes the place of what works.
+                self.check(signature)?;
+                let make = || Prepared { names: names.clone(), compiled: OnceCell::new() };
+                match self.prepared.find_or_add(&names, session, make) {
+                    Some(found) => found,
+                    None => return Ok(None),
+                }
+            }
         };
         let number = value.number();
         if let Err(error) = value.compiled.get_or_try_init(|| self.compile(&names)) {
@@ -211,7 +222,7 @@ impl SessionSet {
     }
 
     fn check(&self, signature: &Signature<'_>) -> Result<()> {
-        let graphs = self.graphs.read().unwrap_or_else(PoisonError::into_inner);
+        let graphs = self.known_graphs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         names::check(signature, |node| graphs.iter().find_map(|graph| graph.outputs(node)))
     }
 

@@ -34,14 +34,14 @@ impl Program {
     /// Lets `compiler` optimise what it would run for these feeds, fetches and targets.
     pub fn compile(
         compiler: &Session,
-        graphs: &[Graph],
+        graphs: &[Arc<Graph>],
         feeds: &[&str],
         fetches: &[&str],
         targets: &[&str],
     ) -> Result<Self> {
         let [feeds, fetches, targets] = [feeds, fetches, targets]
             .map(|names| names.iter().map(|&name| name.into()).collect::<Vec<sg_str<'_>>>());
-        let graphs: Vec<_> = graphs.iter().map(Graph::as_ptr).collect();
+        let graphs: Vec<_> = graphs.iter().map(|graph| graph.as_ptr()).collect();
         let ptr = status::call(|status| {
             // SAFETY: every array has the length given with it and outlives the call.
             unsafe {

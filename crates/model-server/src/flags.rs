@@ -41,7 +41,7 @@ pub struct Flags {
 #[derive(Args, Clone, Debug)]
 #[command(
     rename_all = "snake_case",
-    next_help_heading = "IgnoredFlags for compatibility, without effect"
+    next_help_heading = "Accepted for compatibility, without effect"
 )]
 pub struct IgnoredFlags {
     #[arg(long, hide_default_value = true, default_value_t = 0)]

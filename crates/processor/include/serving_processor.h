@@ -81,31 +81,33 @@
 extern "C" {
 #endif // __cplusplus
 
-// Loads a model and makes it ready to serve. Takes as long as that takes, and init_timeout_minutes
-// more where a checkpoint has to come first.
+// Loads a model and makes it ready to serve. Returns when it is ready. If a checkpoint has to
+// appear first, waits for it up to init_timeout_minutes.
 //
-// @param model_entry   Folder of the file that warmup_file_name names, if that is a relative
-//                      path; "" or NULL: the current folder.
+// @param model_entry   The folder that a relative warmup_file_name starts from; "" or NULL for the
+//                      current folder.
 // @param model_config  JSON, zero-terminated; see above.
 // @param state         Set to 0, or to -1 on failure. May be NULL.
-// @return What the other functions take as model_buf; the caller ends it with destroy(). NULL on
-//         failure, of which the standard error stream has the reason.
+// @return The model_buf of the other functions. The caller ends it with destroy(). NULL on failure; the
+//         reason is written to the standard error stream.
 //
-// @par Thread safety: may be called by any thread, also for several models in a process.
+// @par Thread safety: any thread may call it, also for several models in one process.
 // @since 0.1.0
-void *initialize(const char *model_entry, const char *model_config, int *state);
+void *initialize(const char *model_entry,
+                 const char *model_config,
+                 int *state);
 
 // Answers a request on a session of the group.
 //
 // @param model_buf    What initialize() returned.
 // @param input_data   A serialised PredictRequest.
-// @param input_size   Its length in bytes. 0 asks for the signature that is configured, as JSON.
+// @param input_size   Its length in bytes. 0 asks for the configured signature, as JSON.
 // @param output_data  Set to a serialised PredictResponse, to JSON, or, on failure, to a message
 //                     that says what to change. The caller frees it with free().
-// @param output_size  Set to its length in bytes. A zero byte follows that does not count.
-// @return 200, or 500 on failure. Where output_data or output_size is NULL nothing is written.
+// @param output_size  Set to its length in bytes, without the zero byte that follows.
+// @return 200, or 500 on failure. If output_data or output_size is NULL, nothing is written.
 //
-// @par Thread safety: may be called by any number of threads at a time.
+// @par Thread safety: any number of threads may call it at the same time.
 // @since 0.1.0
 int process(void *model_buf,
             const void *input_data,
@@ -113,20 +115,20 @@ int process(void *model_buf,
             void **output_data,
             int *output_size);
 
-// Answers several requests, on as many sessions as there are. As process() does for each: one that
-// fails does no harm to the others.
+// Answers several requests, spread over all sessions, each as process() does. If one fails, the
+// others are still answered.
 //
 // @param model_buf    What initialize() returned.
 // @param input_data   Serialised PredictRequests; the array ends with a NULL pointer.
-// @param input_size   The length in bytes of each. NULL asks for the signature that is configured,
-//                     as JSON, in the first of output_data.
+// @param input_size   The length in bytes of each. NULL asks for the configured signature, as JSON, in
+//                     the first element of output_data.
 // @param output_data  As many pointers as there are requests: each is set to a serialised
 //                     PredictResponse or to a message, which begins with "Processor ". The caller
 //                     frees each with free().
 // @param output_size  The length of each in bytes.
-// @return 200, or 500 if any has failed. batch_process_n() says which.
+// @return 200, or 500 if any request has failed. batch_process_n() says which.
 //
-// @par Thread safety: may be called by any number of threads at a time.
+// @par Thread safety: any number of threads may call it at the same time.
 // @since 0.1.0
 int batch_process(void *model_buf,
                   const void **input_data,
@@ -134,19 +136,19 @@ int batch_process(void *model_buf,
                   void **output_data,
                   int *output_size);
 
-// As batch_process(), where the number of requests is said, and the outcome of each.
+// Like batch_process(), but takes the number of requests and reports the outcome of each.
 //
 // @param model_buf    What initialize() returned.
-// @param n            How many requests, and elements of each array.
+// @param n            The number of requests, and of elements in each array.
 // @param input_data   Serialised PredictRequests.
-// @param input_size   The length in bytes of each; 0 asks for the signature, as JSON.
-// @param output_data  Set as by process() for each. The caller frees each with free().
+// @param input_size   The length in bytes of each; 0 asks for the configured signature, as JSON.
+// @param output_data  Set for each request as by process(). The caller frees each with free().
 // @param output_size  The length of each in bytes.
-// @param states       Set to 200 or 500 for each. May be NULL.
-// @return 200, or 500 if any has failed. 500 where n is negative, or output_data or output_size is
-//         NULL; nothing is written then.
+// @param states       Set to 200 or 500 for each request. May be NULL.
+// @return 200, or 500 if any request has failed. If n is negative, or output_data or output_size is
+//         NULL, 500, and nothing is written.
 //
-// @par Thread safety: may be called by any number of threads at a time.
+// @par Thread safety: any number of threads may call it at the same time.
 // @since 0.1.0
 int batch_process_n(void *model_buf,
                     int n,
@@ -156,25 +158,25 @@ int batch_process_n(void *model_buf,
                     int *output_size,
                     int *states);
 
-// Says what is served.
+// Reports what is being served.
 //
 // @param model_buf    What initialize() returned.
 // @param output_data  Set to a serialised ServingModelInfo, or, on failure, to a message. The
 //                     caller frees it with free().
 // @param output_size  Set to its length in bytes.
-// @return 200, or 500 on failure. Where output_data or output_size is NULL nothing is written.
+// @return 200, or 500 on failure. If output_data or output_size is NULL, nothing is written.
 //
-// @par Thread safety: may be called by any number of threads at a time.
+// @par Thread safety: any number of threads may call it at the same time.
 // @since 0.1.0
 int get_serving_model_info(void *model_buf, void **output_data, int *output_size);
 
-// Ends a model: waits for requests that it is answering, cancels those that run for longer than
-// drain_timeout_ms, and frees it. One that can't be cancelled goes on and frees the model at its end. Later
-// calls with it fail.
+// Ends a model: waits for the requests that it is answering, cancels those that run for longer
+// than drain_timeout_ms, and frees it. A request that can't be cancelled keeps running and frees
+// the model when it ends. Later calls with this model_buf fail.
 //
-// @param model_buf  What initialize() returned. NULL, and what was destroyed before, do nothing.
+// @param model_buf  What initialize() returned. NULL, or a model that was destroyed before, does nothing.
 //
-// @par Thread safety: may be called by any thread, also while requests run.
+// @par Thread safety: any thread may call it, also while requests run.
 // @since 0.1.0
 void destroy(void *model_buf);
 

@@ -1,5 +1,6 @@
 #include "graph/node_index.h"
 
+#include "absl/strings/strip.h"
 #include "tensorflow/core/framework/node_def_util.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_def.pb.h"
@@ -25,13 +26,26 @@ int32_t NodeIndex::Outputs(const tensorflow::GraphDef& graph, absl::string_view 
     for (const tensorflow::NodeDef& node : graph.node()) nodes_.emplace(node.name(), &node);
   });
   const auto found = nodes_.find(name);
-  if (found == nodes_.end()) return -1;
+  if (found == nodes_.end()) {
+    absl::string_view inner = name;
+    const bool may_be_made =
+        IsBelowANode(name) || (absl::ConsumePrefix(&inner, "Func/") && IsBelowANode(inner));
+    return may_be_made ? kUnknown : kNone;
+  }
   const tensorflow::OpDef* op = Operation(graph, found->second->op());
   int outputs = 0;
   if (op == nullptr || !tensorflow::NumOutputsForNode(*found->second, *op, &outputs).ok()) {
     return kUnknown;
   }
   return outputs;
+}
+
+bool NodeIndex::IsBelowANode(absl::string_view name) const {
+  for (size_t slash = name.find('/'); slash != name.npos; slash = name.find('/', slash + 1)) {
+    const absl::string_view above = name.substr(0, slash);
+    if (nodes_.contains(above)) return true;
+  }
+  return false;
 }
 
 }  // namespace session_group

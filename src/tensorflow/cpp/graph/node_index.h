@@ -15,12 +15,16 @@ namespace session_group {
 class NodeIndex {
  public:
   static constexpr int32_t kUnknown = INT32_MAX;
+  static constexpr int32_t kNone = -1;
 
   // How many outputs a node has: -1 where there is no such node, kUnknown where TensorFlow can't
-  // tell without making the whole graph.
+  // tell without making the whole graph: it expands some nodes, as conditionals, into others, whose
+  // names begin with theirs.
   int32_t Outputs(const tensorflow::GraphDef& graph, absl::string_view name);
 
  private:
+  bool IsBelowANode(absl::string_view name) const;
+
   std::once_flag built_;
   absl::flat_hash_map<absl::string_view, const tensorflow::NodeDef*> nodes_;
 };
