@@ -24,38 +24,39 @@
  * Ownership
  *   - The caller owns what a New... or Load... function returns and gives it back to the matching
  *     ..._Delete function, once. Deleting NULL is allowed.
- *   - Arguments stay the caller's and are not used after the call, but for the context of
- *     SessionGroupOptions_SetPolicyFn(). Tensors that are fetched are the caller's.
- *   - A tensor that is fed must not be changed while the call runs.
+ *   - Arguments stay the caller's and are not used after the call. The one exception is the context of
+ *     SessionGroupOptions_SetPolicyFn(). The caller owns the tensors that it fetches.
+ *   - A tensor that is fed must not change while the call runs.
  *
  * Threads
- *   - All functions on a SessionGroup but SessionGroup_Delete() may be called by any number of threads
- *     at a time. SessionGroupOptions are for one thread at a time.
- *   - When a process ends by exit(), or by returning from main(), no request may be running any more:
- *     TensorFlow's destructors take away what its kernels use, under stock sessions, too. Close groups
- *     first, which lets requests finish or cancels them, or end by _exit(). Groups that are open and idle do no harm.
- *   - Threads stay behind when a process forks: in the child, groups that were made before fail with
- *     TF_FAILED_PRECONDITION, and deleting one frees nothing. TensorFlow itself does not support forking
- *     once it has started threads: start children with exec.
+ *   - Any number of threads may call functions on a SessionGroup at the same time, except
+ *     SessionGroup_Delete(). Use SessionGroupOptions from one thread at a time.
+ *   - Before a process ends by exit() or by returning from main(), close its groups, which lets requests
+ *     finish or cancels them, or end it with _exit(). TensorFlow's destructors take away what running
+ *     kernels use; stock sessions have the same problem. Open, idle groups do no harm.
+ *   - Threads stay in the parent when a process forks: in the child, groups made before the fork fail
+ *     with TF_FAILED_PRECONDITION, and deleting one frees nothing. TensorFlow itself does not support
+ *     forking once it has started threads: start children with exec.
  *
- * What the sessions of a group share: resource variables, reference variables (VariableV2), lookup
- * tables and all else that TensorFlow keeps in a device's resource manager under a name. A table of
- * the main graph that has no shared_name is shared by the name of its node. What they don't share:
- * what a kernel keeps to itself, such as the state of a random generator with a fixed seed or an
- * iterator, which is refused where it has a shared_name, tables that function bodies make without a shared_name, and
- * tensors kept by GetSessionHandle, which SessionGroup_RunOn() must bring back to their session.
- * Groups share nothing with each other, nor with other sessions of the process.
+ * The sessions of a group share resource variables, reference variables (VariableV2), lookup tables and
+ * everything else that TensorFlow keeps under a name in a device's resource manager. A table of the main
+ * graph without a shared_name is shared under its node's name.
+ *
+ * Each session keeps to itself: the state inside a kernel, such as a random generator with a fixed seed or
+ * an iterator (iterators with a shared_name are refused); tables without a shared_name in function bodies;
+ * and tensors kept by GetSessionHandle, which SessionGroup_RunOn() must send back to their session. Groups
+ * share nothing with each other or with other sessions of the process.
  *
  * Environment, read when a group is made
- *   SESSION_GROUP_CPUSET: CPUs for each session, as for SessionGroupOptions_SetCpuset(), which wins.
- *   SET_SESSION_THREAD_POOL_AFFINITY: 1 gives each session cores of its own, as for
+ *   SESSION_GROUP_CPUSET: CPUs for each session, as in SessionGroupOptions_SetCpuset(), which wins.
+ *   SET_SESSION_THREAD_POOL_AFFINITY: 1 gives each session cores of its own, as in
  *     SessionGroupOptions_SetThreadPoolAffinity(), which wins. A cpuset wins over it.
- *   SESSION_GROUP_KEPT_BYTES: how much memory of large tensors the process keeps for the next request
- *     at most; an eighth of its memory by default. The last group that is made decides. 0 keeps none.
- *   ENABLE_MPS, CONTEXTS_COUNT_PER_GPU: for SessionGroupOptions_SetMultiStream().
+ *   SESSION_GROUP_KEPT_BYTES: how much memory of large tensors the process keeps for the next request.
+ *     The default is an eighth of its memory; 0 keeps none. The group made last decides.
+ *   ENABLE_MPS, CONTEXTS_COUNT_PER_GPU: see SessionGroupOptions_SetMultiStream().
  *
- * Threads are named sg<group>.s<session>-inter, -intra and -work, for the inter-op pool, the
- * intra-op pool and the workers of a session, as `ps -L` and /proc/<pid>/task show them.
+ * Threads are named sg<group>.s<session>-inter, -intra and -work, for a session's inter-op pool, its
+ * intra-op pool and its workers; `ps -L` and /proc/<pid>/task show the names.
  *
  * A complete program:
  *
