@@ -29,7 +29,9 @@ def declarations() -> dict[str, tuple[str, list[str]]]:
     text = re.sub(r"//[^\n]*", "", HEADER.read_text())
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     found = {}
-    for match in re.finditer(r"^([\w ]+[\w*] \*?|[\w ]+ \*?)(\w+)\(([^()]*)\);", text, re.MULTILINE):
+    for match in re.finditer(
+        r"^([\w ]+[\w*] \*?|[\w ]+ \*?)(\w+)\(([^()]*)\);", text, re.MULTILINE
+    ):
         result, name, arguments = match.groups()
         parts = [part.strip() for part in arguments.split(",")]
         found[name] = (result.strip(), [] if parts == ["void"] else parts)
@@ -51,11 +53,17 @@ def of_ctypes(kind: object) -> object:
 def test_the_header_is_read() -> None:
     found = declarations()
     assert len(found) > 40 and set(TABLE) <= set(found)
-    assert found["SessionGroup_SessionNum"] == ("int32_t", ["const SessionGroup *group"])
+    assert found["SessionGroup_SessionNum"] == (
+        "int32_t",
+        ["const SessionGroup *group"],
+    )
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_a_function_has_the_types_of_the_header(name: str) -> None:
     result, parameters = declarations()[name]
-    declared = [kind(result, named=False), *(kind(one, named=True) for one in parameters)]
+    declared = [
+        kind(result, named=False),
+        *(kind(one, named=True) for one in parameters),
+    ]
     assert [of_ctypes(one) for one in TABLE[name]] == declared
