@@ -6,7 +6,7 @@
 //! | [`environment`] | what the environment asks for where nothing is set |
 //! | [`policy`] | which session a request goes to |
 //! | [`execution`] | on which threads its graph runs |
-//! | [`queue`] | how many requests may wait for a thread |
+//! | `queue` | how many requests may wait for a thread |
 //! | [`optimization`] | what makes it fast, each by a name to turn it off |
 //! | [`kernels`] | which kernels programs use |
 //! | [`target`] | options as a session target: `session_group:4` |

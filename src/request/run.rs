@@ -100,7 +100,7 @@ impl GroupState {
         })
     }
 
-    /// Runs what [`make_callable`](Self::make_callable) prepared.
+    /// Runs what a [`Callable`](crate::callable::Callable) has prepared.
     pub fn run_prepared(
         &self,
         recent: &Recent,

@@ -16,7 +16,7 @@ FULLS, DELTAS, THREADS = 20, 50, 64
 def compiled(source, folder, compiler=("gcc", "-std=c11")):
     program = folder / source.partition(".")[0]
     flags = ["-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    paths = [f"-I{ROOT}/processor/include", f"-Wl,-rpath,{LIBRARY.parent}"]
+    paths = [f"-I{ROOT}/crates/processor/include", f"-Wl,-rpath,{LIBRARY.parent}"]
     subprocess.run(
         [
             *compiler,
