@@ -535,7 +535,7 @@ static const struct {
     ROW(run_unknown_fetch, TF_INVALID_ARGUMENT, "z:0"),
     ROW(run_unknown_output, TF_OUT_OF_RANGE, "the node has only output 0"),
     ROW(run_unknown_target, TF_NOT_FOUND, "decrease"),
-    ROW(run_duplicate_feed, TF_INVALID_ARGUMENT, "more than once"),
+    ROW(run_duplicate_feed, TF_INVALID_ARGUMENT, "word:0 twice"),
     ROW(run_missing_feed, TF_INVALID_ARGUMENT, "must feed a value for placeholder tensor 'word'"),
     ROW(run_wrong_dtype, TF_INVALID_ARGUMENT, "string"),
     ROW(run_wrong_shape, TF_INVALID_ARGUMENT, "ndims must be >= 2"),

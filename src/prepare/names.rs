@@ -25,7 +25,7 @@ pub(crate) fn check(
     for name in feeds.iter().chain(*fetches) {
         let (node, output) = tensor(name);
         match outputs(node) {
-            None => return Err(unknown_tensor(name)),
+            None => return Err(unknown_tensor(node, output)),
             Some(n) if output >= n => return Err(unknown_output(name, n)),
             Some(_) => {}
         }
@@ -63,9 +63,9 @@ fn operation(target: &str) -> &str {
     node.strip_prefix('^').unwrap_or(node)
 }
 
-fn unknown_tensor(name: &str) -> Error {
+fn unknown_tensor(node: &str, output: i32) -> Error {
     Error::invalid(format!(
-        "the graph has no tensor {name:?} to feed or fetch: these are names of the graph, not of a \
+        "the graph has no tensor \"{node}:{output}\" to feed or fetch: these are names of the graph, not of a \
          signature (`saved_model_cli show --all --dir DIR` lists both)"
     ))
 }
