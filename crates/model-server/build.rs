@@ -1,6 +1,9 @@
 //! Compiles the messages and services of TensorFlow Serving, without protoc, and makes the program find the
 //! TensorFlow that session-group was linked with.
 
+#[path = "../serving-common/proto_files.rs"]
+mod proto_files;
+
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     for folder in [proto, tensorflow] {
         println!("cargo::rerun-if-changed={}", folder.display());
-        find(folder, &mut files)?;
+        proto_files::find(folder, &mut files)?;
     }
     let descriptors = protox::compile(&files, [proto, tensorflow])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
@@ -27,18 +30,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_client(false)
         .compile_fds_with_config(descriptors, config)?;
-    Ok(())
-}
-
-fn find(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            find(&path, files)?;
-        } else {
-            files.push(path);
-        }
-    }
-    files.sort();
     Ok(())
 }

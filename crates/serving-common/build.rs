@@ -1,7 +1,10 @@
 //! Compiles TensorFlow's messages, without protoc, and makes tests find the TensorFlow that session-group was
 //! linked with.
 
-use std::path::{Path, PathBuf};
+#[path = "proto_files.rs"]
+mod proto_files;
+
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Ok(dir) = std::env::var("DEP_SESSION_GROUP_TENSORFLOW_LIBDIR") {
@@ -11,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", proto.display());
     let mut files = Vec::new();
-    find(proto, &mut files)?;
+    proto_files::find(proto, &mut files)?;
     let descriptors = protox::compile(&files, [proto])?;
     prost_build::Config::new()
         // Slices of the request, not copies.
@@ -19,18 +22,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(["."])
         .include_file("protos.rs")
         .compile_fds(descriptors)?;
-    Ok(())
-}
-
-fn find(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            find(&path, files)?;
-        } else {
-            files.push(path);
-        }
-    }
-    files.sort();
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::options::named;
 
 /// A way to execute as it is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,12 +32,7 @@ impl FromStr for Execution {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        NAMED.iter().find(|(known, _)| *known == name).map(|(_, execution)| *execution).ok_or_else(
-            || {
-                let names = NAMED.map(|(known, _)| known).join(", ");
-                Error::invalid(format!("there is no execution {name:?}: it is one of {names}"))
-            },
-        )
+        named::find(&NAMED, "there is no execution", name)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::options::named;
 
 /// Which kernels programs take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,10 +24,7 @@ impl FromStr for Kernels {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let named = NAMED.iter().find(|(known, _)| *known == name);
-        named.map(|(_, kernels)| *kernels).ok_or_else(|| {
-            Error::invalid(format!("there are no kernels {name:?}: it is one of auto, stock"))
-        })
+        named::find(&NAMED, "there are no kernels", name)
     }
 }
 

@@ -9,11 +9,13 @@
 //! | `queue` | how many requests may wait for a thread |
 //! | [`optimization`] | what makes it fast, each by a name to turn it off |
 //! | [`kernels`] | which kernels programs use |
+//! | `named` | how these are found by their names |
 //! | [`target`] | options as a session target: `session_group:4` |
 
 pub mod environment;
 pub mod execution;
 pub mod kernels;
+mod named;
 pub mod optimization;
 pub mod policy;
 pub(crate) mod queue;

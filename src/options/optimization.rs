@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::options::named;
 
 /// An optimisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +46,7 @@ impl FromStr for Optimization {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let named = NAMED.iter().find(|(known, _)| *known == name);
-        named.map(|(_, optimization)| *optimization).ok_or_else(|| {
-            let names = NAMED.map(|(known, _)| known).join(", ");
-            Error::invalid(format!("there is no optimisation {name:?}: it is one of {names}"))
-        })
+        named::find(&NAMED, "there is no optimisation", name)
     }
 }
 

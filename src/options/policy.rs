@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::options::named;
 
 /// A policy as it is asked for.
 #[derive(Clone, Default)]
@@ -70,12 +71,7 @@ impl FromStr for Policy {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        NAMED.iter().find(|(known, _)| *known == name).map(|(_, policy)| policy.clone()).ok_or_else(
-            || {
-                let names = NAMED.map(|(known, _)| known).join(", ");
-                Error::invalid(format!("there is no policy {name:?}: it is one of {names}"))
-            },
-        )
+        named::find(&NAMED, "there is no policy", name)
     }
 }
 

@@ -75,9 +75,7 @@ impl<T> Cache<T> {
     /// The entry for these names, if there is one.
     pub fn find(&self, names: &Names, lane: usize) -> Option<Found<'_, T>> {
         let index = self.lock();
-        let &place = index.places.get(names)?;
-        let value = self.slot(place)?.enter(lane)?;
-        Some(Found { place, value })
+        self.enter(*index.places.get(names)?, lane)
     }
 
     /// The entry for these names; where there is none, adds what `make` gives. `None` where there is
@@ -92,8 +90,7 @@ impl<T> Cache<T> {
         let mut dropped = None;
         let mut index = self.lock();
         if let Some(&place) = index.places.get(names) {
-            let value = self.slot(place)?.enter(lane)?;
-            return Some(Found { place, value });
+            return self.enter(place, lane);
         }
         if index.entries.len() - index.free.len() - index.pinned >= self.most {
             dropped = Some(self.take_one_out(&mut index)?);
@@ -185,6 +182,10 @@ impl<T> Cache<T> {
 
     fn lock(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, place: usize, lane: usize) -> Option<Found<'_, T>> {
+        Some(Found { place, value: self.slot(place)?.enter(lane)? })
     }
 
     fn slot(&self, place: usize) -> Option<&Slot<T>> {
