@@ -37,7 +37,7 @@ SCOPE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test $(addprefix test-,$(PARTS)) test-debug bench bench-quick bench-memory bench-overhead bench-server \
-  bench-processor bench-models gpu-check nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
+  bench-processor bench-scaling scaling-kit bench-models gpu-check nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
   reproducible tensorflow system-packages build install deb dist package-test wheel server serve processor \
   install-serving models header docs lint requirements clean
 
@@ -132,6 +132,13 @@ bench-processor: processor ## How long requests wait for deltas of a large table
 
 gpu-check: tensorflow $(VENV)/installed ## On a GPU, compare groups with many streams with one stream and processes (GPU_ARGS=--dry-run)
 	tools/bench/gpu-check.sh $(GPU_ARGS)
+
+bench-scaling: bench-models ## Requests a second on 1, 2, 4, ... and all CPUs, and the efficiency per CPU
+	$(BENCH) scaling $(BENCH_ARGS)
+
+scaling-kit: bench-models ## Pack bench-scaling for a machine without network or compiler, in parts below 60 MiB: target/kits
+	$(CARGO) build --release --quiet --package session-group-bench
+	tools/bench/kit/scaling.sh target/kits
 
 ## Check before a change lands
 

@@ -32,6 +32,10 @@ import shapes
 # ONNX Runtime and OpenVINO map weights from the file where they start at a page.
 PAGE = 4096
 
+# So many rows of a table differ, which lets a kit of models pack them (a prime, so that a row doesn't
+# come back at the same place of a page). How fast a lookup is does not depend on values.
+ROWS = 4099
+
 
 class Weights:
     """The weights of a model by name, in the order in which they were asked for."""
@@ -43,7 +47,10 @@ class Weights:
         self.to_onnx = {}
 
     def normal(self, name, *shape, scale):
-        self.arrays[name] = self.rng.standard_normal(shape, dtype=np.float32) * scale
+        """Random numbers; a long table repeats its first rows."""
+        rows = min(shape[0], ROWS)
+        block = self.rng.standard_normal((rows, *shape[1:]), dtype=np.float32) * scale
+        self.arrays[name] = np.resize(block, shape)
 
     def layers(self, name, sizes):
         """Kernels and biases of dense layers, which keep the scale of what passes through."""

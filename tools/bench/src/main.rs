@@ -4,7 +4,7 @@
 //! [`contender`] has the ways to serve it, [`server`] is a process that serves in one of them and
 //! [`load`] how its clients send requests; [`process`] starts such processes, [`compare`] lets them
 //! take turns, [`noise`] watches for load from outside, [`onednn`] says with which kernels TensorFlow
-//! computes, [`memory`] compares sizes; [`report`] writes what was found.
+//! computes, [`memory`] compares sizes, [`scaling`] numbers of cores; [`report`] writes what was found.
 
 mod answers;
 mod clock;
@@ -20,6 +20,7 @@ mod noise;
 mod onednn;
 mod process;
 mod report;
+mod scaling;
 mod server;
 mod settings;
 mod stats;
@@ -64,6 +65,8 @@ enum Command {
     Gpu(Settings),
     /// Compare memory and time to load: one stock session, a group of one and a group of many
     Memory(memory::Settings),
+    /// Compare on 1, 2, 4, ... and all cores: requests a second, and efficiency per core
+    Scaling(scaling::Settings),
     /// Serve as told on standard input; the benchmark starts itself so
     #[command(hide = true)]
     Serve {
@@ -85,6 +88,7 @@ fn main() -> Result<()> {
             one(model, contender, batch, seconds, &setup)
         }
         Some(Command::Memory(settings)) => memory::compare(&settings),
+        Some(Command::Scaling(settings)) => scaling::compare(&settings),
         Some(Command::Gpu(settings)) => compared(&settings.on_gpu()),
         None => compared(&cli.settings),
     }

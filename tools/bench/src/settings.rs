@@ -141,7 +141,8 @@ impl Settings {
     }
 
     pub fn contenders(&self) -> Vec<Contender> {
-        let all = Contender::value_variants().iter().copied().filter(|one| !one.is_on_gpu());
+        let all = Contender::value_variants().iter().copied();
+        let all = all.filter(|one| !one.is_on_gpu() && !one.is_for_scaling());
         or(&self.contenders, &all.collect::<Vec<_>>())
     }
 

@@ -52,6 +52,16 @@ fn options(contender: Contender, job: Job) -> Result<Options> {
         Contender::GroupPool => {
             options.set_execution(Execution::Pool).set_policy(Policy::LeastLoaded);
         }
+        Contender::GroupRoundRobin => {
+            options.set_execution(Execution::Caller).set_policy(Policy::RoundRobin);
+        }
+        Contender::GroupLeastLoaded => {
+            options.set_execution(Execution::Caller).set_policy(Policy::LeastLoaded);
+        }
+        Contender::GroupCpuLocal => {
+            options.set_execution(Execution::Caller).set_policy(Policy::CpuLocal);
+            options.set_cpuset(&one_cpu_each(job))?;
+        }
         Contender::GpuOneStream => {
             options.set_policy(Policy::LeastLoaded);
         }
@@ -73,7 +83,9 @@ type Run = Box<dyn Fn(&[&Tensor]) -> session_group::Result<Vec<Tensor>> + Send>;
 fn runner(contender: Contender, group: &'static SessionGroup, job: Job) -> Result<Run> {
     let names: Vec<&str> = job.model.inputs.iter().map(|input| input.tensorflow.as_str()).collect();
     let outputs = [job.model.output.tensorflow.as_str()];
-    if matches!(contender, Contender::GroupCallable | Contender::GroupCallableEigen) {
+    let looks_up_names =
+        matches!(contender, Contender::GroupCaller | Contender::GroupWorker | Contender::GroupPool);
+    if !looks_up_names && !contender.is_on_gpu() {
         let callable = group.make_callable(&names, &outputs, &[])?;
         return Ok(Box::new(move |tensors| callable.run(tensors)));
     }

@@ -39,6 +39,12 @@ pub enum Contender {
     GroupCallable,
     /// The same without oneDNN
     GroupCallableEigen,
+    /// A callable of a group whose requests go round robin, on the threads that call
+    GroupRoundRobin,
+    /// The same with policy `least_loaded`
+    GroupLeastLoaded,
+    /// The same with policy `cpu_local`
+    GroupCpuLocal,
     /// A group whose sessions have a pinned worker thread each
     GroupWorker,
     /// A group that runs on its sessions' inter-op pools
@@ -96,6 +102,9 @@ impl Contender {
             Self::GroupCaller => format!("group of {n}, caller"),
             Self::GroupCallable => format!("group of {n}, callable"),
             Self::GroupCallableEigen => format!("group of {n}, callable, Eigen"),
+            Self::GroupRoundRobin => format!("group of {n}, callable, round_robin"),
+            Self::GroupLeastLoaded => format!("group of {n}, callable, least_loaded"),
+            Self::GroupCpuLocal => format!("group of {n}, callable, cpu_local"),
             Self::GroupWorker => format!("group of {n}, worker"),
             Self::GroupPool => format!("group of {n}, pool"),
             Self::Onnx => "ONNX Runtime, 1 session".into(),
@@ -130,6 +139,9 @@ impl Contender {
             Self::GroupCaller
             | Self::GroupCallable
             | Self::GroupCallableEigen
+            | Self::GroupRoundRobin
+            | Self::GroupLeastLoaded
+            | Self::GroupCpuLocal
             | Self::GroupWorker
             | Self::GroupPool
             | Self::GpuOneStream
@@ -156,6 +168,9 @@ impl Contender {
             | Self::GroupCaller
             | Self::GroupCallable
             | Self::GroupCallableEigen
+            | Self::GroupRoundRobin
+            | Self::GroupLeastLoaded
+            | Self::GroupCpuLocal
             | Self::OnnxInline
             | Self::OnnxIndependent
             | Self::OnnxShared => true,
@@ -182,6 +197,12 @@ impl Contender {
         let others =
             [Self::GpuStock, Self::GpuOneStream, Self::GpuProcesses, Self::GpuProcessesMps];
         self.streams().is_some() || others.contains(&self)
+    }
+
+    /// Whether it differs from another one in its policy alone, which matters with many cores: it is
+    /// for [`scaling`](crate::scaling).
+    pub fn is_for_scaling(self) -> bool {
+        matches!(self, Self::GroupRoundRobin | Self::GroupLeastLoaded | Self::GroupCpuLocal)
     }
 
     /// How many streams of a GPU a group has, each for a session.
