@@ -16,7 +16,7 @@ cat "$kit"/lib/* "$kit"/models/*/*.* >/dev/null
 {
     lscpu 2>/dev/null || grep -m1 'model name' /proc/cpuinfo
     cat /sys/fs/cgroup/cpu.max 2>/dev/null || true
-    "$kit/bin/session-group-bench" scaling --minutes 3.5 --models-dir "$kit/models" --venv "$kit/venv" \
-        --out "$out" "$@" || touch "$out/failed"
+    "$kit/bin/session-group-bench" scaling --models-dir "$kit/models" --venv "$kit/venv" --out "$out" \
+        --models wide-deep,dlrm,trivial --seconds 0.2 --minutes 3.5 "$@" || touch "$out/failed"
 } 2>&1 | tee "$out/scaling.log"
 [ ! -e "$out/failed" ]

@@ -40,7 +40,7 @@ use settings::{Model, Settings, Setup};
 /// latencies, at 70 % of its own peak and at 70 % of the slowest one's. Writes results.json, results.md
 /// and results.svg.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, args_override_self = true)]
 struct Cli {
     #[command(flatten)]
     settings: Settings,

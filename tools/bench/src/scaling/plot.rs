@@ -7,7 +7,7 @@ use super::report::{Report, Scaled};
 use crate::contender::Family;
 
 const MARGIN: f64 = 24.0;
-const HEADING: f64 = 92.0;
+const HEADING: f64 = 112.0;
 /// Where the lines are.
 const PANEL: (f64, f64) = (380.0, 260.0);
 /// Left of a panel for its scale, right of it for the contenders' names.
@@ -29,10 +29,13 @@ pub fn svg(report: &Report) -> String {
     let width = 2.0 * MARGIN + SCALE + PANEL.0 + NAMES;
     let height = HEADING + (PANEL.1 + GAP) * report.models.len() as f64;
     let machine = &report.machine;
-    let about = format!(
-        "{} CPUs of {}, {} hardware threads per core, {}. Batch {}. Dashed: the fastest on one CPU, times CPUs.",
-        machine.cpus, machine.cpu, report.threads_per_core, machine.date, report.batch
-    );
+    let about = [
+        format!(
+            "{} CPUs of {}, {} hardware threads per core, {}. Batch {}.",
+            machine.cpus, machine.cpu, report.threads_per_core, machine.date, report.batch
+        ),
+        "Medians. Dashed: the fastest on one CPU, times the number of CPUs.".into(),
+    ];
     let mut document = Document::new()
         .set("viewBox", (0.0, 0.0, width, height))
         .set("width", width)
@@ -46,7 +49,8 @@ pub fn svg(report: &Report) -> String {
                 .set("rx", 10),
         )
         .add(text("Requests a second by CPUs", MARGIN, 34.0, 18.0, INK).set("font-weight", 600))
-        .add(text(&about, MARGIN, 54.0, 11.0, FAINT));
+        .add(text(&about[0], MARGIN, 54.0, 11.0, FAINT))
+        .add(text(&about[1], MARGIN, 70.0, 11.0, FAINT));
     for (i, model) in report.models.iter().enumerate() {
         let y = HEADING + (PANEL.1 + GAP) * i as f64;
         document = document.add(panel(report, model, MARGIN + SCALE, y));
