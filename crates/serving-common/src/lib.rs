@@ -1,9 +1,20 @@
 //! What the model server and the processor share.
+//!
+//! | | |
+//! |---|---|
+//! | [`tensorflow`] | TensorFlow's messages |
+//! | [`text_format`] | messages in text files |
+//! | [`tensor`] | tensors in messages |
+//! | [`signature`] | names, types and defaults in signatures |
+//! | [`timeline`] | timelines of chosen requests |
+//! | [`checksum`] | checksums in TensorFlow's files |
+//! | [`text`] | clients' texts in error messages |
 
 pub mod checksum;
 pub mod signature;
 pub mod tensor;
 pub mod text;
+pub mod text_format;
 pub mod timeline;
 
 #[allow(missing_docs, dead_code, clippy::all)]
