@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod config;
 pub mod connections;
 pub mod core;
+pub mod deadline;
 pub mod examples;
 pub mod flags;
 pub mod grpc;
