@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::batching::{Batching, Scheduler};
 use crate::flags::Flags;
+use crate::grpc_arguments;
 use crate::manager::{Load, RetryPolicy};
 use crate::metrics::Metrics;
 use crate::predict::ResponseFormat;
@@ -22,7 +23,6 @@ use crate::proto::serving::{
 use crate::proto::tensorflow::{ConfigProto, GpuOptions};
 use crate::proto::{SessionGroupConfig, read_text};
 use crate::servable::{Servable, Sessions};
-use crate::serve::arguments;
 use crate::warmup::warm_up;
 
 /// Refuses flags that contradict each other.
@@ -85,7 +85,8 @@ pub fn check(flags: &Flags) -> Result<()> {
         !limits.enable_prometheus || listen.rest_api_port != 0,
         "--enable_prometheus needs --rest_api_port, where metrics are served"
     );
-    arguments(listen).try_for_each(|argument| argument.map(drop))?;
+    grpc_arguments::parse(&listen.grpc_channel_arguments)
+        .try_for_each(|argument| argument.map(drop))?;
     if !sessions.use_per_session_threads {
         warn!("sessions have thread pools of their own, also with --use_per_session_threads=false");
     }

@@ -18,6 +18,7 @@ pub mod deadline;
 pub mod examples;
 pub mod flags;
 pub mod grpc;
+pub mod grpc_arguments;
 pub mod manager;
 pub mod metrics;
 pub mod predict;
