@@ -24,6 +24,7 @@ use crate::core::{Core, Lane};
 use crate::flags::Flags;
 use crate::grpc::Service;
 use crate::grpc_arguments;
+use crate::loader;
 use crate::manager::Manager;
 use crate::metrics::Metrics;
 use crate::proto::serving::model_service_server::ModelServiceServer;
@@ -49,7 +50,7 @@ pub fn serve(flags: Flags) -> Result<()> {
         .build()?;
     let metrics = Arc::new(Metrics::default());
     let catalog = Arc::new(Catalog::default());
-    let load = config::load(&flags, metrics.clone())?;
+    let load = loader::load(&flags, metrics.clone())?;
     let manager = Manager::new(catalog.clone(), config::retry_policy(&flags), load)?;
     let core = Arc::new(Core {
         catalog,

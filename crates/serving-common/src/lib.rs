@@ -6,11 +6,13 @@
 //! | [`text_format`] | messages in text files |
 //! | [`tensor`] | tensors in messages |
 //! | [`signature`] | names, types and defaults in signatures |
+//! | [`sessions`] | from a program's settings to options of groups and sessions |
 //! | [`timeline`] | timelines of chosen requests |
 //! | [`checksum`] | checksums in TensorFlow's files |
 //! | [`text`] | clients' texts in error messages |
 
 pub mod checksum;
+pub mod sessions;
 pub mod signature;
 pub mod tensor;
 pub mod text;
