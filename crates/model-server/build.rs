@@ -10,20 +10,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Ok(dir) = std::env::var("DEP_SESSION_GROUP_TENSORFLOW_LIBDIR") {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");
     }
-    // Where it is installed: by make install-serving, and in the container.
+    // Where `make install-serving` and the container install it.
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/session_group/tensorflow");
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
-    // TensorFlow's own messages, of which that crate has the types.
-    let (proto, tensorflow) = (Path::new("proto"), Path::new("../serving-common/proto"));
     println!("cargo::rerun-if-changed=build.rs");
-    let mut files = Vec::new();
-    for folder in [proto, tensorflow] {
-        println!("cargo::rerun-if-changed={}", folder.display());
-        proto_files::find(folder, &mut files)?;
-    }
-    let descriptors = protox::compile(&files, [proto, tensorflow])?;
+    // The server's own messages, and TensorFlow's, whose types serving-common has.
+    let folders = [Path::new("proto"), Path::new("../serving-common/proto")];
+    let descriptors = protox::compile(proto_files::find(&folders)?, folders)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    // For reflection, and for what is read and written as text and JSON.
+    // For reflection, and to read and write messages as text and JSON.
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
     let mut config = prost_build::Config::new();
     config.btree_map(["."]);

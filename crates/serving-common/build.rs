@@ -12,10 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let proto = Path::new("proto");
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={}", proto.display());
-    let mut files = Vec::new();
-    proto_files::find(proto, &mut files)?;
-    let descriptors = protox::compile(&files, [proto])?;
+    let descriptors = protox::compile(proto_files::find(&[proto])?, [proto])?;
     prost_build::Config::new()
         // Slices of the request, not copies.
         .bytes([".tensorflow.TensorProto.tensor_content", ".tensorflow.TensorProto.string_val"])

@@ -303,8 +303,8 @@ impl Tensor {
 /// Of the memory that TensorFlow's kernels work on.
 const ALIGNMENT: usize = 64;
 
-/// Of a tensor of TensorFlow's, which ends the process where there are more.
-const MOST_DIMS: usize = 254;
+/// The most dimensions that a tensor can have: TensorFlow ends the process where there are more.
+pub const MOST_DIMS: usize = 254;
 
 /// How many elements there are in a tensor of this shape. As TensorFlow counts, which ends the process
 /// where a product on the way has more than 63 bits.

@@ -1,6 +1,6 @@
-//! Computes requests that come together as one, as TensorFlow Serving defines it: the rows of all are put
-//! one after the other, run once, and taken apart again. One set of threads for all models; a queue for
-//! each version and set of names.
+//! Computes requests that arrive together in one run, as TensorFlow Serving defines it: concatenates the rows of
+//! all, runs them once, and splits the outputs again. One set of threads serves all models; each version and
+//! set of names has a queue.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,12 +13,12 @@ use crossbeam_channel::{Sender, bounded};
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Request, Result, SessionGroup};
 
+use crate::deadline::run_options;
 use crate::metrics::Metrics;
 use crate::proto::serving::BatchingParameters;
-use crate::servable::options_until;
 use crate::tensor;
 
-/// How large batches are, and how long they are waited for.
+/// How large batches get, and how long a batch waits for more requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batching {
     max_batch_size: usize,
@@ -63,7 +63,7 @@ impl Batching {
         })
     }
 
-    /// Those of a version, where it has any.
+    /// The version's own parameters, if its folder has them.
     pub fn of_version(path: &Path) -> Result<Option<Self>> {
         let file = path.join("batching_params.pbtxt");
         match file.exists() {
@@ -74,7 +74,7 @@ impl Batching {
         }
     }
 
-    /// How many rows are run for so many.
+    /// How many rows a batch of `rows` runs with: the next allowed size.
     fn rounded(&self, rows: usize) -> usize {
         self.allowed.iter().copied().find(|&size| size >= rows).unwrap_or(rows)
     }
@@ -94,7 +94,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Queues {
-    /// By version and names. They take turns.
+    /// One for each version and names. They take turns.
     all: Vec<Queue>,
     next: usize,
     next_batcher: u64,
@@ -104,18 +104,18 @@ struct Queues {
 struct Queue {
     batcher: u64,
     job: Arc<Job>,
-    /// Only the last takes more requests.
+    /// Only the last one accepts more requests.
     batches: VecDeque<Batch>,
 }
 
-/// What a run feeds and fetches; sorted.
+/// The names that a run feeds and fetches, sorted.
 #[derive(Debug, PartialEq, Eq)]
 struct Names {
     feeds: Vec<String>,
     fetches: Vec<String>,
 }
 
-/// How the batches of a queue are run.
+/// How the batches of a queue run.
 struct Job {
     names: Names,
     batching: Arc<Batching>,
@@ -128,7 +128,7 @@ struct Batch {
     opened: Instant,
 }
 
-/// A request that waits.
+/// A request that waits in a batch.
 struct Task {
     /// In the order of the queue's names.
     inputs: Vec<Tensor>,
@@ -178,7 +178,7 @@ impl Drop for Scheduler {
     }
 }
 
-/// The way of a version's requests into batches.
+/// Puts the requests of a version into batches.
 pub struct Batcher {
     number: u64,
     group: Arc<SessionGroup>,
@@ -187,7 +187,7 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Computes a request, together with others that come now.
+    /// Computes a request, together with others that arrive at about the same time.
     pub fn run(
         &self,
         inputs: Vec<(&str, Tensor)>,
@@ -217,13 +217,18 @@ impl Batcher {
             reply,
         };
         self.enqueue(names, task)?;
-        let lost = |_| Error::new(Code::Internal, "a batch was lost");
+        let lost = |_| {
+            Error::new(
+                Code::Internal,
+                "the batch of this request ended without an answer: see the log",
+            )
+        };
         let given = replied.recv().map_err(lost)??;
         let mut given: BTreeMap<&str, Tensor> = fetches.into_iter().zip(given).collect();
         let mut answer = Vec::with_capacity(outputs.len());
         for (at, name) in outputs.iter().enumerate() {
             answer.push(match outputs[at + 1..].contains(name) {
-                // Only where a name is fetched again is a tensor copied.
+                // A tensor is copied only if its name is fetched again.
                 true => tensor::rows(&given[name], 0, rows)?,
                 false => given.remove(name).expect("one for each name"),
             });
@@ -286,12 +291,12 @@ impl Batcher {
 
 impl Drop for Batcher {
     fn drop(&mut self) {
-        // Nobody waits any more: whoever waits holds it.
+        // No request waits any more, because each that does holds the batcher.
         self.shared.lock().all.retain(|queue| queue.batcher != self.number);
     }
 }
 
-/// The size of the first dimension, which all inputs must have in common.
+/// The size of the first dimension, which must be the same for all inputs.
 fn rows(inputs: &[(&str, Tensor)]) -> Result<usize> {
     let mut rows = None;
     for (_, tensor) in inputs {
@@ -344,7 +349,7 @@ impl Shared {
             self.metrics.batch_waited(now - task.since);
         }
         let is_expired = |task: &Task| task.deadline.is_some_and(|deadline| deadline <= now);
-        // Those who have gone are not computed for.
+        // Their clients have stopped waiting.
         let (expired, tasks): (Vec<_>, Vec<_>) = batch.tasks.into_iter().partition(is_expired);
         for task in expired {
             let message = "Run() timeout exceeded while waiting in batching queue";
@@ -353,7 +358,7 @@ impl Shared {
         if tasks.is_empty() {
             return;
         }
-        // A thread that is lost would be missed for ever.
+        // A panic must not end the thread, because nothing would replace it.
         let computed = catch_unwind(AssertUnwindSafe(|| self.outputs(job, &tasks)));
         match computed.unwrap_or_else(|_| Err(panicked())) {
             Ok(outputs) => {
@@ -372,7 +377,11 @@ impl Shared {
     /// The outputs of each task.
     fn outputs(&self, job: &Job, tasks: &[Task]) -> Result<Vec<Vec<Tensor>>> {
         let group = job.group.upgrade();
-        let group = group.ok_or_else(|| Error::precondition("the version was unloaded"))?;
+        let group = group.ok_or_else(|| {
+            Error::precondition(
+                "the version was unloaded before its batch ran: send the request again",
+            )
+        })?;
         let sizes: Vec<usize> = tasks.iter().map(|task| task.rows).collect();
         let rows: usize = sizes.iter().sum();
         let padded = job.batching.rounded(rows);
@@ -386,7 +395,7 @@ impl Shared {
         let names = job.names.feeds.iter().map(String::as_str);
         let inputs: Vec<_> = names.zip(&merged).collect();
         let fetches: Vec<&str> = job.names.fetches.iter().map(String::as_str).collect();
-        // Until the last of them; without end where one has no deadline.
+        // The last of the deadlines; none if one of the requests has none.
         let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.deadline).collect();
         let deadline = deadlines.and_then(|all| all.into_iter().max());
         let outputs = run(&group, &inputs, &fetches, deadline)?;
@@ -410,13 +419,13 @@ fn run(
     outputs: &[&str],
     deadline: Option<Instant>,
 ) -> Result<Vec<Tensor>> {
-    let options = options_until(deadline)?;
+    let options = run_options(deadline)?;
     let request = Request { inputs, outputs, options: options.as_ref(), ..Request::default() };
     group.run_request(&request, None)
 }
 
 impl Queues {
-    /// A batch that can be run now, or when to look again.
+    /// A batch that is ready to run, or when to look again.
     fn take(&mut self) -> std::result::Result<(Arc<Job>, Batch), Option<Instant>> {
         let now = Instant::now();
         let mut look_again: Option<Instant> = None;

@@ -1,29 +1,23 @@
-//! What follows from the command line and the files that it names.
+//! What the command line and the files that it names mean for the parts of the server.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use prost::Message;
 use session_group::Options;
-use session_group::tensorflow::SessionOptions;
-use session_group_serving::timeline::{Timelines, TraceSchedule};
-use tracing::{info, warn};
+use session_group::environment::CPUSET_VARIABLE;
+use session_group_serving::sessions::{GroupSettings, gpu_ids, session_config};
+use session_group_serving::timeline::{TraceSchedule, TraceSettings};
+use tracing::warn;
 
-use crate::batching::{Batching, Scheduler};
 use crate::flags::Flags;
-use crate::manager::{Load, RetryPolicy};
-use crate::metrics::Metrics;
+use crate::grpc_arguments;
+use crate::manager::RetryPolicy;
 use crate::predict::ResponseFormat;
-use crate::proto::serving::{
-    BatchingParameters, ModelConfig, ModelConfigList, ModelServerConfig, model_server_config,
-};
+use crate::proto::serving::{ModelConfig, ModelConfigList, ModelServerConfig, model_server_config};
 use crate::proto::tensorflow::{ConfigProto, GpuOptions};
 use crate::proto::{SessionGroupConfig, read_text};
-use crate::servable::{Servable, Sessions};
-use crate::serve::arguments;
-use crate::warmup::warm_up;
 
 /// Refuses flags that contradict each other.
 pub fn check(flags: &Flags) -> Result<()> {
@@ -65,7 +59,7 @@ pub fn check(flags: &Flags) -> Result<()> {
     );
     ensure!(
         sessions.session_num_per_group >= 0,
-        "--session_num_per_group is {}: give the number of sessions of each model",
+        "--session_num_per_group is {}: give the number of sessions of each model, or 0",
         sessions.session_num_per_group
     );
     ensure!(
@@ -79,20 +73,24 @@ pub fn check(flags: &Flags) -> Result<()> {
     );
     ensure!(
         !batching.enable_batching || watching.timeline_path.is_none(),
-        "--timeline_path traces requests that run alone: leave --enable_batching out, or the timelines"
+        "--timeline_path and --enable_batching are both set, but timelines trace requests that run alone: leave one of \
+         them out"
     );
     ensure!(
         !limits.enable_prometheus || listen.rest_api_port != 0,
         "--enable_prometheus needs --rest_api_port, where metrics are served"
     );
-    arguments(listen).try_for_each(|argument| argument.map(drop))?;
+    grpc_arguments::parse(&listen.grpc_channel_arguments)
+        .try_for_each(|argument| argument.map(drop))?;
     if !sessions.use_per_session_threads {
-        warn!("sessions have thread pools of their own, also with --use_per_session_threads=false");
+        warn!(
+            "--use_per_session_threads=false has no effect: each session has thread pools of its own"
+        );
     }
     Ok(())
 }
 
-/// How requests are taken and answered.
+/// How requests are checked and answered.
 pub fn response_format(flags: &Flags) -> ResponseFormat {
     ResponseFormat {
         checks_method: flags.models.enable_signature_method_name_check,
@@ -100,7 +98,7 @@ pub fn response_format(flags: &Flags) -> ResponseFormat {
     }
 }
 
-/// How models are looked after.
+/// How often to look for versions and to try again.
 pub fn retry_policy(flags: &Flags) -> RetryPolicy {
     let models = &flags.models;
     let seconds = models.file_system_poll_wait_seconds;
@@ -120,7 +118,10 @@ pub fn models(flags: &Flags) -> Result<ModelServerConfig> {
     let base_path = flags.models.model_base_path.as_deref().unwrap_or(Path::new(""));
     let model = ModelConfig {
         name: flags.models.model_name.clone(),
-        base_path: base_path.to_str().context("--model_base_path is not UTF-8")?.to_string(),
+        base_path: base_path
+            .to_str()
+            .context("--model_base_path is not UTF-8: rename the folder")?
+            .to_string(),
         model_platform: "tensorflow".to_string(),
         ..ModelConfig::default()
     };
@@ -129,143 +130,52 @@ pub fn models(flags: &Flags) -> Result<ModelServerConfig> {
     Ok(ModelServerConfig { config })
 }
 
-/// What loads a version, warms it up and puts it behind batching.
-pub fn load(flags: &Flags, metrics: Arc<Metrics>) -> Result<Arc<Load>> {
-    let defaults = options(flags)?;
-    let tags: Vec<String> =
-        flags.models.saved_model_tags.split(',').map(|tag| tag.trim().to_string()).collect();
-    let config = session_config(flags);
-    let batching = flags.batching.clone();
-    let parameters = match &batching.batching_parameters_file {
-        Some(file) => read_text(file, "tensorflow.serving.BatchingParameters")?,
-        None => BatchingParameters::default(),
-    };
-    let for_all = Batching::new(&parameters)?;
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let scheduler = batching
-        .enable_batching
-        .then(|| {
-            let threads = match parameters.num_batch_threads {
-                None => cpus,
-                Some(threads) => usize::try_from(threads).unwrap_or(0),
-            };
-            Scheduler::new(threads, metrics.clone())
-        })
-        .transpose()?;
-    let choice = timelines(flags)?;
-    let (format, warms_up) = (response_format(flags), flags.models.enable_model_warmup);
-    let iterations = flags.models.num_request_iterations_for_warmup;
-
-    Ok(Arc::new(move |model: &ModelConfig, version, path: &Path| {
-        let begun = Instant::now();
-        let base = model.base_path.as_str();
-        let loaded = || -> session_group::Result<Servable> {
-            let mut session_options = SessionOptions::new();
-            session_options.set_config(&config)?;
-            let own = model.session_group.clone().unwrap_or_default();
-            let options = with(&defaults, &own)?;
-            let sessions = Sessions { session_options, options, tags: tags.clone() };
-            let timelines = match &choice {
-                Some(choice) => Some(Arc::new(Timelines::new(choice.clone(), &model.name)?)),
-                None => None,
-            };
-            let servable = Servable::load(&model.name, version, path, &sessions, timelines)?;
-            if warms_up {
-                let begun = Instant::now();
-                let warm = warm_up(&servable, path, iterations, format);
-                let code = warm.as_ref().err().map(|error| error.code);
-                metrics.warmed_up(base, code, begun.elapsed());
-                info!("model {} version {version}: {} warm-up requests", model.name, warm?);
-            }
-            let batching = match (&scheduler, batching.enable_per_model_batching_parameters) {
-                (None, _) => None,
-                (Some(_), false) => Some(for_all.clone()),
-                (Some(_), true) => Batching::of_version(path)?,
-            };
-            Ok(servable.warmed_up(|group| {
-                let scheduler = scheduler.as_ref()?;
-                Some(scheduler.batcher(group.clone(), batching?))
-            }))
-        }();
-        let status = if loaded.is_ok() { "success" } else { "fail" };
-        metrics.loads.with_label_values(&[base, status]).inc();
-        if loaded.is_ok() {
-            info!("model {} version {version}: loaded in {:.1?}", model.name, begun.elapsed());
-        }
-        loaded
-    }))
-}
-
-/// Options of the command line, which a model's own come on top of.
-struct Defaults {
-    own: SessionGroupConfig,
-    gpu_ids: Vec<i32>,
-    multi_stream: bool,
-}
-
-fn options(flags: &Flags) -> Result<Defaults> {
-    let sessions = &flags.sessions;
-    let own = &flags.limits;
-    let gpu_ids: Vec<i32> = match sessions.gpu_ids_list.as_str() {
-        "" => Vec::new(),
-        list => {
-            list.split(',').map(|id| id.trim().parse()).collect::<Result<_, _>>().with_context(
-                || format!("--gpu_ids_list is {list:?}: give numbers of GPUs, as \"0,1\""),
-            )?
-        }
-    };
-    let defaults = Defaults {
-        own: SessionGroupConfig {
-            session_num: (sessions.session_num_per_group > 0)
-                .then_some(sessions.session_num_per_group),
-            cpuset: own.session_group_cpuset.clone(),
-            policy: own.session_group_policy.as_ref().map(|policy| policy.name().to_string()),
-            execution: own.session_group_execution.map(|execution| execution.to_string()),
-            kernels: own.session_group_kernels.map(|kernels| kernels.to_string()),
-        },
-        gpu_ids,
+/// The settings of all models' groups. What a model itself sets comes before these.
+pub fn group_settings(flags: &Flags) -> Result<GroupSettings> {
+    let (sessions, own) = (&flags.sessions, &flags.limits);
+    let list = &sessions.gpu_ids_list;
+    let gpu_ids = gpu_ids(list)
+        .with_context(|| format!("--gpu_ids_list is {list:?}: give numbers of GPUs, as \"0,1\""))?;
+    let settings = GroupSettings {
+        session_num: (sessions.session_num_per_group > 0).then_some(sessions.session_num_per_group),
+        cpuset: own.session_group_cpuset.clone(),
+        policy: own.session_group_policy.clone(),
+        execution: own.session_group_execution,
+        kernels: own.session_group_kernels,
         multi_stream: sessions.use_multi_stream,
+        gpu_ids,
     };
-    with(&defaults, &SessionGroupConfig::default())?;
-    Ok(defaults)
+    group_options(&settings, &SessionGroupConfig::default())?;
+    Ok(settings)
 }
 
-/// The options of a model's group.
-fn with(defaults: &Defaults, own: &SessionGroupConfig) -> session_group::Result<Options> {
-    let of = |own: &Option<String>, default: &Option<String>| own.clone().or(default.clone());
-    let mut options = Options::new();
-    let cpuset = of(&own.cpuset, &defaults.own.cpuset);
-    match (own.session_num.or(defaults.own.session_num), &cpuset) {
-        (Some(session_num), _) => {
-            options.set_session_num(session_num);
-        }
-        (None, None) if std::env::var_os("SESSION_GROUP_CPUSET").is_none() => {
-            options.set_session_num(1);
-        }
-        // As many as the cpuset has entries.
-        (None, _) => {}
+/// The options of a model's group: what the model sets, and for the rest what holds for all.
+pub fn group_options(
+    for_all: &GroupSettings,
+    own: &SessionGroupConfig,
+) -> session_group::Result<Options> {
+    let mut settings = for_all.clone();
+    settings.session_num = own.session_num.or(settings.session_num);
+    settings.cpuset = own.cpuset.clone().or(settings.cpuset);
+    if let Some(policy) = &own.policy {
+        settings.policy = Some(policy.parse()?);
     }
-    if let Some(cpuset) = &cpuset {
-        options.set_cpuset(cpuset)?;
+    if let Some(execution) = &own.execution {
+        settings.execution = Some(execution.parse()?);
     }
-    if let Some(policy) = of(&own.policy, &defaults.own.policy) {
-        options.set_policy(policy.parse()?);
+    if let Some(kernels) = &own.kernels {
+        settings.kernels = Some(kernels.parse()?);
     }
-    if let Some(execution) = of(&own.execution, &defaults.own.execution) {
-        options.set_execution(execution.parse()?);
+    // A cpuset has an entry for each session.
+    let has_cpuset = settings.cpuset.is_some() || std::env::var_os(CPUSET_VARIABLE).is_some();
+    if !has_cpuset {
+        settings.session_num.get_or_insert(1);
     }
-    if let Some(kernels) = of(&own.kernels, &defaults.own.kernels) {
-        options.set_kernels(kernels.parse()?);
-    }
-    options.set_multi_stream(defaults.multi_stream);
-    if !defaults.gpu_ids.is_empty() {
-        options.set_gpu_ids(&defaults.gpu_ids)?;
-    }
-    Ok(options)
+    settings.options()
 }
 
-/// The sessions' ConfigProto.
-fn session_config(flags: &Flags) -> Vec<u8> {
+/// The `ConfigProto` of the sessions, serialised.
+pub fn config_proto(flags: &Flags) -> Vec<u8> {
     let sessions = &flags.sessions;
     let or_both = |threads: i32| match threads {
         0 if sessions.tensorflow_intra_op_parallelism == 0
@@ -276,39 +186,28 @@ fn session_config(flags: &Flags) -> Vec<u8> {
         threads => threads,
     };
     ConfigProto {
-        intra_op_parallelism_threads: or_both(sessions.tensorflow_intra_op_parallelism),
-        inter_op_parallelism_threads: or_both(sessions.tensorflow_inter_op_parallelism),
-        use_per_session_threads: true,
-        allow_soft_placement: true,
         gpu_options: Some(GpuOptions {
             allow_growth: sessions.allow_gpu_mem_growth,
             per_process_gpu_memory_fraction: sessions.per_process_gpu_memory_fraction,
             ..GpuOptions::default()
         }),
+        ..session_config(
+            or_both(sessions.tensorflow_intra_op_parallelism),
+            or_both(sessions.tensorflow_inter_op_parallelism),
+        )
     }
     .encode_to_vec()
 }
 
-fn timelines(flags: &Flags) -> Result<Option<TraceSchedule>> {
+/// Which requests of each model are traced.
+pub fn trace_schedule(flags: &Flags) -> Result<Option<TraceSchedule>> {
     let watching = &flags.watching;
-    let numbers = [
-        ("--timeline_start_step", watching.timeline_start_step, 0),
-        ("--timeline_interval_step", watching.timeline_interval_step, 1),
-        ("--timeline_trace_count", watching.timeline_trace_count, 1),
-    ];
-    let Some(folder) = &watching.timeline_path else {
-        if let Some((name, ..)) = numbers.iter().find(|(_, number, _)| *number >= 0) {
-            bail!("{name} needs --timeline_path, the folder to write timelines to");
-        }
-        return Ok(None);
+    let given = |number: i64| (number >= 0).then_some(number);
+    let settings = TraceSettings {
+        start_step: given(watching.timeline_start_step),
+        interval_step: given(watching.timeline_interval_step),
+        trace_count: given(watching.timeline_trace_count),
+        path: watching.timeline_path.clone(),
     };
-    for (name, number, least) in numbers {
-        ensure!(number >= least, "--timeline_path needs {name}, at least {least}");
-    }
-    Ok(Some(TraceSchedule {
-        start: watching.timeline_start_step,
-        interval: watching.timeline_interval_step,
-        count: watching.timeline_trace_count,
-        folder: folder.clone(),
-    }))
+    Ok(settings.schedule("--")?)
 }

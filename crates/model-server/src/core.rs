@@ -1,4 +1,4 @@
-//! What both protocols have in common: finding the servable, waiting for a thread, computing, and counting.
+//! What both protocols share: finding the servable, waiting for a thread, computing, and counting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -10,11 +10,12 @@ use tokio::sync::Semaphore;
 use tracing::info;
 
 use crate::catalog::Catalog;
+use crate::deadline::deadline_exceeded;
 use crate::manager::Manager;
 use crate::metrics::{Metrics, status};
 use crate::predict::ResponseFormat;
 use crate::proto::serving::ModelSpec;
-use crate::servable::{Servable, deadline_exceeded};
+use crate::servable::Servable;
 
 /// What answers requests. Shared by all connections.
 pub struct Core {
@@ -25,7 +26,7 @@ pub struct Core {
     pub logs_access: bool,
 }
 
-/// The threads of a protocol: so many requests are computed at a time, so many more may wait.
+/// The threads of a protocol, one for each request that is computed, and the requests that wait for one.
 pub struct Lane {
     pub name: &'static str,
     threads: Arc<Semaphore>,
@@ -40,20 +41,20 @@ impl Lane {
     }
 }
 
-/// A request, as far as both protocols know it.
+/// The part of a request that both protocols have.
 pub struct Call {
     pub api: &'static str,
     /// The model's name, as it was sent.
     pub model: String,
     pub deadline: Option<Instant>,
-    /// When it came.
+    /// When it arrived.
     pub begun: Instant,
-    /// Whether it is one of those that count: see TensorFlow Serving's request_count.
+    /// Whether TensorFlow Serving's request_count counts it.
     pub is_counted: bool,
 }
 
 impl Core {
-    /// Makes an answer on a thread of the lane. If the future is dropped before it is begun, it is not made.
+    /// Makes an answer on a thread of the lane. A future that is dropped before that thread starts makes none.
     pub async fn answer<T: Send + 'static>(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
@@ -65,7 +66,7 @@ impl Core {
         let result = self.on_thread(lane, deadline, move || work(&core)).await;
         let code = result.as_ref().err().map(|error| error.code);
         if is_counted {
-            // Whatever names are sent, there are only so many counters.
+            // Unknown names share a counter, because clients could send any number of them.
             let model = if self.catalog.knows(&model) { model.as_str() } else { "" };
             self.metrics.answered(model, api, lane.name, code, begun.elapsed());
         }
@@ -114,7 +115,7 @@ impl Core {
         }
     }
 
-    /// A line for a request, where they are asked for.
+    /// Logs a request if the access log is on.
     pub fn log(
         &self,
         protocol: &str,
@@ -172,7 +173,7 @@ fn ending() -> Error {
     Error::new(Code::Unavailable, "the server is ending")
 }
 
-/// The text, of which what is beyond so many bytes is replaced by `end`.
+/// The text's first `most` bytes, followed by `end` if there were more.
 pub fn shortened(mut text: String, most: usize, end: &str) -> String {
     if text.len() > most {
         text.truncate(beginning(&text, most).len());

@@ -1,10 +1,14 @@
 //! A model server that TensorFlow Serving's clients can't tell from it, on session groups.
 //!
 //! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
-//! ends everything. [`grpc`] and [`rest`] are the protocols over [`core`], which finds a [`servable`] in
-//! the [`catalog`] and computes with it: [`predict`] or [`examples`], alone or by [`batching`]. [`manager`]
-//! loads what [`versions`] there are, with their [`warmup`]. [`metrics`] tell of it all;
-//! [`proto`] and [`tensor`] are the messages.
+//! ends everything. [`connections`] accepts connections, with [`tls`], [`authority`] and [`grpc_arguments`]. [`grpc`]
+//! and [`rest`] are the protocols over [`core`], which finds a [`servable`] in the [`catalog`] and computes with it:
+//! [`predict`] or [`examples`], alone or by [`batching`], until its [`deadline`]. [`manager`] decides which
+//! [`versions`] to load, by a [`loader`] and with their [`warmup`]. [`metrics`] counts; [`proto`] and [`tensor`]
+//! are the messages.
+//!
+//! A module uses those after it, never one before: `serve`; `loader`, `grpc`, `rest`; `config`, `core`, `warmup`;
+//! `manager`, `examples`; `predict`, `catalog`; `servable`; `batching`; the rest.
 
 #![allow(missing_docs)] // It is a program; its parts are public for the benchmark.
 
@@ -14,9 +18,12 @@ pub mod catalog;
 pub mod config;
 pub mod connections;
 pub mod core;
+pub mod deadline;
 pub mod examples;
 pub mod flags;
 pub mod grpc;
+pub mod grpc_arguments;
+pub mod loader;
 pub mod manager;
 pub mod metrics;
 pub mod predict;

@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prost::Message;
-use session_group::tensorflow::run_options::RunOptions;
 use session_group::tensorflow::{Buffer, SessionOptions, Tensor};
 use session_group::{Code, Error, Options, Request, Result, SessionGroup};
+use session_group_serving::signature::DEFAULT_SIGNATURE;
 use session_group_serving::timeline::Timelines;
 
 use crate::batching::Batcher;
+use crate::deadline::run_options;
 use crate::proto::tensorflow::{MetaGraphDef, SignatureDef};
 
-/// The signature of requests that name none.
-pub const DEFAULT_SIGNATURE: &str = "serving_default";
-
-/// What is served of a version. May be used by many threads at a time.
+/// A version that serves. Many threads may use it at a time.
 pub struct Servable {
     pub name: String,
     pub version: i64,
@@ -44,9 +42,9 @@ impl Servable {
         sessions: &Sessions,
         timelines: Option<Arc<Timelines>>,
     ) -> Result<Self> {
-        let path = path
-            .to_str()
-            .ok_or_else(|| Error::invalid(format!("{} is no path in UTF-8", path.display())))?;
+        let path = path.to_str().ok_or_else(|| {
+            Error::invalid(format!("the model's path {} is not UTF-8: rename it", path.display()))
+        })?;
         let tags: Vec<&str> = sessions.tags.iter().map(String::as_str).collect();
         let mut meta_graph_def = Buffer::new();
         let group = SessionGroup::load(
@@ -70,7 +68,7 @@ impl Servable {
         })
     }
 
-    /// Ends the time in which each request runs on all sessions. From now on they may run in batches.
+    /// Ends warming up, during which each request runs on all sessions. From now on they may run in batches.
     pub fn warmed_up(
         mut self,
         batcher: impl FnOnce(&Arc<SessionGroup>) -> Option<Batcher>,
@@ -95,7 +93,7 @@ impl Servable {
             return batcher.run(inputs, outputs, deadline);
         }
         let inputs: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
-        let options = options_until(deadline)?;
+        let options = run_options(deadline)?;
         let request =
             Request { inputs: &inputs, outputs, options: options.as_ref(), ..Request::default() };
         if self.is_warming_up {
@@ -110,31 +108,14 @@ impl Servable {
         }
     }
 
-    /// What is prepared for requests, how it runs and why so, as JSON.
+    /// What is prepared for requests, how it runs, and why, as JSON.
     pub fn explain(&self) -> String {
         self.group.explain()
     }
 
-    /// The signature of this name; without one, the default signature. With its full name.
+    /// The signature of this name, or the default signature for an empty name; with the name that it has.
     pub fn signature<'a>(&'a self, name: &'a str) -> (&'a str, Option<&'a SignatureDef>) {
         let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
         (name, self.signatures.get(name))
     }
-}
-
-/// Options with what is left of the time.
-pub fn options_until(deadline: Option<Instant>) -> Result<Option<RunOptions>> {
-    let Some(deadline) = deadline else { return Ok(None) };
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(deadline_exceeded());
-    }
-    let mut options = RunOptions::parse(&[])?;
-    // Whole milliseconds, of which none would be no timeout.
-    options.set_timeout_ms((left.as_micros().div_ceil(1000)).try_into().unwrap_or(i64::MAX));
-    Ok(Some(options))
-}
-
-pub fn deadline_exceeded() -> Error {
-    Error::new(Code::DeadlineExceeded, "the deadline passed before the request was run")
 }

@@ -1,4 +1,4 @@
-//! Starts everything, in the order in which it is needed, and ends it in the other order.
+//! Starts all parts, each after those that it needs, and ends them in reverse.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -21,8 +21,10 @@ use crate::catalog::Catalog;
 use crate::config;
 use crate::connections::{Connections, Ending, Grpc, ended};
 use crate::core::{Core, Lane};
-use crate::flags::{Flags, Listen};
+use crate::flags::Flags;
 use crate::grpc::Service;
+use crate::grpc_arguments;
+use crate::loader;
 use crate::manager::Manager;
 use crate::metrics::Metrics;
 use crate::proto::serving::model_service_server::ModelServiceServer;
@@ -41,14 +43,14 @@ pub fn serve(flags: Flags) -> Result<()> {
         (or_default(flags.listen.grpc_max_threads), or_default(flags.listen.rest_api_num_threads));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus)
-        // What loads models, beside what computes answers.
+        // 8 of them load models; the others compute answers.
         .max_blocking_threads(for_grpc + for_rest + 8)
         .thread_name("server")
         .enable_all()
         .build()?;
     let metrics = Arc::new(Metrics::default());
     let catalog = Arc::new(Catalog::default());
-    let load = config::load(&flags, metrics.clone())?;
+    let load = loader::load(&flags, metrics.clone())?;
     let manager = Manager::new(catalog.clone(), config::retry_policy(&flags), load)?;
     let core = Arc::new(Core {
         catalog,
@@ -61,14 +63,14 @@ pub fn serve(flags: Flags) -> Result<()> {
     let grpc = Lane::new("GRPC", for_grpc, most_waiting);
     let rest = Lane::new("REST", for_rest, most_waiting);
     let served = runtime.block_on(run(&flags, core, grpc, rest));
-    // What still computes is not waited for.
+    // Requests that still compute are left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
 async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -> Result<()> {
     core.manager.apply(&config::models(flags)?).await?;
-    // Until here, signals end the process at once: there is nothing to drain.
+    // Before this line a signal ends the process at once, because no request needs draining.
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 
@@ -91,7 +93,7 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
     for name in SERVICES {
         health.set_service_status(name, ServingStatus::NotServing).await;
     }
-    // Who watches has been told, and is let go.
+    // Watching clients have heard of it; their streams end now.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut health = health;
     for name in SERVICES {
@@ -103,8 +105,8 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
         Ok(()) => info!("all requests are answered"),
         Err(_) => {
             warn!("some requests are not answered after {} s", flags.limits.drain_seconds);
-            // SAFETY: no precondition. The destructors of TensorFlow's libraries, which exit() would run, take
-            // away what requests use.
+            // SAFETY: no precondition. Unlike exit(), this skips the destructors of TensorFlow's libraries, which
+            // would free what requests still use.
             unsafe { libc::_exit(1) }
         }
     }
@@ -113,7 +115,7 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
 
 type Tasks = JoinSet<Result<()>>;
 
-/// As health checks name them.
+/// Their names in health checks.
 const SERVICES: [&str; 3] =
     ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"];
 
@@ -127,7 +129,9 @@ async fn serve_grpc(
     let listen = &flags.listen;
     let (health, health_service) = tonic_health::server::health_reporter();
     let service = Service { core: core.clone(), lane };
-    let most = received(listen)?.unwrap_or(flags.limits.max_request_bytes);
+    let arguments = &listen.grpc_channel_arguments;
+    let most =
+        grpc_arguments::largest_request(arguments)?.unwrap_or(flags.limits.max_request_bytes);
     let prediction = PredictionServiceServer::new(service.clone())
         .max_decoding_message_size(most)
         .max_encoding_message_size(usize::MAX)
@@ -144,7 +148,7 @@ async fn serve_grpc(
         .prepare();
     let grpc = |tls| -> Result<Grpc> {
         let mut grpc = Grpc::new(routes.clone(), tls);
-        set(&mut grpc, listen)?;
+        grpc_arguments::apply(arguments, &mut grpc.http2)?;
         Ok(grpc)
     };
     let most = flags.limits.max_connections;
@@ -216,7 +220,7 @@ async fn serve_rest(
     Ok(())
 }
 
-/// All addresses, of IPv6 too where there are any.
+/// Listens on all addresses, those of IPv6 included if the machine has any.
 async fn bind(port: u16) -> Result<TcpListener> {
     match TcpListener::bind(("::", port)).await {
         Ok(listener) => Ok(listener),
@@ -226,7 +230,7 @@ async fn bind(port: u16) -> Result<TcpListener> {
     }
 }
 
-/// In place of what an earlier server has left.
+/// Listens on a socket. Replaces one that an earlier server left behind.
 fn bind_unix(path: &Path) -> Result<UnixListener> {
     let refused = std::os::unix::net::UnixStream::connect(path).err();
     let is_left =
@@ -237,59 +241,7 @@ fn bind_unix(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("--grpc_socket_path {}", path.display()))
 }
 
-/// Arguments of gRPC, with their values.
-pub fn arguments(listen: &Listen) -> impl Iterator<Item = Result<(&str, &str)>> {
-    let all = listen.grpc_channel_arguments.split(',').filter(|argument| !argument.is_empty());
-    all.map(|argument| {
-        let (name, value) = argument.split_once('=').with_context(|| {
-            format!("--grpc_channel_arguments has {argument:?}: give name=value")
-        })?;
-        Ok((name, value))
-    })
-}
-
-/// The largest request. As in gRPC, -1 is no limit.
-fn received(listen: &Listen) -> Result<Option<usize>> {
-    for argument in arguments(listen) {
-        match argument? {
-            ("grpc.max_receive_message_length", "-1") => return Ok(Some(usize::MAX)),
-            (name @ "grpc.max_receive_message_length", value) => {
-                return Ok(Some(number(name, value)?));
-            }
-            _ => {}
-        }
-    }
-    Ok(None)
-}
-
-fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T> {
-    value.parse().ok().with_context(|| {
-        format!("--grpc_channel_arguments has {name}={value}, which is no number that it takes")
-    })
-}
-
-fn set(grpc: &mut Grpc, listen: &Listen) -> Result<()> {
-    for argument in arguments(listen) {
-        let (name, value) = argument?;
-        let http2 = &mut grpc.http2;
-        match name {
-            "grpc.max_concurrent_streams" => {
-                http2.max_concurrent_streams(number::<u32>(name, value)?);
-            }
-            "grpc.keepalive_time_ms" => {
-                http2.keep_alive_interval(Duration::from_millis(number(name, value)?));
-            }
-            "grpc.keepalive_timeout_ms" => {
-                http2.keep_alive_timeout(Duration::from_millis(number(name, value)?));
-            }
-            "grpc.max_receive_message_length" => {}
-            other => warn!("--grpc_channel_arguments: {other} means nothing here"),
-        }
-    }
-    Ok(())
-}
-
-/// Reads the file with the models again and again.
+/// Reads the file with the models again at each interval, and applies what has changed.
 fn watch_config(flags: &Flags, core: &Arc<Core>) {
     let seconds = flags.models.model_config_file_poll_wait_seconds;
     if seconds <= 0 || flags.models.model_config_file.is_none() {
@@ -304,7 +256,7 @@ fn watch_config(flags: &Flags, core: &Arc<Core>) {
             if let Some((models, task)) = pending.take_if(|(_, task)| task.is_finished()) {
                 match task.await {
                     Ok(Ok(())) => applied = Some(models),
-                    // It is tried again: a label's version may serve by then.
+                    // The next round tries again: a label's version may serve by then.
                     Ok(Err(error)) => error!("the model config file: {error}"),
                     Err(error) => error!("the model config file: {error}"),
                 }
@@ -318,7 +270,7 @@ fn watch_config(flags: &Flags, core: &Arc<Core>) {
             };
             let current = pending.as_ref().map_or(applied.as_ref(), |(models, _)| Some(models));
             if current != Some(&models) {
-                // It may change again before all of its models serve.
+                // In a task of its own, because the file may change again before all its models serve.
                 let (core, own) = (core.clone(), models.clone());
                 let task = tokio::spawn(async move { core.manager.apply(&own).await });
                 pending = Some((models, task));

@@ -3,12 +3,10 @@
 use bytes::Bytes;
 use half::{bf16, f16};
 use session_group::tensorflow::Tensor;
+use session_group::tensorflow::tensor::MOST_DIMS;
 use session_group::{Code, Error, Result};
 
 use crate::proto::eas::{ArrayDataType, ArrayProto, ArrayShape};
-
-/// Of a tensor of TensorFlow's.
-const MOST_DIMS: usize = 254;
 
 /// The tensor that a request brings.
 pub fn to_tensor(array: &ArrayProto) -> Result<Tensor> {
@@ -27,7 +25,7 @@ pub fn to_tensor(array: &ArrayProto) -> Result<Tensor> {
         return Err(Error::invalid(format!("its shape {dims:?} has too many elements")));
     };
     let dtype = array.dtype();
-    // Before memory is asked for: it must have brought what it says.
+    // Before allocating: the request must bring as many values as its shape says.
     let check = |field: &str, values: usize, each: usize| match count.checked_mul(each) {
         Some(needed) if needed == values => Ok(()),
         _ => Err(Error::invalid(format!(
@@ -122,8 +120,8 @@ pub fn from_tensor(tensor: &Tensor) -> Result<ArrayProto> {
         Error::invalid(format!("a tensor of type {name} has no place in an ArrayProto"))
     };
     let count = tensor.dims().iter().product::<i64>() as usize;
-    // An answer has 2^31 bytes at most, of which each element takes one at least: before there is an array
-    // that is several times as large as the tensor.
+    // An answer has at most 2^31 bytes, and each element takes at least one. Checked before an array is made that
+    // is several times as large as the tensor.
     if count > i32::MAX as usize {
         return Err(Error::invalid(format!("{count} elements are too many for an answer")));
     }

@@ -11,12 +11,13 @@ use session_group::execution::Execution;
 use session_group::policy::Policy;
 use session_group::tensorflow::SessionOptions;
 use session_group::{Code, Error, Options, Result};
-use session_group_serving::tensorflow::ConfigProto;
+use session_group_serving::sessions::{self, GroupSettings};
+use session_group_serving::signature::DEFAULT_SIGNATURE;
 use session_group_serving::text::beginning;
-use session_group_serving::timeline::TraceSchedule;
+use session_group_serving::timeline::{TraceSchedule, TraceSettings};
 use tracing::warn;
 
-/// What is said, key by key; docs/processor.md tells what each means.
+/// The text, key by key; docs/processor.md explains each.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
@@ -46,7 +47,7 @@ struct Text {
     timeline_path: Option<PathBuf>,
     shard_embedding: Option<bool>,
     ev_storage_type: Option<i64>,
-    // What means nothing here, but does no harm.
+    // Accepted without effect.
     use_per_session_stream: Option<Value>,
     omp_num_threads: Option<Value>,
     kmp_blocktime: Option<Value>,
@@ -67,7 +68,7 @@ struct Text {
     ev_storage_size: Option<Value>,
 }
 
-/// What a processor shall be.
+/// A processor's configuration.
 #[derive(Debug)]
 pub struct Config {
     pub savedmodel_dir: PathBuf,
@@ -89,19 +90,13 @@ pub struct Config {
 /// The sessions of each of its groups.
 #[derive(Debug)]
 pub struct Sessions {
-    session_num: i32,
-    policy: String,
-    execution: Execution,
-    cpusets: Option<String>,
-    gpu_ids: Vec<i32>,
-    multi_stream: bool,
+    group: GroupSettings,
     inter_op_threads: i32,
     intra_op_threads: i32,
 }
 
-const DEFAULT_SIGNATURE: &str = "serving_default";
 const DEFAULT_POLL: Duration = Duration::from_secs(10);
-/// As DeepRec's documentation has it.
+/// The default that DeepRec documents.
 const DEFAULT_INIT_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
@@ -118,12 +113,12 @@ impl Config {
         let text: Text = serde_path_to_error::deserialize(Value::Object(object))
             .map_err(|error| wrong(format!("{}: {}", error.path(), error.inner())))?;
         text.check_stores()?;
-        text.tell_what_means_nothing();
+        text.warn_of_keys_without_effect();
         text.config(schedulable_cpus)
     }
 }
 
-/// Unknown keys are mistakes, of which most are misspelt.
+/// Refuses unknown keys, because most of them are misspelt.
 fn check_keys(object: &Map<String, Value>) -> Result<()> {
     let known = serde_introspect::<Text>();
     let Some(unknown) = object.keys().find(|key| !known.contains(&key.as_str())) else {
@@ -148,12 +143,12 @@ fn wrong(what: impl std::fmt::Display) -> Error {
 fn deeprec_alone(what: impl std::fmt::Display) -> Error {
     Error::new(
         Code::Unimplemented,
-        format!("model_config {what}, which DeepRec's own TensorFlow alone has"),
+        format!("model_config {what}, which only DeepRec's own TensorFlow has"),
     )
 }
 
 impl Text {
-    /// What needs services and kernels that stock TensorFlow lacks.
+    /// Refuses what needs services and kernels that stock TensorFlow lacks.
     fn check_stores(&self) -> Result<()> {
         match self.serialize_protocol.as_deref() {
             None | Some("protobuf") => {}
@@ -206,8 +201,8 @@ impl Text {
         Ok(())
     }
 
-    fn tell_what_means_nothing(&self) {
-        let told = [
+    fn warn_of_keys_without_effect(&self) {
+        let reasons = [
             (
                 "TensorFlow's wheel has no OpenMP",
                 vec![
@@ -223,7 +218,7 @@ impl Text {
                 ],
             ),
             (
-                "there is no such store",
+                "all variables are in memory, and models in local folders",
                 vec![
                     ("read_thread_num", &self.read_thread_num),
                     ("update_thread_num", &self.update_thread_num),
@@ -236,7 +231,7 @@ impl Text {
                 ],
             ),
             (
-                "there are no EmbeddingVariables",
+                "stock TensorFlow has no EmbeddingVariables",
                 vec![
                     ("embedding_names", &self.embedding_names),
                     ("shard_instance_count", &self.shard_instance_count),
@@ -250,11 +245,11 @@ impl Text {
                 vec![("use_per_session_stream", &self.use_per_session_stream)],
             ),
         ];
-        for (why, keys) in told {
+        for (why, keys) in reasons {
             let given: Vec<_> =
                 keys.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| *key).collect();
             if !given.is_empty() {
-                warn!("model_config: {} means nothing here: {why}", given.join(", "));
+                warn!("model_config: {} has no effect: {why}", given.join(", "));
             }
         }
     }
@@ -273,7 +268,7 @@ impl Text {
             Some(0) => return Err(wrong("checkpoint_poll_interval_ms is 0: use 1 or more")),
             interval => interval.map_or(DEFAULT_POLL, Duration::from_millis),
         };
-        // Never ending, in DeepRec, which does not look at it.
+        // DeepRec ignores it and waits without end.
         let init_timeout = match self.init_timeout_minutes {
             Some(minutes @ 0..) => Duration::from_secs(minutes.min(1 << 20) as u64 * 60),
             _ => DEFAULT_INIT_TIMEOUT,
@@ -316,7 +311,7 @@ impl Text {
         };
         if self.use_per_session_threads == Some(false) && self.session_num.unwrap_or(1) > 1 {
             warn!(
-                "model_config: each session has threads of its own, also without use_per_session_threads"
+                "model_config: use_per_session_threads=false has no effect: each session has threads of its own"
             );
         }
         let execution = match (&self.execution, self.enable_inline_execute) {
@@ -326,25 +321,26 @@ impl Text {
             (None, Some(true)) => Execution::Caller,
             (None, _) => Execution::Auto,
         };
+        let policy = match self.select_session_policy.as_deref() {
+            None | Some("MOD") => Policy::Thread,
+            Some("RR") => Policy::RoundRobin,
+            Some(other) => other.parse().map_err(|error: Error| {
+                wrong(format!(
+                    "select_session_policy is {other:?}: use \"MOD\", \"RR\" or one of ours: {}",
+                    error.message
+                ))
+            })?,
+        };
         Ok(Sessions {
-            session_num: self.session_num.unwrap_or(1),
-            policy: match self.select_session_policy.as_deref() {
-                None | Some("MOD") => Policy::Thread.name().to_string(),
-                Some("RR") => Policy::RoundRobin.name().to_string(),
-                Some(other) => match other.parse::<Policy>() {
-                    Ok(policy) => policy.name().to_string(),
-                    Err(error) => {
-                        return Err(wrong(format!(
-                            "select_session_policy is {other:?}: use \"MOD\", \"RR\" or one of ours: {}",
-                            error.message
-                        )));
-                    }
-                },
+            group: GroupSettings {
+                session_num: Some(self.session_num.unwrap_or(1)),
+                cpuset: self.cpusets.clone().filter(|cpusets| !cpusets.is_empty()),
+                policy: Some(policy),
+                execution: Some(execution),
+                kernels: None,
+                multi_stream: self.use_multi_stream == Some(true),
+                gpu_ids: self.gpu_ids_list.as_ref().map(gpu_ids).transpose()?.unwrap_or_default(),
             },
-            execution,
-            cpusets: self.cpusets.clone().filter(|cpusets| !cpusets.is_empty()),
-            gpu_ids: self.gpu_ids_list.as_ref().map(gpu_ids).transpose()?.unwrap_or_default(),
-            multi_stream: self.use_multi_stream == Some(true),
             inter_op_threads: threads(
                 self.inter_op_parallelism_threads,
                 "inter_op_parallelism_threads",
@@ -357,68 +353,38 @@ impl Text {
     }
 
     fn timelines(&self) -> Result<Option<TraceSchedule>> {
-        let numbers = [
-            ("timeline_start_step", self.timeline_start_step, 0),
-            ("timeline_interval_step", self.timeline_interval_step, 1),
-            ("timeline_trace_count", self.timeline_trace_count, 1),
-        ];
-        let Some(folder) = &self.timeline_path else {
-            return match numbers.iter().find(|(_, number, _)| number.is_some()) {
-                None => Ok(None),
-                Some((key, ..)) => Err(wrong(format!(
-                    "has {key} without timeline_path: add the folder to write timelines to"
-                ))),
-            };
+        let settings = TraceSettings {
+            start_step: self.timeline_start_step,
+            interval_step: self.timeline_interval_step,
+            trace_count: self.timeline_trace_count,
+            path: self.timeline_path.clone(),
         };
-        let mut checked = [0; 3];
-        for ((key, number, least), checked) in numbers.into_iter().zip(&mut checked) {
-            *checked = number.filter(|&number| number >= least).ok_or_else(|| {
-                wrong(format!("has timeline_path, which needs {key}, at least {least}"))
-            })?;
-        }
-        let [start, interval, count] = checked;
-        Ok(Some(TraceSchedule { start, interval, count, folder: folder.clone() }))
+        settings.schedule("").map_err(|error| wrong(error.message))
     }
 }
 
-/// `"0,1"`, as DeepRec has it, or `[0, 1]`.
+/// Reads `"0,1"`, DeepRec's form, or `[0, 1]`.
 fn gpu_ids(value: &Value) -> Result<Vec<i32>> {
     let ids: Option<Vec<i32>> = match value {
-        Value::String(list) if list.is_empty() => Some(Vec::new()),
-        Value::String(list) => list.split(',').map(|id| id.trim().parse().ok()).collect(),
+        Value::String(list) => sessions::gpu_ids(list).ok(),
         other => serde_json::from_value(other.clone()).ok(),
     };
     ids.ok_or_else(|| wrong(format!("gpu_ids_list is {value}: use numbers of GPUs, as \"0,1\"")))
 }
 
 impl Sessions {
-    /// How many.
+    /// The options of a group.
     pub fn options(&self) -> Result<Options> {
-        let mut options = Options::new();
-        options.set_session_num(self.session_num);
-        options.set_policy(self.policy.parse()?);
-        options.set_execution(self.execution);
-        options.set_multi_stream(self.multi_stream);
-        // A group is closed once no request uses it, or to end those that do.
+        let mut options = self.group.options()?;
+        // Closing need not wait: a group is closed when no request uses it any more, or to end those that do.
         options.set_drain_timeout_ms(0);
-        if let Some(cpusets) = &self.cpusets {
-            options.set_cpuset(cpusets)?;
-        }
-        if !self.gpu_ids.is_empty() {
-            options.set_gpu_ids(&self.gpu_ids)?;
-        }
         Ok(options)
     }
 
+    /// The options of its sessions.
     pub fn session_options(&self) -> Result<SessionOptions> {
         let mut options = SessionOptions::new();
-        let config = ConfigProto {
-            inter_op_parallelism_threads: self.inter_op_threads,
-            intra_op_parallelism_threads: self.intra_op_threads,
-            use_per_session_threads: true,
-            allow_soft_placement: true,
-            ..ConfigProto::default()
-        };
+        let config = sessions::session_config(self.intra_op_threads, self.inter_op_threads);
         options.set_config(&config.encode_to_vec())?;
         Ok(options)
     }
@@ -436,12 +402,16 @@ mod tests {
         parse(&format!(r#"{{"savedmodel_dir": "/m"{more}}}"#))
     }
 
+    fn policy(config: &Config) -> &str {
+        config.sessions.group.policy.as_ref().map_or("none", Policy::name)
+    }
+
     #[test]
     fn defaults() {
         let config = with("").unwrap();
         assert_eq!(config.signature_name, "serving_default");
-        assert_eq!(config.sessions.session_num, 1);
-        assert_eq!(config.sessions.policy, "thread");
+        assert_eq!(config.sessions.group.session_num, Some(1));
+        assert_eq!(policy(&config), "thread");
         assert!(config.checkpoint_dir.is_none() && config.timelines.is_none());
         let eight = |text| Config::parse(text, Some("8")).unwrap().sessions;
         let sessions = eight(r#"{"savedmodel_dir": "/m", "inter_op_parallelism_threads": 3}"#);
@@ -464,8 +434,8 @@ mod tests {
             }"#,
         )
         .unwrap();
-        assert_eq!(config.sessions.policy, "round_robin");
-        assert_eq!(config.sessions.gpu_ids, [0, 1]);
+        assert_eq!(policy(&config), "round_robin");
+        assert_eq!(config.sessions.group.gpu_ids, [0, 1]);
         assert_eq!(config.checkpoint_dir, Some(PathBuf::from("/tmp/checkpoint/")));
     }
 

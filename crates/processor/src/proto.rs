@@ -5,7 +5,7 @@ mod generated {
     pub mod serving_processor {
         include!(concat!(env!("OUT_DIR"), "/serving_processor.rs"));
     }
-    /// The package of a message is where others look for it.
+    /// Generated code finds messages of other packages by these paths.
     pub mod tensorflow {
         pub use session_group_serving::tensorflow::*;
         pub mod eas {

@@ -1,4 +1,4 @@
-//! Which checkpoints there are on disk.
+//! The checkpoints on disk.
 
 use std::cmp::Reverse;
 use std::fs;
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
-use prost_reflect::{DescriptorPool, DynamicMessage};
 use session_group::{Code, Error, Result};
+use session_group_serving::text_format::Messages;
 
 use crate::proto::DESCRIPTORS;
 use crate::proto::model::CheckpointState;
@@ -19,11 +19,11 @@ pub struct Checkpoint {
     pub prefix: PathBuf,
     /// The number at the end of its name; 0 where there is none.
     pub step: i64,
-    /// When its index was written, and how long it is: another is another checkpoint.
+    /// When its index was written, and its length: if one changes, it is another checkpoint.
     stamp: (SystemTime, u64),
 }
 
-/// What shall be served.
+/// What to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     pub full: Checkpoint,
@@ -31,7 +31,7 @@ pub struct Version {
     pub deltas: Vec<Checkpoint>,
 }
 
-/// Where a full checkpoint's deltas are, beside it.
+/// The folder of a full checkpoint's deltas, beside it.
 const DELTAS: &str = ".incremental_checkpoint";
 
 impl Version {
@@ -56,7 +56,8 @@ impl Version {
         let mut deltas = if deltas.is_dir() { checkpoints(&deltas)? } else { Vec::new() };
         if let Some(delta) = deltas.iter().find(|delta| number(&delta.prefix).is_none()) {
             return Err(Error::invalid(format!(
-                "delta {} has no number at the end of its name to tell its place by",
+                "delta {} has no number at the end of its name, which gives its place among the others: name it \
+                 <name>-<step>",
                 delta.prefix.display()
             )));
         }
@@ -65,8 +66,8 @@ impl Version {
         Ok(Some(Self { full, deltas }))
     }
 
-    /// Which deltas to apply to this version for it to become another with the same full checkpoint. `None`
-    /// where the way leads back. A trainer may take deltas away that were applied.
+    /// The deltas that turn this version into another one with the same full checkpoint; `None` if that one is
+    /// older. A trainer may have removed deltas that were applied.
     pub fn next<'a>(&self, to: &'a Self) -> Option<&'a [Checkpoint]> {
         let Some(last) = self.deltas.last() else { return Some(&to.deltas) };
         let newer = to.deltas.partition_point(|delta| delta.step <= last.step);
@@ -116,7 +117,7 @@ fn checkpoints(folder: &Path) -> Result<Vec<Checkpoint>> {
     for entry in entries {
         let path = entry.map_err(|error| unread(folder, &error))?.path();
         if path.extension().is_some_and(|extension| extension == "index") {
-            // One that has been removed meanwhile is not there.
+            // An error means that it has been removed meanwhile.
             found.extend(Checkpoint::at(&path.with_extension("")));
         }
     }
@@ -149,19 +150,16 @@ fn newest_state(checkpoint_dir: &Path) -> Result<Option<PathBuf>> {
 
 /// The path that a file `checkpoint` names, perhaps relative to its folder.
 fn current(state: &Path) -> Result<PathBuf> {
-    static POOL: LazyLock<DescriptorPool> =
-        LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).expect("as the compiler made them"));
+    static MESSAGES: LazyLock<Messages> = LazyLock::new(|| Messages::new(DESCRIPTORS));
     let wrong = |error: &dyn std::fmt::Display| {
         Error::new(Code::DataLoss, format!("{}: {error}", state.display()))
     };
     let text = fs::read_to_string(state).map_err(|error| wrong(&error))?;
-    let message = POOL.get_message_by_name("serving_processor.CheckpointState");
-    let message =
-        DynamicMessage::parse_text_format(message.expect("a message of this name"), &text)
-            .map_err(|error| wrong(&error))?;
-    let state: CheckpointState = message.transcode_to().map_err(|error| wrong(&error))?;
+    let state: CheckpointState = MESSAGES
+        .parse(&text, "serving_processor.CheckpointState")
+        .map_err(|error| wrong(&error))?;
     match state.model_checkpoint_path.as_str() {
-        "" => Err(wrong(&"it names no model_checkpoint_path")),
+        "" => Err(wrong(&"it has no model_checkpoint_path, which names the checkpoint to serve")),
         path => Ok(PathBuf::from(path)),
     }
 }
@@ -250,7 +248,7 @@ mod tests {
         fs::write(folder.0.join("checkpoint"), "model_checkpoint_path: ").unwrap();
         says("checkpoint: ");
         fs::write(folder.0.join("checkpoint"), "").unwrap();
-        says("names no model_checkpoint_path");
+        says("has no model_checkpoint_path");
     }
 
     #[test]

@@ -337,7 +337,7 @@ def test_zeros_that_are_too_many(start, tmp_path):
             "SavedModel /nonexistent: reading it failed",
         ),
         ({"savedmodel": "/m"}, 'did you mean "savedmodel_dir"'),
-        ({"model_store_type": "oss"}, "DeepRec's own TensorFlow alone has"),
+        ({"model_store_type": "oss"}, "only DeepRec's own TensorFlow has"),
         ({"signature_name": "z"}, 'no signature "z": the model has serving_default'),
         ({"session_num": 0}, "session_num"),
         ({"session_num": 2, "cpusets": "0;x"}, "cpuset"),

@@ -84,8 +84,8 @@ def test_a_broken_full_checkpoint_leaves_the_old_one(start, trainer):
     trainer.full(1)
     processor = start(trainer.config())
     folder = trainer.checkpoints / "run"
-    trainer.full(2, "hidden")
-    for file in (trainer.checkpoints / "hidden").glob("*-2.*"):
+    trainer.full(2, "../hidden")
+    for file in (trainer.folder / "hidden").glob("*-2.*"):
         shutil.copy(file, folder)
     data = next(folder.glob("*-2.data-*"))
     data.write_bytes(data.read_bytes()[:1000])
@@ -122,8 +122,8 @@ def test_a_broken_full_checkpoint_is_not_restored_for_each_delta(start, trainer,
     processor = start(trainer.config())
     prefix = pathlib.Path(trainer.full(2))
     processor.wait(lambda info: info.model_path.endswith("-2"))
-    trainer.full(3, "hidden")
-    for file in (trainer.checkpoints / "hidden").glob("*-3.*"):
+    trainer.full(3, "../hidden")
+    for file in (trainer.folder / "hidden").glob("*-3.*"):
         shutil.copy(file, prefix.parent)
     data = next(prefix.parent.glob("*-3.data-*"))
     data.write_bytes(data.read_bytes()[:1000])

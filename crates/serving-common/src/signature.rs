@@ -7,11 +7,14 @@ use crate::tensor::from_proto;
 use crate::tensorflow::tensor_info::Encoding;
 use crate::tensorflow::{DataType, SignatureDef, TensorInfo};
 
+/// The signature of requests that name none.
+pub const DEFAULT_SIGNATURE: &str = "serving_default";
+
 /// The name of the graph's tensor behind an alias of a signature.
 pub fn tensor_name(info: &TensorInfo) -> Result<&str> {
     match &info.encoding {
         Some(Encoding::Name(name)) => Ok(name),
-        // Composite ones, such as ragged tensors, are none that our messages know.
+        // Our messages leave out the encoding of composite tensors, such as ragged ones.
         _ => Err(Error::new(
             Code::Unimplemented,
             "an input or output of the signature is made of several tensors, as sparse and ragged ones are, \
@@ -21,7 +24,7 @@ pub fn tensor_name(info: &TensorInfo) -> Result<&str> {
     }
 }
 
-/// The tensor that an input gets for which a request brings none; `None` where it has no default.
+/// The tensor that an input gets if a request leaves it out; `None` where it has no default.
 pub fn default_input(signature: &SignatureDef, alias: &str) -> Option<Result<Tensor>> {
     let default = signature.defaults.get(alias)?.clone();
     Some(from_proto(default).map_err(|error| {

@@ -26,6 +26,50 @@ pub struct TraceSchedule {
     pub folder: PathBuf,
 }
 
+/// What a user sets of a schedule: all of it, or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct TraceSettings {
+    /// The first request to trace, counted from 0.
+    pub start_step: Option<i64>,
+    /// The number of requests from one that is traced to the next, at least 1.
+    pub interval_step: Option<i64>,
+    /// How many requests to trace, at least 1.
+    pub trace_count: Option<i64>,
+    /// The folder for timelines.
+    pub path: Option<PathBuf>,
+}
+
+impl TraceSettings {
+    /// The schedule that they describe; `None` where nothing is set. `prefix` is what their names begin with in
+    /// messages, such as `--` on a command line.
+    pub fn schedule(self, prefix: &str) -> Result<Option<TraceSchedule>> {
+        let numbers = [
+            ("start_step", self.start_step, 0),
+            ("interval_step", self.interval_step, 1),
+            ("trace_count", self.trace_count, 1),
+        ];
+        let Some(folder) = self.path else {
+            return match numbers.iter().find(|(_, number, _)| number.is_some()) {
+                None => Ok(None),
+                Some((name, ..)) => Err(Error::invalid(format!(
+                    "{prefix}timeline_{name} is set without {prefix}timeline_path: set that, too, to the \
+                     folder for timelines"
+                ))),
+            };
+        };
+        let mut checked = [0; 3];
+        for ((name, number, least), checked) in numbers.into_iter().zip(&mut checked) {
+            *checked = number.filter(|&number| number >= least).ok_or_else(|| {
+                Error::invalid(format!(
+                    "{prefix}timeline_path needs {prefix}timeline_{name}: set that, too, to {least} or more"
+                ))
+            })?;
+        }
+        let [start, interval, count] = checked;
+        Ok(Some(TraceSchedule { start, interval, count, folder }))
+    }
+}
+
 /// Counts the requests of a model.
 pub struct Timelines {
     schedule: TraceSchedule,
@@ -48,7 +92,7 @@ impl Timelines {
         Ok(Self { schedule, model: model.to_string(), step: AtomicI64::new(0) })
     }
 
-    /// Counts a request; whether it is one to trace.
+    /// Counts a request, and returns its timeline if it is to be traced.
     pub fn next(&self) -> Option<Timeline<'_>> {
         let since = self.step.fetch_add(1, Relaxed) - self.schedule.start;
         let index = since / self.schedule.interval;
@@ -59,7 +103,7 @@ impl Timelines {
 }
 
 impl Timeline<'_> {
-    /// Runs the request and writes its timeline; where that fails, the request does not.
+    /// Runs the request and writes its timeline. If only the writing fails, that is logged, and the request succeeds.
     pub fn record(self, group: &SessionGroup, request: &Request<'_>) -> Result<Vec<Tensor>> {
         let timeout_in_ms = request.options.map_or(0, RunOptions::timeout_ms);
         let traced = tensorflow::RunOptions {
@@ -145,6 +189,33 @@ mod tests {
         let chosen: Vec<_> = (0..10).map(|_| timelines.next().map(|one| one.index)).collect();
         let expected = [None, None, None, Some(0), None, Some(1), None, None, None, None];
         assert_eq!(chosen, expected);
+    }
+
+    #[test]
+    fn a_schedule_is_set_in_full_or_not_at_all() {
+        let nothing = TraceSettings::default();
+        assert!(nothing.clone().schedule("--").unwrap().is_none());
+        let all = TraceSettings {
+            start_step: Some(0),
+            interval_step: Some(1),
+            trace_count: Some(2),
+            path: Some("/t".into()),
+        };
+        let schedule = all.clone().schedule("--").unwrap().unwrap();
+        assert_eq!((schedule.start, schedule.interval, schedule.count), (0, 1, 2));
+        let says = |settings: TraceSettings, says: &str| {
+            let message = settings.schedule("--").unwrap_err().message;
+            assert!(message.contains(says), "{says:?} in {message:?}");
+        };
+        says(
+            TraceSettings { path: None, ..all.clone() },
+            "--timeline_start_step is set without --timeline_path",
+        );
+        says(
+            TraceSettings { interval_step: Some(0), ..all.clone() },
+            "needs --timeline_interval_step: set that, too, to 1 or more",
+        );
+        says(TraceSettings { trace_count: None, ..all }, "needs --timeline_trace_count");
     }
 
     #[test]

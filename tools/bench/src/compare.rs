@@ -1,7 +1,7 @@
 //! Lets contenders take turns.
 //!
 //! All are loaded, each in a process of its own, and sleep until it is their turn. In each round
-//! every contender has one turn, in an order that is drawn anew, so that what changes on the machine
+//! every contender has one turn, in a new random order, so that what changes on the machine
 //! changes for all. A turn that something else disturbed is repeated.
 
 use anyhow::{Context, Result, ensure};
@@ -18,7 +18,7 @@ use crate::load::{Latencies, Measured};
 use crate::noise::{Sample, TOLERATED};
 use crate::onednn;
 use crate::process::Running;
-use crate::report::{Comparison, Entry, Open, Outcome, Results, Round};
+use crate::results::{Comparison, Entry, Open, Outcome, Results, Round};
 use crate::settings::{Model, Settings, name};
 use crate::stats::median;
 
@@ -98,7 +98,7 @@ fn start(
     let answers = &running.ready.answers;
     let agree = answers.len() == reference.len()
         && answers.iter().zip(reference).all(|(a, b)| answers::agree(b, a));
-    ensure!(agree, "it answers otherwise than a stock session");
+    ensure!(agree, "its answers differ from those of a stock session");
     ensure!(
         !contender.is_without_onednn() || running.ready.onednn == Some(false),
         "TensorFlow uses oneDNN although {}=0",
@@ -127,7 +127,7 @@ fn set_rates(lanes: &mut [Lane]) {
     }
 }
 
-/// What a contender has shown under one load.
+/// A contender's measurements under one load.
 struct OpenLoop {
     rate: f64,
     latencies: Latencies,
@@ -151,7 +151,7 @@ impl OpenLoop {
     }
 }
 
-/// A contender with what it has shown, or why it can't go on.
+/// A contender with its measurements, or why it can't go on.
 struct Lane {
     contender: Contender,
     running: Result<Running>,
@@ -167,7 +167,7 @@ impl Lane {
         Self { contender, running, gpu_bytes, closed: Vec::new(), own, same }
     }
 
-    /// Requests a second in the closed loop; nothing where it can't go on.
+    /// Requests a second in the closed loop; `None` where it can't go on.
     fn peak(&self) -> Option<f64> {
         let peaks: Vec<f64> = self.closed.iter().map(|round| round.qps).collect();
         self.running.is_ok().then(|| median(&peaks))
@@ -235,8 +235,8 @@ struct Watch {
 }
 
 impl Watch {
-    /// A turn without much load from outside or, where that can't be had, the quietest of some.
-    /// Also gives how often it was repeated, and the load.
+    /// A turn without much load from outside or, if even repeating it does not give one, the quietest of them.
+    /// Also returns how often it was repeated, and the load.
     fn turn(
         &self,
         running: &mut Running,

@@ -1,7 +1,7 @@
 //! Measures session groups against stock TensorFlow, ONNX Runtime and OpenVINO.
 //!
 //! In reading order: [`settings`] says what is measured; [`model`] and [`feeds`] are what is served;
-//! [`contender`] has the ways to serve it, [`server`] is a process that serves in one of them and
+//! [`contender`] has the ways to serve it, [`server`] is a process that serves in one of them, by a [`protocol`], and
 //! [`load`] how its clients send requests; [`process`] starts such processes, [`compare`] lets them
 //! take turns, [`noise`] watches for load from outside, [`onednn`] says with which kernels TensorFlow
 //! computes, [`memory`] compares sizes, [`scaling`] numbers of cores; [`report`] writes what was found.
@@ -19,7 +19,9 @@ mod model;
 mod noise;
 mod onednn;
 mod process;
+mod protocol;
 mod report;
+mod results;
 mod scaling;
 mod server;
 mod settings;

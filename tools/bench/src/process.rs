@@ -14,9 +14,9 @@ use session_group::cpuset::CpuSet;
 use crate::clock;
 use crate::contender::{Contender, Family};
 use crate::gpu;
-use crate::load::{Measured, Turn};
+use crate::load::Measured;
 use crate::onednn;
-use crate::server::{Ready, Said};
+use crate::protocol::{Ready, Said, Turn};
 use crate::settings::{Model, Setup, name};
 
 /// A contender that is up: one process, or N of them.
@@ -63,8 +63,8 @@ impl Running {
         self.children.iter().map(|child| child.process.id())
     }
 
-    /// Resident memory in bytes. Pages of files, which processes share, count once. What has no use
-    /// for TensorFlow's libraries, which are linked into all, is spared them.
+    /// Resident memory in bytes. Pages of files, which processes share, count once. TensorFlow's libraries, which are
+    /// linked into all processes, count only for contenders that use them.
     pub fn resident(&self) -> Result<u64> {
         let mut pids = self.pids();
         let mut sum = resident(pids.next().context("no process")?)?;

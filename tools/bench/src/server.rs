@@ -1,9 +1,7 @@
-//! A process that serves a model in one way: the child's end. [`process`] is the
-//! parent's.
+//! A process that serves a model in one way: the child's end of the [`protocol`](crate::protocol). [`process`] is
+//! the parent's.
 //!
-//! The child writes a line of JSON when it is ready and one after each turn; it reads a line, which
-//! holds a turn, before each. Its client threads live as long as it does, since a group remembers
-//! which thread it gave to which session.
+//! Its client threads live as long as it does, because a group remembers which thread it gave to which session.
 
 use std::io::BufRead;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,34 +9,16 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use session_group::affinity;
 use session_group::cpuset::CpuSet;
 
 use crate::contender::{Client, Contender, Job, Loaded};
-use crate::load::{Measured, Turn, closed, open};
+use crate::load::{Measured, closed, open};
 use crate::model::Model;
+use crate::protocol::{Ready, Said, Turn};
 use crate::settings::{self, Setup};
 use crate::{answers, clock, feeds, gpu, onednn, process};
-
-/// What a child says first.
-#[derive(Serialize, Deserialize)]
-pub struct Ready {
-    pub load_seconds: f64,
-    /// Loading, and the first answer of every client.
-    pub ready_seconds: f64,
-    /// The answers to the first requests of the pool.
-    pub answers: Vec<Vec<f32>>,
-    /// The name and version of what serves.
-    pub version: String,
-    /// Whether TensorFlow uses oneDNN, where it serves.
-    pub onednn: Option<bool>,
-    /// Resident bytes before loading: mostly TensorFlow's libraries, which are linked in.
-    pub resident_at_start: u64,
-}
-
-/// What a child says: a result or an error's message.
-pub type Said<T> = Result<T, String>;
 
 /// How many requests are compared between contenders.
 const ANSWERS: usize = feeds::LEAST;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Measured, Turn, histogram};
+use super::{Measured, histogram};
 use crate::clock;
 use crate::contender::Client;
+use crate::protocol::Turn;
 
 /// Sends requests of the pool, one after the other, until the turn is over.
 pub fn run(

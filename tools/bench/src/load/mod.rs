@@ -4,21 +4,9 @@
 pub mod closed;
 pub mod open;
 
-use std::time::Duration;
-
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-
-/// What clients do until they are told otherwise.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub struct Turn {
-    /// On [`clock`](crate::clock), the same for all processes.
-    pub start: Duration,
-    pub seconds: f64,
-    /// Requests a second of each client; `None` for a closed loop.
-    pub rate: Option<f64>,
-}
 
 /// What clients have seen in a turn.
 #[derive(Serialize, Deserialize)]
@@ -67,8 +55,8 @@ impl Latencies {
         self.0.len()
     }
 
-    /// A quantile in microseconds. Nothing where there are so few requests that it would be no more
-    /// than the longest: less than a thousand, for a quantile of 0.999.
+    /// A quantile in microseconds. `None` where so few requests were sent that it would be the longest of them:
+    /// fewer than a thousand, for a quantile of 0.999.
     pub fn quantile(&self, quantile: f64) -> Option<f64> {
         let beyond = self.requests() as f64 * (1.0 - quantile);
         // A thousandth of a thousand is a little less than one, in floats.

@@ -10,9 +10,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, Exp};
 
-use super::{Measured, Turn, histogram};
+use super::{Measured, histogram};
 use crate::clock;
 use crate::contender::Client;
+use crate::protocol::Turn;
 
 /// A turn that takes so many times its length is ended: the contender can't keep up.
 const PATIENCE: f64 = 2.0;

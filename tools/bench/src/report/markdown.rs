@@ -1,8 +1,9 @@
 //! The report as Markdown: a summary, then a table for each model and batch.
 
-use super::{Comparison, Entry, Open, Outcome, Report};
+use super::Report;
 use crate::contender::{Contender, Family};
 use crate::noise::TOLERATED;
+use crate::results::{Comparison, Entry, Open, Outcome};
 use crate::stats::{geometric_mean, median, range};
 
 pub fn tables(report: &Report) -> String {

@@ -3,12 +3,13 @@
 use svg::Document;
 use svg::node::element::{Group, Line, Rectangle, Text};
 
-use super::{Comparison, Entry, Outcome, Report};
+use super::Report;
 use crate::contender::Family;
+use crate::results::{Comparison, Entry, Outcome};
 use crate::stats::{median, range};
 
 const MARGIN: f64 = 24.0;
-/// Of the contenders' names, at the left.
+/// The width of the contenders' names, at the left.
 const NAMES: f64 = 210.0;
 const HEADING: f64 = 128.0;
 const PANEL: f64 = 300.0;
@@ -145,7 +146,7 @@ fn bar(entry: &Entry, x: f64, y: f64, scale: f64) -> Group {
         .add(rectangle(x, y, length.max(1.0), ROW - 3.0, fill).set("rx", 2))
         .add(line(x + least * scale, middle, x + most * scale, middle, INK))
         .add(
-            // With a halo, since the dashed line may pass behind.
+            // With a halo, because the dashed line may pass behind.
             text(&short(median(&qps)), x + most * scale + 5.0, baseline, 10.0, INK)
                 .set("paint-order", "stroke")
                 .set("stroke", "#ffffff")

@@ -1,0 +1,130 @@
+//! Loads versions: makes their sessions, warms them up, and lets their requests run in batches.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use session_group::tensorflow::SessionOptions;
+use session_group_serving::sessions::GroupSettings;
+use session_group_serving::timeline::{Timelines, TraceSchedule};
+use tracing::info;
+
+use crate::batching::{Batching, Scheduler};
+use crate::config;
+use crate::flags::Flags;
+use crate::manager::Load;
+use crate::metrics::Metrics;
+use crate::predict::ResponseFormat;
+use crate::proto::read_text;
+use crate::proto::serving::{BatchingParameters, ModelConfig};
+use crate::servable::{Servable, Sessions};
+use crate::warmup::warm_up;
+
+/// What all versions of all models have in common.
+struct Loader {
+    group_settings: GroupSettings,
+    /// A serialised `ConfigProto`.
+    session_config: Vec<u8>,
+    tags: Vec<String>,
+    format: ResponseFormat,
+    /// How often each request that warms up runs on each session; `None` to run none.
+    warm_up_iterations: Option<u32>,
+    batches: Option<Batches>,
+    schedule: Option<TraceSchedule>,
+    metrics: Arc<Metrics>,
+}
+
+/// How versions get into batches.
+struct Batches {
+    scheduler: Scheduler,
+    /// `None` where each version brings its own parameters.
+    for_all: Option<Batching>,
+}
+
+/// What loads versions as the command line says.
+pub fn load(flags: &Flags, metrics: Arc<Metrics>) -> Result<Arc<Load>> {
+    let models = &flags.models;
+    let loader = Loader {
+        group_settings: config::group_settings(flags)?,
+        session_config: config::config_proto(flags),
+        tags: models.saved_model_tags.split(',').map(|tag| tag.trim().to_string()).collect(),
+        format: config::response_format(flags),
+        warm_up_iterations: models
+            .enable_model_warmup
+            .then_some(models.num_request_iterations_for_warmup),
+        batches: Batches::new(flags, &metrics)?,
+        schedule: config::trace_schedule(flags)?,
+        metrics,
+    };
+    Ok(Arc::new(move |model: &ModelConfig, version, path: &Path| {
+        let begun = Instant::now();
+        let loaded = loader.load(model, version, path);
+        let status = if loaded.is_ok() { "success" } else { "fail" };
+        loader.metrics.loads.with_label_values(&[model.base_path.as_str(), status]).inc();
+        if loaded.is_ok() {
+            info!("model {} version {version}: loaded in {:.1?}", model.name, begun.elapsed());
+        }
+        loaded
+    }))
+}
+
+impl Batches {
+    fn new(flags: &Flags, metrics: &Arc<Metrics>) -> Result<Option<Self>> {
+        let flags = &flags.batching;
+        if !flags.enable_batching {
+            return Ok(None);
+        }
+        let parameters = match &flags.batching_parameters_file {
+            Some(file) => read_text(file, "tensorflow.serving.BatchingParameters")?,
+            None => BatchingParameters::default(),
+        };
+        let for_all = Batching::new(&parameters)?;
+        let threads = match parameters.num_batch_threads {
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(threads) => usize::try_from(threads).unwrap_or(0),
+        };
+        Ok(Some(Self {
+            scheduler: Scheduler::new(threads, metrics.clone())?,
+            for_all: (!flags.enable_per_model_batching_parameters).then_some(for_all),
+        }))
+    }
+
+    /// The parameters of the version in this folder; `None` where its requests run alone.
+    fn of_version(&self, path: &Path) -> session_group::Result<Option<Batching>> {
+        match &self.for_all {
+            Some(for_all) => Ok(Some(for_all.clone())),
+            None => Batching::of_version(path),
+        }
+    }
+}
+
+impl Loader {
+    fn load(
+        &self,
+        model: &ModelConfig,
+        version: i64,
+        path: &Path,
+    ) -> session_group::Result<Servable> {
+        let mut session_options = SessionOptions::new();
+        session_options.set_config(&self.session_config)?;
+        let own = model.session_group.clone().unwrap_or_default();
+        let options = config::group_options(&self.group_settings, &own)?;
+        let sessions = Sessions { session_options, options, tags: self.tags.clone() };
+        let timelines = match &self.schedule {
+            Some(schedule) => Some(Arc::new(Timelines::new(schedule.clone(), &model.name)?)),
+            None => None,
+        };
+        let servable = Servable::load(&model.name, version, path, &sessions, timelines)?;
+        if let Some(iterations) = self.warm_up_iterations {
+            let begun = Instant::now();
+            let warm = warm_up(&servable, path, iterations, self.format);
+            let code = warm.as_ref().err().map(|error| error.code);
+            self.metrics.warmed_up(&model.base_path, code, begun.elapsed());
+            info!("model {} version {version}: {} warm-up requests", model.name, warm?);
+        }
+        let Some(batches) = &self.batches else { return Ok(servable.warmed_up(|_| None)) };
+        let batching = batches.of_version(path)?;
+        Ok(servable.warmed_up(|group| Some(batches.scheduler.batcher(group.clone(), batching?))))
+    }
+}
