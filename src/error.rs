@@ -7,6 +7,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 #[allow(missing_docs)] // The names and their meanings are TensorFlow's.
+#[non_exhaustive]
 pub enum Code {
     Cancelled = 1,
     Unknown = 2,

@@ -1,5 +1,6 @@
 //! The group: N sessions, one set of variables.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -31,7 +32,7 @@ use crate::tensorflow::graph::{Graph, SavedModel};
 use crate::tensorflow::large_blocks;
 use crate::tensorflow::log;
 use crate::tensorflow::run_options::RunOptions;
-use crate::tensorflow::session::Session;
+use crate::tensorflow::session::{Device, Session};
 use crate::tensorflow::{Buffer, SessionOptions, Tensor, version};
 
 /// N sessions that share variables and tables. May be used by many threads at a time.
@@ -90,15 +91,17 @@ impl SessionGroup {
     pub fn load(
         session_options: &SessionOptions,
         run_options: Option<&RunOptions>,
-        export_dir: &str,
+        export_dir: impl AsRef<Path>,
         tags: &[&str],
         options: &Options,
         meta_graph_def: Option<&mut Buffer>,
     ) -> Result<Self> {
         version::check()?;
+        let export_dir = export_dir.as_ref();
         let doing = |what: &'static str| {
             move |error: Error| {
-                let message = format!("SavedModel {export_dir}: {what}: {}", error.message);
+                let message =
+                    format!("SavedModel {}: {what}: {}", export_dir.display(), error.message);
                 Error::new(error.code, message)
             }
         };
@@ -238,9 +241,13 @@ impl SessionGroup {
         self.state.plan.sessions.len()
     }
 
-    /// The devices that each session sees; all see the same. The caller must free the list with
-    /// `TF_DeleteDeviceList`.
-    pub fn list_devices(&self) -> Result<*mut tf::TF_DeviceList> {
+    /// The devices that each session sees; all see the same.
+    pub fn list_devices(&self) -> Result<Vec<Device>> {
+        self.state.enter_for_all()?.session(0)?.devices_seen()
+    }
+
+    /// The same as TensorFlow's C API has it, for a caller who frees it with `TF_DeleteDeviceList`.
+    pub(crate) fn device_list(&self) -> Result<*mut tf::TF_DeviceList> {
         self.state.enter_for_all()?.session(0)?.list_devices()
     }
 

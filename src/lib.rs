@@ -4,19 +4,17 @@
 //! lookup tables, which are loaded once; each has its own inter-op and intra-op threads. A request
 //! goes to one of them, chosen by a [`Policy`](policy::Policy).
 //!
-//! ```no_run
-//! use session_group::{Options, SessionGroup, tensorflow::{SessionOptions, Tensor}};
+//! ```
+//! use session_group::tensorflow::{SessionOptions, Tensor};
+//! use session_group::{Options, SessionGroup};
 //!
-//! # fn main() -> session_group::Result<()> {
-//! let mut options = Options::new();
-//! options.set_session_num(4);
-//! let model = "/models/wide_deep/1";
+//! let model = "models/build/strings";
+//! let options = Options::new().session_num(2).clone();
 //! let group = SessionGroup::load(&SessionOptions::new(), None, model, &["serve"], &options, None)?;
-//! let ids = Tensor::from_slice(&[1, 26], &[7i64; 26])?;
-//! let scores = group.run(&[("serving_default_ids:0", &ids)], &["StatefulPartitionedCall:0"], &[])?;
-//! println!("{:?}", scores[0].to_vec::<f32>()?);
-//! # Ok(())
-//! # }
+//! let text = Tensor::from_strings(&[1], &["to be or not to be"])?;
+//! let words = group.run(&[("serving_default_text:0", &text)], &["PartitionedCall:1"], &[])?;
+//! assert_eq!(words[0].dims(), [4]);
+//! # Ok::<(), session_group::Error>(())
 //! ```
 //!
 //! The rooms, from the bottom up; each `mod.rs` is a map:

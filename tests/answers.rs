@@ -45,7 +45,7 @@ fn every_execution_and_policy_gives_the_stock_answers() {
         for execution in [Execution::Caller, Execution::Worker, Execution::Pool] {
             for policy in [Policy::RoundRobin, Policy::Thread, Policy::LeastLoaded] {
                 let mut options = common::options(3);
-                options.set_execution(execution).set_policy(policy);
+                options.execution(execution).policy(policy);
                 let group = case.group(&options);
                 for i in (0..expected.len()).cycle().take(12) {
                     assert!(same(&case.run(&group, i), &expected[i]), "{} {execution}", case.name);
@@ -66,7 +66,7 @@ fn every_optimisation_alone_and_all_but_it_give_the_stock_answers() {
                     // Most do nothing without the serial executor.
                     let enabled = (other == optimization) == alone
                         || (alone && other == Optimization::SerialExecutor);
-                    options.set_optimization(other, enabled);
+                    options.optimization(other, enabled);
                 }
                 let group = case.group(&options);
                 for i in (0..expected.len()).cycle().take(8) {

@@ -19,7 +19,7 @@ const EXECUTIONS: [Execution; 3] = [Execution::Caller, Execution::Worker, Execut
 /// Cancels at once.
 fn impatient(execution: Execution) -> Options {
     let mut options = options(2);
-    options.set_execution(execution).set_drain_timeout_ms(0);
+    options.execution(execution).drain_timeout(Duration::ZERO);
     options
 }
 
@@ -45,7 +45,7 @@ fn start(
     request
 }
 
-fn scalar<T: session_group::tensorflow::tensor::Element>(value: T) -> Tensor {
+fn scalar<T: session_group::tensorflow::Element>(value: T) -> Tensor {
     Tensor::from_slice(&[], &[value]).unwrap()
 }
 
@@ -98,7 +98,7 @@ fn closing_cancels_what_does_not_end() {
 fn a_drain_lets_requests_finish_before_it_cancels_the_others() {
     for execution in EXECUTIONS {
         let mut group_options = options(2);
-        group_options.set_execution(execution).set_drain_timeout_ms(5_000);
+        group_options.execution(execution).drain_timeout(Duration::from_secs(5));
         let group = Arc::new(create("slow", &group_options));
         let endless =
             start(&group, vec![("slow/n", scalar(i32::MAX)), ("slow/x", scalar(1f32))], "slow/y");

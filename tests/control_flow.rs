@@ -8,7 +8,7 @@ use std::process::Command;
 use common::{create, options, resident, same};
 use session_group::execution::Execution;
 use session_group::stats::{Snapshot, Way};
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Code, Request, Result, SessionGroup};
 use stock_session::{ON_CALLING_THREAD, StockSession};
@@ -40,11 +40,11 @@ fn is_alone(test: &str) -> bool {
 
 fn group(name: &str, execution: Execution) -> SessionGroup {
     let mut group_options = options(1);
-    group_options.set_execution(execution);
+    group_options.execution(execution);
     create(name, &group_options)
 }
 
-fn scalar<T: session_group::tensorflow::tensor::Element>(value: T) -> Tensor {
+fn scalar<T: session_group::tensorflow::Element>(value: T) -> Tensor {
     Tensor::from_slice(&[], &[value]).unwrap()
 }
 

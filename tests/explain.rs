@@ -11,8 +11,8 @@ use serde_json::Value;
 use session_group::execution::Execution;
 use session_group::optimization::Optimization;
 use session_group::stats::{Snapshot, Way};
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::Tensor;
-use session_group::tensorflow::run_options::RunOptions;
 use session_group::{Code, Options, Request, Result, SessionGroup};
 
 fn explained(group: &SessionGroup) -> Value {
@@ -215,10 +215,10 @@ fn a_timeout_on_an_operation_that_may_wait_takes_the_pool() {
 #[test]
 fn a_group_without_programs_says_so() {
     let pool = |options: &mut Options| {
-        options.set_execution(Execution::Pool);
+        options.execution(Execution::Pool);
     };
     let off = |options: &mut Options| {
-        options.set_optimization(Optimization::SerialExecutor, false);
+        options.optimization(Optimization::SerialExecutor, false);
     };
     type Set<'a> = &'a dyn Fn(&mut Options);
     let cases: [(Set<'_>, &str, u64); 2] =
@@ -253,9 +253,9 @@ fn what_is_not_run_is_counted_as_such() {
 }
 
 /// A group with one worker thread, and what happens to a request while another one keeps it busy.
-fn while_busy(queue: i32, f: impl FnOnce(&SessionGroup)) -> SessionGroup {
+fn while_busy(queue: usize, f: impl FnOnce(&SessionGroup)) -> SessionGroup {
     let mut options = options(1);
-    options.set_execution(Execution::Worker).set_worker_threads(1).set_queue(queue, false);
+    options.execution(Execution::Worker).worker_threads(1).queue(queue, false);
     let group = create("slow", &options);
     slow(&group, 1, None).unwrap();
     std::thread::scope(|scope| {

@@ -10,7 +10,7 @@ use common::{
 use session_group::execution::Execution;
 use session_group::memory::memory_stats;
 use session_group::stats::{Snapshot, Way};
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Code, Request, SessionGroup};
 
@@ -85,7 +85,7 @@ fn wrong_names_cost_nothing() {
     let unknown = [&[("nobody:0", inputs[0].1)], &inputs[1..]].concat();
     for execution in [Execution::Caller, Execution::Pool] {
         let mut options = options(1);
-        options.set_execution(execution);
+        options.execution(execution);
         let group = load("wide_deep", &options);
         let message = |inputs: &[(&str, &Tensor)], fetches: &[&str], targets: &[&str]| {
             run_on(&group, 0, inputs, fetches, targets).err().unwrap().message
@@ -151,11 +151,11 @@ fn trouble(group: &SessionGroup, request: &Feeds, fetches: &[&str]) {
 
 #[test]
 fn models_with_embeddings_stay_fast_after_requests_that_are_not() {
-    let group = load("wide_deep", &options(SESSIONS as i32));
+    let group = load("wide_deep", &options(SESSIONS));
     let request = wide_deep_request(&mut Numbers(3), 4);
     trouble(&group, &request, &["StatefulPartitionedCall:0"]);
 
-    let group = load("lookups", &options(SESSIONS as i32));
+    let group = load("lookups", &options(SESSIONS));
     let request = lookups_request(&mut Numbers(4), 3);
     let fetches = ["StatefulPartitionedCall:3", "StatefulPartitionedCall:0"];
     trouble(&group, &request, &fetches);
@@ -179,7 +179,7 @@ fn partly(wants: bool) -> Feeds {
 }
 
 fn initialised() -> SessionGroup {
-    let group = create("partly_missing", &options(SESSIONS as i32));
+    let group = create("partly_missing", &options(SESSIONS));
     run_on(&group, 0, &[], &[], &["initialize"]).unwrap();
     group
 }

@@ -17,7 +17,7 @@ use common::{create, dir, load, model, one_thread, options, proc_bytes, proc_ent
 use session_group::cpuset::CpuSet;
 use session_group::execution::Execution;
 use session_group::policy::{Choose, Load, Policy};
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::{SessionOptions, Tensor};
 use session_group::{Code, Options, Request, Result, SessionGroup};
 
@@ -93,7 +93,7 @@ fn a_request_without_memory_fails_alone() {
 fn requests_without_memory() {
     let serve = |execution| {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         create("mlp_frozen", &group_options)
     };
     let groups = EXECUTIONS.map(serve);
@@ -186,7 +186,7 @@ fn a_load_under_signals() {
         for _ in 0..3 {
             for case in common::cases() {
                 let answers = case.stock_answers();
-                let group = case.group(options(2).set_execution(Execution::Worker));
+                let group = case.group(options(2).execution(Execution::Worker));
                 assert!(common::same(&case.run(&group, 0), &answers[0]), "{}", case.name);
             }
         }
@@ -229,7 +229,7 @@ fn clients() {
     let over = Arc::new(AtomicBool::new(false));
     let groups: &'static _ = Box::leak(Box::new(EXECUTIONS.map(|execution| {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         load("wide_deep", &group_options)
     })));
     let clients: Vec<_> = (0..9)
@@ -271,7 +271,7 @@ fn an_exit_with_requests() {
 fn a_kernel_that_hangs_keeps_nobody_beyond_the_timeout() {
     for execution in EXECUTIONS {
         let mut group_options = options(2);
-        group_options.set_execution(execution).set_worker_threads(1);
+        group_options.execution(execution).worker_threads(1);
         let group = create("waits", &group_options);
         let x = Tensor::from_slice(&[], &[7f32]).unwrap();
         let ask = |session, inputs: &[(&str, &Tensor)], outputs: &[&str], targets: &[&str], ms| {
@@ -306,7 +306,7 @@ fn a_kernel_that_hangs_keeps_nobody_beyond_the_timeout() {
 fn a_kernel_that_fails_fails_its_request() {
     for execution in EXECUTIONS {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         let group = load("lookups", &group_options);
         let case = common::cases().into_iter().find(|case| case.name == "lookups").unwrap();
         let good = case.run(&group, 0);
@@ -471,8 +471,8 @@ fn cpus_that_go_away() {
         (Execution::Pool, Policy::LeastLoaded),
     ] {
         let mut group_options = options(2);
-        group_options.set_cpuset(&format!("{first};{last}")).unwrap();
-        group_options.set_execution(execution).set_policy(policy);
+        group_options.cpuset(&format!("{first};{last}")).unwrap();
+        group_options.execution(execution).policy(policy);
         let group = load("wide_deep", &group_options);
         let (over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
         let request = common::wide_deep_request(&mut common::Numbers(7), 4);
@@ -560,7 +560,7 @@ fn a_policy_that_reenters_its_group_is_told_how() {
         let reenter = |act: fn(&SessionGroup) -> Result<i32>| {
             let policy = Arc::new(Reenters { group: OnceLock::new(), act, said: Mutex::new(None) });
             let mut group_options = options(2);
-            group_options.set_execution(execution).set_policy(Policy::Custom(policy.clone()));
+            group_options.execution(execution).policy(Policy::Custom(policy.clone()));
             let group = Arc::new(create("trivial", &group_options));
             assert!(policy.group.set(group.clone()).is_ok());
             let result = ask(&group, None);
@@ -591,7 +591,7 @@ fn a_policy_that_blocks_does_not_keep_others() {
     }
     let policy = Arc::new(Blocks(Mutex::new(())));
     let mut group_options = options(2);
-    group_options.set_policy(Policy::Custom(policy.clone()));
+    group_options.policy(Policy::Custom(policy.clone()));
     let group = create("trivial", &group_options);
     let blocked = policy.0.lock().unwrap();
     std::thread::scope(|scope| {
@@ -636,7 +636,7 @@ fn failures_leave_nothing_behind() {
 fn failures() {
     let fail = || {
         let mut group_options = Options::new();
-        group_options.set_session_num(2).set_execution(Execution::Worker);
+        group_options.session_num(2).execution(Execution::Worker);
         assert!(
             SessionGroup::load(
                 &one_thread(),

@@ -76,7 +76,7 @@ fn every_thread_of_a_session_carries_its_name_and_its_mask() {
     let (a, b) = two_cpus();
     let both = CpuSet::new([a, b]).unwrap().to_string();
     let mut group_options = options(3);
-    group_options.set_cpuset(&format!("{a};{b};{both}")).unwrap().set_worker_threads(2);
+    group_options.cpuset(&format!("{a};{b};{both}")).unwrap().worker_threads(2);
     // intra_op_parallelism_threads = 2, inter_op_parallelism_threads = 3
     let session_options = config(&[0x10, 2, 0x28, 3]);
     let dir = common::dir("wide_deep");
@@ -107,7 +107,7 @@ fn pools_have_the_size_of_the_cpuset_where_the_config_leaves_it_open() {
     let (a, b) = two_cpus();
     let both = CpuSet::new([a, b]).unwrap();
     let mut group_options = options(1);
-    group_options.set_cpuset(&both.to_string()).unwrap();
+    group_options.cpuset(&both.to_string()).unwrap();
     let group = SessionGroup::new(&SessionOptions::new(), &group_options).unwrap();
     let (cpus, n) = (both.to_string(), both.len());
     let rows = [("s0-intra", &*cpus, n), ("s0-inter", &*cpus, n), ("s0-work", &*cpus, n)];
@@ -123,7 +123,7 @@ fn negative_inter_op_threads_run_graphs_on_the_calling_thread() {
     let minus_one = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
     let load = |fields: &[u8], execution| {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         let config = config(&[fields, &minus_one].concat());
         let model = common::dir("wide_deep");
         SessionGroup::load(&config, None, &model, &["serve"], &group_options, None)
@@ -214,7 +214,7 @@ fn callers_of_cpu_local_are_sent_to_the_session_of_their_cpu() {
     let _turn = turn();
     let (a, b) = two_cpus();
     let mut group_options = options(2);
-    group_options.set_cpuset(&format!("{a};{b}")).unwrap().set_policy(Policy::CpuLocal);
+    group_options.cpuset(&format!("{a};{b}")).unwrap().policy(Policy::CpuLocal);
     let group = load("wide_deep", &group_options);
     assert!(group.describe().contains("\"execution\":\"caller\""));
     if a == b {
@@ -237,11 +237,11 @@ fn callers_are_never_pinned() {
     let _turn = turn();
     let before = session_group::affinity::allowed().unwrap();
     let mut group_options = options(1);
-    group_options.set_cpuset(&two_cpus().0.to_string()).unwrap();
+    group_options.cpuset(&two_cpus().0.to_string()).unwrap();
     for execution in [Execution::Caller, Execution::Worker, Execution::Pool] {
-        serve(&load("wide_deep", group_options.set_execution(execution)));
+        serve(&load("wide_deep", group_options.execution(execution)));
     }
-    assert!(group_options.set_cpuset("0;x").is_err());
+    assert!(group_options.cpuset("0;x").is_err());
     assert_eq!(session_group::affinity::allowed().unwrap(), before);
 }
 

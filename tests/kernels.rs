@@ -50,7 +50,7 @@ fn measured_kernels_give_the_bits_of_stock_with_onednn_or_without() {
     assert_eq!(without.len(), ROWS.len());
 
     let mut auto = options(2);
-    auto.set_kernels(Kernels::Auto);
+    auto.kernels(Kernels::Auto);
     let group = create("mlp_frozen", &auto);
     for (rows, without) in std::iter::zip(ROWS, without) {
         let x = request(rows);
@@ -86,7 +86,7 @@ fn stock_kernels_give_the_bits_of_this_process() {
 #[test]
 fn requests_that_fail_measure_nothing() {
     let mut auto = options(1);
-    auto.set_kernels(Kernels::Auto);
+    auto.kernels(Kernels::Auto);
     let group = create("mlp_frozen", &auto);
     let wrong = Tensor::from_slice(&[1, 63], &[1f32; 63]).unwrap();
     for _ in 0..40 {

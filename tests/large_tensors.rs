@@ -52,7 +52,7 @@ fn page_faults() -> i64 {
 
 fn convolutions() -> SessionGroup {
     let mut group_options = options(1);
-    group_options.set_execution(Execution::Caller);
+    group_options.execution(Execution::Caller);
     load("convolutions", &group_options)
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{create, load, options, proc_entries, resident};
 use session_group::execution::Execution;
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Code, Request, SessionGroup};
 
@@ -29,7 +29,7 @@ fn closing_lets_running_requests_finish_and_turns_later_ones_away() {
     let _turn = turn();
     for execution in [Execution::Caller, Execution::Worker, Execution::Pool] {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         let group = create("slow", &group_options);
         let (answered, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
@@ -70,7 +70,7 @@ fn two_hundred_lives_leave_memory_threads_and_files_as_they_were() {
     let _turn = turn();
     let live = |i: usize| {
         let mut group_options = options(2);
-        group_options.set_execution([Execution::Caller, Execution::Worker][i % 2]);
+        group_options.execution([Execution::Caller, Execution::Worker][i % 2]);
         let group = load("wide_deep", &group_options);
         let request = common::wide_deep_request(&mut common::Numbers(7), 4);
         for _ in 0..4 {
@@ -120,7 +120,7 @@ fn outputs_that_are_used_again_are_dropped_first() {
     let wrong = Tensor::from_slice(&[1], &[1i32]).unwrap();
     for execution in [Execution::Caller, Execution::Worker, Execution::Pool] {
         let mut group_options = options(1);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         let group = create("mlp_frozen", &group_options);
         let callable = group.make_callable(&["x:0"], &["layer0:0"], &[]).unwrap();
         let mut outputs = [None];
@@ -181,7 +181,7 @@ fn a_group_fails_in_a_forked_child_and_goes_on_in_its_parent() {
     let _turn = turn();
     for execution in [Execution::Caller, Execution::Worker] {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         let group = create("slow", &group_options);
         let callable = group.make_callable(&["slow/n", "slow/x"], &["slow/y"], &[]).unwrap();
         slow(&group, 10).unwrap();

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use common::{create, options};
 use session_group::execution::Execution;
 use session_group::policy::{Choose, Load, Policy};
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::Tensor;
-use session_group::tensorflow::run_options::RunOptions;
 use session_group::{Code, Error, Options, Request, SessionGroup};
 
 const EXECUTIONS: [Execution; 3] = [Execution::Caller, Execution::Worker, Execution::Pool];
@@ -58,8 +58,8 @@ fn sixty_four_threads_get_each_answer_once_under_every_policy() {
     for execution in EXECUTIONS {
         for policy in policies() {
             let mut group_options = options(4);
-            group_options.set_execution(execution).set_policy(policy.clone());
-            group_options.set_cpuset(&format!("{cpu};{cpu};{cpu};{cpu}")).unwrap();
+            group_options.execution(execution).policy(policy.clone());
+            group_options.cpuset(&format!("{cpu};{cpu};{cpu};{cpu}")).unwrap();
             let group = create("slow", &group_options);
             let (answered, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
             std::thread::scope(|scope| {
@@ -123,7 +123,7 @@ fn while_busy(options: &Options, f: impl FnOnce(&SessionGroup)) {
 fn a_full_queue_refuses_at_once_or_waits_as_configured() {
     for wait in [false, true] {
         let mut group_options = options(1);
-        group_options.set_execution(Execution::Worker).set_worker_threads(1).set_queue(2, wait);
+        group_options.execution(Execution::Worker).worker_threads(1).queue(2, wait);
         while_busy(&group_options, |group| {
             std::thread::scope(|scope| {
                 let clients: Vec<_> =
@@ -152,7 +152,7 @@ fn a_full_queue_refuses_at_once_or_waits_as_configured() {
 fn failed_requests_do_not_harm_others() {
     for execution in EXECUTIONS {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         let group = create("slow", &group_options);
         std::thread::scope(|scope| {
             for client in 0..16 {

@@ -105,7 +105,7 @@ struct Memory {
     peak: u64,
 }
 
-fn asked_for() -> Option<i32> {
+fn asked_for() -> Option<usize> {
     std::env::var(SESSIONS).ok().map(|sessions| sessions.parse().unwrap())
 }
 
@@ -114,7 +114,7 @@ fn report() {
 }
 
 /// Runs one test of this program in a process of its own.
-fn measure(test: &str, sessions: i32) -> Memory {
+fn measure(test: &str, sessions: usize) -> Memory {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--nocapture", test])
         .env(SESSIONS, sessions.to_string())

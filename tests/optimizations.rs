@@ -33,7 +33,7 @@ fn rows(group: &SessionGroup, session: usize, ids: &[i32]) -> Vec<f32> {
 
 #[test]
 fn every_session_sees_what_any_session_wrote() {
-    let group = create("writes", &options(SESSIONS as i32));
+    let group = create("writes", &options(SESSIONS));
     run_on(&group, 0, &[], &[], &["initialize"]).unwrap();
     for round in 0..6 {
         // All read before, so that there is something to be out of date.
@@ -69,7 +69,7 @@ fn a_tensor_that_was_fetched_keeps_its_value() {
 
 #[test]
 fn readers_never_see_half_of_an_assignment() {
-    let group = create("writes", &options(SESSIONS as i32));
+    let group = create("writes", &options(SESSIONS));
     run_on(&group, 0, &[], &[], &["initialize"]).unwrap();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -130,7 +130,7 @@ fn an_index_out_of_range_fails_its_request_as_it_would_without_optimisations() {
     let optimised = load("lookups", &options(2));
     let mut plain = options(2);
     for optimization in Optimization::all() {
-        plain.set_optimization(optimization, false);
+        plain.optimization(optimization, false);
     }
     let plain = load("lookups", &plain);
     let good = with_first_index(0);
@@ -214,10 +214,10 @@ fn a_callable_for_what_is_not_there_is_refused() {
     assert!(error.message.contains("serving_default_ids:0"), "{error}");
 }
 
-fn plain(sessions: i32) -> session_group::Options {
+fn plain(sessions: usize) -> session_group::Options {
     let mut options = options(sessions);
     for optimization in Optimization::all() {
-        options.set_optimization(optimization, false);
+        options.optimization(optimization, false);
     }
     options
 }

@@ -33,7 +33,7 @@ fn load(dir: &str, options: &Options) -> Result<SessionGroup> {
 /// With TensorFlow's own kernel.
 fn serially() -> Options {
     let mut options = options(2);
-    options.set_optimization(Optimization::ParallelRestore, false);
+    options.optimization(Optimization::ParallelRestore, false);
     options
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use common::{create, load, options};
 use session_group::execution::Execution;
 use session_group::stats::Snapshot;
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Code, Request, Result, SessionGroup};
 
@@ -24,7 +24,7 @@ fn slow(group: &SessionGroup, rounds: i32, options: Option<&RunOptions>) -> Resu
 fn a_timeout_stops_a_running_graph_and_does_not_harm_the_next() {
     for execution in EXECUTIONS {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         let group = create("slow", &group_options);
         slow(&group, 10, None).unwrap();
         let mut short = RunOptions::parse(&[]).unwrap();
@@ -51,7 +51,7 @@ fn the_operation_timeout_of_the_session_options_stops_a_running_graph() {
 #[test]
 fn the_time_in_the_queue_counts_and_an_expired_request_is_not_run() {
     let mut group_options = options(1);
-    group_options.set_execution(Execution::Worker).set_worker_threads(1);
+    group_options.execution(Execution::Worker).worker_threads(1);
     let group = create("slow", &group_options);
     // What is done the first time comes before the queue.
     slow(&group, 1, None).unwrap();
@@ -84,7 +84,7 @@ fn the_time_in_the_queue_counts_and_an_expired_request_is_not_run() {
 fn a_full_trace_fills_the_metadata() {
     for execution in EXECUTIONS {
         let mut group_options = options(2);
-        group_options.set_execution(execution);
+        group_options.execution(execution);
         let group = load("wide_deep", &group_options);
         let request = common::wide_deep_request(&mut common::Numbers(7), 2);
         let traced = RunOptions::parse(&[0x08, 3]).unwrap(); // trace_level = FULL_TRACE

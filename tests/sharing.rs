@@ -4,7 +4,7 @@ mod common;
 
 use common::{create, load, options, run_on};
 use session_group::tensorflow::Tensor;
-use session_group::tensorflow::devices::Variable;
+use session_group::tensorflow::{DataType, Variable};
 use session_group::{Code, Result, SessionGroup};
 
 fn y(group: &SessionGroup, session: usize) -> Result<Vec<f32>> {
@@ -54,7 +54,7 @@ fn a_variable_that_is_written_where_it_lies_is_seen_by_all() {
     };
     let seen = |expected| (0..3).for_each(|i| assert_eq!(y(&group, i).unwrap()[2], expected));
     seen(110.);
-    let (float, double) = (1, 2);
+    let (float, double) = (DataType::Float, DataType::Double);
     // As it was initialised, it is the memory of a constant, which has to stay as it is.
     assert!(!write("resource", float, &[]));
     increase(&group, 1, 1.);

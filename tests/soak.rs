@@ -17,8 +17,8 @@ use session_group::callable::Callable;
 use session_group::execution::Execution;
 use session_group::optimization::Optimization;
 use session_group::policy::{Choose, Load, Policy};
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::Tensor;
-use session_group::tensorflow::run_options::RunOptions;
 use session_group::{Code, Error, Request, SessionGroup};
 
 const CLIENTS: u64 = 64;
@@ -186,8 +186,8 @@ fn load(models: &Models, phase: u64) -> Seen {
 /// or by being cancelled.
 fn cancel(seen: &Seen, numbers: &mut Numbers) {
     const WAITING: u64 = 6;
-    let mut options = common::options(1 + numbers.next() as i32 % 3);
-    options.set_execution([Execution::Caller, Execution::Pool][numbers.next() as usize % 2]);
+    let mut options = common::options(1 + numbers.next() as usize % 3);
+    options.execution([Execution::Caller, Execution::Pool][numbers.next() as usize % 2]);
     let group = common::create("waits", &options);
     let answered = AtomicU64::new(0);
     let ask = |inputs: &[(&str, &Tensor)], outputs: &[&str], targets: &[&str]| {
@@ -239,33 +239,33 @@ fn check_runs(group: &SessionGroup, answered: &AtomicU64) {
 /// A group of some kind.
 fn serve(models: &Models, numbers: &mut Numbers) -> Served {
     let case = numbers.next() as usize % models.cases.len();
-    let sessions = 1 + numbers.next() as i32 % 3;
+    let sessions = 1 + numbers.next() as usize % 3;
     let mut options = common::options(sessions);
     let execution = [Execution::Auto, Execution::Caller, Execution::Worker, Execution::Pool]
         [numbers.next() as usize % 4];
-    options.set_execution(execution);
+    options.execution(execution);
     match numbers.next() % 4 {
-        0 => options.set_policy(Policy::Thread),
-        1 => options.set_policy(Policy::LeastLoaded),
-        2 => options.set_policy(Policy::Custom(Arc::new(Busiest))),
+        0 => options.policy(Policy::Thread),
+        1 => options.policy(Policy::LeastLoaded),
+        2 => options.policy(Policy::Custom(Arc::new(Busiest))),
         _ => &mut options,
     };
     if numbers.next().is_multiple_of(4) {
         let cpu = session_group::topology::allowed().unwrap().cpus()[0];
-        options.set_cpuset(&vec![cpu.to_string(); sessions as usize].join(";")).unwrap();
+        options.cpuset(&vec![cpu.to_string(); sessions as usize].join(";")).unwrap();
         if numbers.next().is_multiple_of(2) {
-            options.set_policy(Policy::CpuLocal);
+            options.policy(Policy::CpuLocal);
         }
     }
     let has_small_queue = numbers.next().is_multiple_of(3);
     if has_small_queue {
-        options.set_queue(2, numbers.next().is_multiple_of(2)).set_worker_threads(1);
+        options.queue(2, numbers.next().is_multiple_of(2)).worker_threads(1);
     }
     let mut runs_programs = !matches!(execution, Execution::Pool);
     for optimization in Optimization::all() {
         let enabled = !numbers.next().is_multiple_of(4);
         runs_programs &= enabled || optimization != Optimization::SerialExecutor;
-        options.set_optimization(optimization, enabled);
+        options.optimization(optimization, enabled);
     }
     let may_be_late = runs_programs && ["wide_deep", "lookups"].contains(&models.cases[case].name);
     let group = models.cases[case].group(&options);

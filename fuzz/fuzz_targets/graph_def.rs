@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::{SessionOptions, Tensor};
 use session_group::{Options, Request, SessionGroup};
 use session_group_fuzz::{models, stock, wire};
@@ -22,7 +22,7 @@ static SETTING: LazyLock<Setting> = LazyLock::new(|| {
     let mut session_options = SessionOptions::new();
     session_options.set_config(&models::CONFIG).expect("a ConfigProto");
     let mut options = Options::new();
-    options.set_session_num(2);
+    options.session_num(2);
     let mut run_options = RunOptions::parse(&[]).expect("defaults");
     run_options.set_timeout_ms(50);
     let feeds = vec![

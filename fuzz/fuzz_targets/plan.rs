@@ -46,10 +46,10 @@ fuzz_target!(|input: Input<'_>| {
     };
     let mut options = session_group::target::parse(input.target).unwrap_or_else(|_| Options::new());
     if let Some(session_num) = input.session_num {
-        options.set_session_num(session_num);
+        options.session_num(session_num as usize);
     }
     if let Some(cpuset) = input.cpuset {
-        let _ = options.set_cpuset(cpuset).map(drop);
+        let _ = options.cpuset(cpuset).map(drop);
     }
     let [cpuset, affinity, mps, contexts, kept_bytes] = input.environment;
     let environment = Environment { cpuset, affinity, mps, contexts, kept_bytes };

@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     let mut session_options = SessionOptions::new();
     session_options.set_config(&models::CONFIG).expect("a ConfigProto");
     let mut options = Options::new();
-    options.set_session_num(2);
+    options.session_num(2);
     let mut meta_graph_def = Buffer::new();
     let dir = DIR.to_str().expect("UTF-8");
     let word = Tensor::from_strings(&[1], &["b"]).expect("a tensor");

@@ -32,7 +32,7 @@ pub unsafe extern "C" fn NewSessionGroup(
     unsafe {
         guard(status, null_mut(), || {
             let mut options = Options::new();
-            options.set_session_num(session_num);
+            options.session_num = Some(session_num);
             new_group(session_options, &options)
         })
     }
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn SessionGroup_ListDevices(
     status: *mut tf::TF_Status,
 ) -> *mut tf::TF_DeviceList {
     // SAFETY: the caller follows the rules of the ABI, here and below.
-    unsafe { guard(status, null_mut(), || reference(group, "group")?.list_devices()) }
+    unsafe { guard(status, null_mut(), || reference(group, "group")?.device_list()) }
 }
 
 /// Closes the group. New requests fail with TF_FAILED_PRECONDITION. Running requests may finish within

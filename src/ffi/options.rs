@@ -52,7 +52,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetSessionNum(
     guard_infallible((), || {
         // SAFETY: the caller follows the rules of the ABI.
         if let Some(options) = unsafe { options.as_mut() } {
-            options.set_session_num(session_num);
+            options.session_num = Some(session_num);
         }
     });
 }
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetCpuset(
     // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
-            mutable(options, "options")?.set_cpuset(string(cpuset, "cpuset")?)?;
+            mutable(options, "options")?.cpuset(string(cpuset, "cpuset")?)?;
             Ok(())
         });
     }
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetThreadPoolAffinity(
     guard_infallible((), || {
         // SAFETY: the caller follows the rules of the ABI.
         if let Some(options) = unsafe { options.as_mut() } {
-            options.set_affinity(affinity);
+            options.affinity(affinity);
         }
     });
 }
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetPolicy(
     // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
-            mutable(options, "options")?.set_policy(string(name, "name")?.parse()?);
+            mutable(options, "options")?.policy(string(name, "name")?.parse()?);
             Ok(())
         });
     }
@@ -137,7 +137,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetPolicyFn(
         let custom = CustomPolicy { choose, context, release };
         // SAFETY: the caller follows the rules of the ABI.
         if let Some(options) = unsafe { options.as_mut() } {
-            options.set_policy(match choose {
+            options.policy(match choose {
                 Some(_) => Policy::Custom(Arc::new(custom)),
                 None => Policy::RoundRobin,
             });
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetExecution(
     // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
-            mutable(options, "options")?.set_execution(string(name, "name")?.parse()?);
+            mutable(options, "options")?.execution(string(name, "name")?.parse()?);
             Ok(())
         });
     }
@@ -198,7 +198,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetKernels(
     // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
-            mutable(options, "options")?.set_kernels(string(name, "name")?.parse()?);
+            mutable(options, "options")?.kernels(string(name, "name")?.parse()?);
             Ok(())
         });
     }
@@ -237,7 +237,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetOptimization(
     unsafe {
         guard(status, (), || {
             let optimization = string(name, "name")?.parse()?;
-            mutable(options, "options")?.set_optimization(optimization, enabled);
+            mutable(options, "options")?.optimization(optimization, enabled);
             Ok(())
         });
     }
@@ -254,7 +254,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetWorkerThreads(
     guard_infallible((), || {
         // SAFETY: the caller follows the rules of the ABI.
         if let Some(options) = unsafe { options.as_mut() } {
-            options.set_worker_threads(worker_threads);
+            options.worker_threads = Some(worker_threads);
         }
     });
 }
@@ -272,7 +272,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetQueue(
     guard_infallible((), || {
         // SAFETY: the caller follows the rules of the ABI.
         if let Some(options) = unsafe { options.as_mut() } {
-            options.set_queue(capacity, wait_when_full);
+            options.queue = Some((capacity, wait_when_full));
         }
     });
 }
@@ -288,7 +288,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetDrainTimeout(
     guard_infallible((), || {
         // SAFETY: the caller follows the rules of the ABI.
         if let Some(options) = unsafe { options.as_mut() } {
-            options.set_drain_timeout_ms(milliseconds);
+            options.drain_timeout_ms = Some(milliseconds);
         }
     });
 }
@@ -321,7 +321,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetMultiStream(
     guard_infallible((), || {
         // SAFETY: the caller follows the rules of the ABI.
         if let Some(options) = unsafe { options.as_mut() } {
-            options.set_multi_stream(multi_stream);
+            options.multi_stream(multi_stream);
         }
     });
 }
@@ -342,7 +342,8 @@ pub unsafe extern "C" fn SessionGroupOptions_SetGpuIds(
     // SAFETY: the caller follows the rules of the ABI, here and below.
     unsafe {
         guard(status, (), || {
-            mutable(options, "options")?.set_gpu_ids(array(gpu_ids, ngpu_ids, "gpu_ids")?)?;
+            mutable(options, "options")?
+                .take_gpu_ids(array(gpu_ids, ngpu_ids, "gpu_ids")?.to_vec())?;
             Ok(())
         });
     }

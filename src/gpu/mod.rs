@@ -153,13 +153,13 @@ impl Streams {
 mod tests {
     use super::*;
 
-    fn options(ids: &[i32]) -> Options {
+    fn options(ids: &[usize]) -> Options {
         let mut options = Options::new();
-        options.set_multi_stream(true).set_gpu_ids(ids).unwrap();
+        options.multi_stream(true).gpu_ids(ids).unwrap();
         options
     }
 
-    fn plan(ids: &[i32], visible: i32) -> Result<Vec<i32>> {
+    fn plan(ids: &[usize], visible: i32) -> Result<Vec<i32>> {
         let gpus = Gpus::plan(&options(ids), &Environment::default(), &Ok(visible))?;
         Ok(gpus.unwrap().ids)
     }
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(plan(&[2, 0], 3).unwrap(), [2, 0]);
         assert!(plan(&[3], 3).unwrap_err().message.contains("has 3"));
         let mut options = options(&[0]);
-        options.set_multi_stream(false);
+        options.multi_stream(false);
         let error = Gpus::plan(&options, &Environment::default(), &Ok(1)).unwrap_err();
         assert!(error.message.contains("without multi_stream"), "{error}");
     }

@@ -8,6 +8,7 @@ use crate::options::named;
 
 /// A way to execute as it is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Execution {
     /// [`Worker`](Self::Worker) where sessions have CPUs of their own, unless the policy is
     /// `cpu_local`; [`Caller`](Self::Caller) otherwise.

@@ -8,6 +8,7 @@ use crate::options::named;
 
 /// Which kernels programs take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kernels {
     /// For each operation and number of rows, the faster one of oneDNN's and TensorFlow's own, as
     /// measured by the first requests. An answer has the bits of stock TensorFlow with oneDNN on or

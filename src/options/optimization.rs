@@ -9,6 +9,7 @@ use crate::options::named;
 
 /// An optimisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Optimization {
     /// Requests run as programs: optimised once for all sessions, node by node on one thread,
     /// without TensorFlow's session in between. Graphs that don't allow it run on TensorFlow's own

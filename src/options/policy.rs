@@ -9,6 +9,7 @@ use crate::options::named;
 
 /// A policy as it is asked for.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub enum Policy {
     /// One session after the other.
     #[default]
@@ -33,6 +34,7 @@ pub trait Choose: Send + Sync {
 }
 
 /// What the sessions of a group are doing now. All slices have one number for each session.
+#[non_exhaustive]
 pub struct Load<'a> {
     /// Requests that have been given to the session and have not been answered.
     pub in_flight: &'a [i64],

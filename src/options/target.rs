@@ -42,11 +42,11 @@ fn parse_rest(target: &str) -> std::result::Result<Options, String> {
     };
     let mut options = Options::new();
     // As closing TensorFlow's own session.
-    options.set_drain_timeout_ms(0);
+    options.drain_timeout_ms = Some(0);
     if !number.is_empty() {
         let session_num =
             number.parse().map_err(|_| format!("{number:?} is not a number of sessions"))?;
-        options.set_session_num(session_num);
+        options.session_num = Some(session_num);
     }
     let mut seen = HashSet::new();
     let mut queue = (None, false);
@@ -60,33 +60,33 @@ fn parse_rest(target: &str) -> std::result::Result<Options, String> {
         let in_pair = |error: Error| format!("{pair:?}: {}", error.message);
         match key {
             "policy" => {
-                options.set_policy(value.parse().map_err(in_pair)?);
+                options.policy(value.parse().map_err(in_pair)?);
             }
             "execution" => {
-                options.set_execution(value.parse().map_err(in_pair)?);
+                options.execution(value.parse().map_err(in_pair)?);
             }
             "kernels" => {
-                options.set_kernels(value.parse().map_err(in_pair)?);
+                options.kernels(value.parse().map_err(in_pair)?);
             }
             "cpuset" => {
-                options.set_cpuset(value).map_err(in_pair)?;
+                options.cpuset(value).map_err(in_pair)?;
             }
             "affinity" => {
-                options.set_affinity(boolean(pair, value)?);
+                options.affinity(boolean(pair, value)?);
             }
             "worker_threads" => {
-                options.set_worker_threads(integer(pair, value)?);
+                options.worker_threads = Some(integer(pair, value)?);
             }
             "drain_timeout_ms" => {
-                options.set_drain_timeout_ms(integer(pair, value)?);
+                options.drain_timeout_ms = Some(integer(pair, value)?);
             }
             "multi_stream" => {
-                options.set_multi_stream(boolean(pair, value)?);
+                options.multi_stream(boolean(pair, value)?);
             }
             "gpu_ids" => {
                 let ids = value.split(',').map(|id| integer(pair, id));
                 let ids = ids.collect::<std::result::Result<Vec<_>, _>>()?;
-                options.set_gpu_ids(&ids).map_err(in_pair)?;
+                options.take_gpu_ids(ids).map_err(in_pair)?;
             }
             "queue" => queue.0 = Some(integer(pair, value)?),
             "wait_when_full" => queue.1 = boolean(pair, value)?,
@@ -95,12 +95,12 @@ fn parse_rest(target: &str) -> std::result::Result<Options, String> {
                     let names: Vec<_> = Optimization::all().map(|o| o.to_string()).collect();
                     format!("there is no key {key:?}: it is one of {KEYS}, {}", names.join(", "))
                 })?;
-                options.set_optimization(optimization, boolean(pair, value)?);
+                options.optimization(optimization, boolean(pair, value)?);
             }
         }
     }
     if queue != (None, false) {
-        options.set_queue(queue.0.unwrap_or(QUEUE_CAPACITY), queue.1);
+        options.queue = Some((queue.0.unwrap_or(QUEUE_CAPACITY), queue.1));
     }
     Ok(options)
 }

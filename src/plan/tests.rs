@@ -23,7 +23,7 @@ fn decide(options: &Options, cpus: u32) -> Result<Plan> {
 
 fn options(session_num: i32) -> Options {
     let mut options = Options::new();
-    options.set_session_num(session_num);
+    options.session_num = Some(session_num);
     options
 }
 
@@ -38,7 +38,7 @@ fn threads_are_shared_out_to_the_last_cpu() {
     // As many as may be asked for, however large the machine.
     assert_eq!(intra(&decide(&options(1), 3000).unwrap()), [1024]);
     let mut workers = options(1);
-    workers.set_execution(Execution::Worker);
+    workers.execution(Execution::Worker);
     assert_eq!(decide(&workers, 3000).unwrap().sessions[0].worker_threads, 1024);
 }
 
@@ -64,26 +64,26 @@ fn threads_of_all_inter_op_pools_count() {
 #[test]
 fn sessions_are_counted_for_each_gpu() {
     let mut options = options(3);
-    options.set_multi_stream(true);
+    options.multi_stream(true);
     let plan = decide(&options, 12).unwrap();
     assert_eq!(intra(&plan), [2; 6]);
     assert_eq!(plan.sessions[3].stream_slot.unwrap(), StreamSlot { gpu: 1, stream: 1 });
-    options.set_cpuset("0;1").unwrap();
+    options.cpuset("0;1").unwrap();
     assert!(decide(&options, 12).unwrap_err().message.contains("has 6 sessions"));
-    options.set_session_num(1000);
+    options.session_num(1000);
     assert!(decide(&options, 12).unwrap_err().message.contains("are 2000"));
 
     let mut by_cpuset = Options::new();
-    by_cpuset.set_multi_stream(true).set_cpuset("0;1;2").unwrap();
+    by_cpuset.multi_stream(true).cpuset("0;1;2").unwrap();
     assert!(decide(&by_cpuset, 12).unwrap_err().message.contains("3 entries"));
-    by_cpuset.set_cpuset("0;1;2;3").unwrap();
+    by_cpuset.cpuset("0;1;2;3").unwrap();
     assert_eq!(decide(&by_cpuset, 12).unwrap().sessions.len(), 4);
 }
 
 #[test]
 fn a_cpuset_gives_the_number_and_the_sizes() {
     let mut options = Options::new();
-    options.set_cpuset("0-2;3").unwrap();
+    options.cpuset("0-2;3").unwrap();
     let plan = decide(&options, 4).unwrap();
     assert_eq!(intra(&plan), [3, 1]);
     assert_eq!(plan.sessions[0].cpus.as_ref().unwrap().cpus(), [0, 1, 2]);
@@ -102,7 +102,7 @@ fn what_the_program_sets_wins_over_the_environment() {
             .unwrap()
     };
     assert_eq!(cpus(&options).cpus(), [1]);
-    options.set_cpuset("0;1").unwrap();
+    options.cpuset("0;1").unwrap();
     assert_eq!(cpus(&options).cpus(), [0]);
 }
 
@@ -112,16 +112,16 @@ fn contradictions_are_errors_that_name_both_sides() {
     assert!(error(&Options::new()).contains("session_num is not set"));
 
     let mut mismatch = options(3);
-    mismatch.set_cpuset("0;1;2;3").unwrap();
+    mismatch.cpuset("0;1;2;3").unwrap();
     let message = error(&mismatch);
     assert!(message.contains("4 entries") && message.contains("has 3 sessions"), "{message}");
 
     let mut unpinned = options(2);
-    unpinned.set_policy(Policy::CpuLocal);
+    unpinned.policy(Policy::CpuLocal);
     assert!(error(&unpinned).contains("cpu_local needs"));
 
     let mut outside = options(2);
-    outside.set_cpuset("0;3-4").unwrap();
+    outside.cpuset("0;3-4").unwrap();
     let message = error(&outside);
     assert!(message.contains("entry 1") && message.contains("CPU 4, only 0-3"), "{message}");
 }
@@ -131,10 +131,12 @@ fn numbers_out_of_range_are_errors() {
     for n in [0, -1, i32::MIN, 100_000] {
         let message = decide(&options(n), 4).unwrap_err().message;
         assert!(message.contains(&format!("session_num is {n}: it must be 1 to")), "{message}");
-        assert!(decide(options(1).set_worker_threads(n), 4).is_err());
+        let mut options = options(1);
+        options.worker_threads = Some(n);
+        assert!(decide(&options, 4).is_err());
     }
-    assert!(decide(options(1).set_queue(0, true), 4).is_err());
-    assert_eq!(decide(options(1).set_queue(7, true), 4).unwrap().queue.capacity, 7);
+    assert!(decide(options(1).queue(0, true), 4).is_err());
+    assert_eq!(decide(options(1).queue(7, true), 4).unwrap().queue.capacity, 7);
 }
 
 #[test]
@@ -149,8 +151,8 @@ fn a_machine_that_can_not_be_read_matters_only_for_affinity() {
     let unreadable = Machine { topology: Err(Error::invalid("unreadable")), ..machine(4) };
     let decide =
         |options: &Options| plan(options, &Environment::default(), &Config::default(), &unreadable);
-    assert!(decide(options(2).set_cpuset("0;1").unwrap()).is_ok());
-    assert_eq!(decide(options(2).set_affinity(true)).unwrap_err().message, "unreadable");
+    assert!(decide(options(2).cpuset("0;1").unwrap()).is_ok());
+    assert_eq!(decide(options(2).affinity(true)).unwrap_err().message, "unreadable");
 }
 
 #[test]
@@ -170,10 +172,10 @@ fn affinity_places_sessions_on_cores_of_their_own() {
     };
     let pinned = ["0-2", "3-4"];
     assert_eq!(cpus(&options(2), &variable("1")).unwrap(), pinned);
-    assert_eq!(cpus(options(2).set_affinity(true), &variable("0")).unwrap(), pinned);
+    assert_eq!(cpus(options(2).affinity(true), &variable("0")).unwrap(), pinned);
     assert!(cpus(&options(2), &variable("0")).unwrap().is_empty());
-    assert!(cpus(options(2).set_affinity(false), &variable("1")).unwrap().is_empty());
-    assert!(cpus(options(2).set_affinity(false), &variable("yes")).unwrap().is_empty());
+    assert!(cpus(options(2).affinity(false), &variable("1")).unwrap().is_empty());
+    assert!(cpus(options(2).affinity(false), &variable("yes")).unwrap().is_empty());
     let error = cpus(&options(2), &variable("yes")).unwrap_err();
     assert!(error.message.contains("SET_SESSION_THREAD_POOL_AFFINITY is \"yes\""), "{error}");
     let error = cpus(&options(6), &variable("1")).unwrap_err();
@@ -182,7 +184,7 @@ fn affinity_places_sessions_on_cores_of_their_own() {
     let both = Environment { cpuset: Some("4;0".to_string()), ..variable("1") };
     assert_eq!(cpus(&options(2), &both).unwrap(), ["4", "0"]);
     let mut both = options(2);
-    both.set_cpuset("0;1").unwrap().set_affinity(true);
+    both.cpuset("0;1").unwrap().affinity(true);
     assert!(cpus(&both, &Environment::default()).unwrap_err().message.contains("set one"));
 }
 
@@ -208,7 +210,7 @@ fn negative_inter_op_threads_run_graphs_on_the_calling_thread() {
     let decide = |inter_op_threads, execution| {
         let config = Config { inter_op_threads, ..Config::default() };
         let mut options = options(2);
-        options.set_execution(execution);
+        options.execution(execution);
         plan(&options, &Environment::default(), &config, &machine(8))
     };
     for threads in [-1, -7, i32::MIN] {
@@ -225,10 +227,7 @@ fn negative_inter_op_threads_run_graphs_on_the_calling_thread() {
 #[test]
 fn a_drain_has_an_end_or_is_an_error() {
     let drain = |ms: Option<i64>| {
-        let mut options = options(1);
-        if let Some(ms) = ms {
-            options.set_drain_timeout_ms(ms);
-        }
+        let options = Options { drain_timeout_ms: ms, ..options(1) };
         decide(&options, 2).map(|plan| plan.drain.as_millis())
     };
     assert_eq!(drain(None).unwrap(), 30_000);
@@ -241,8 +240,8 @@ fn a_drain_has_an_end_or_is_an_error() {
 fn auto_runs_on_the_caller_where_nothing_is_pinned_or_the_caller_is() {
     assert_eq!(decide(&options(2), 2).unwrap().execution, Execution::Caller);
     let mut local = options(2);
-    local.set_cpuset("0;1").unwrap().set_policy(Policy::CpuLocal);
+    local.cpuset("0;1").unwrap().policy(Policy::CpuLocal);
     assert_eq!(decide(&local, 2).unwrap().execution, Execution::Caller);
-    local.set_execution(Execution::Pool);
+    local.execution(Execution::Pool);
     assert_eq!(decide(&local, 2).unwrap().execution, Execution::Pool);
 }

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn requests_pass_a_broken_session_over() {
         let mut options = Options::new();
-        options.set_session_num(3);
+        options.session_num(3);
         let group = SessionGroup::new(&SessionOptions::new(), &options).unwrap();
         let state = group.state();
         let chosen = || -> Vec<_> { (0..6).map(|_| state.choose(None).unwrap()).collect() };
@@ -173,7 +173,7 @@ mod tests {
     fn dispatch_overhead() {
         for policy in [Policy::Thread, Policy::RoundRobin, Policy::LeastLoaded] {
             let mut options = Options::new();
-            options.set_session_num(4).set_policy(policy.clone());
+            options.session_num(4).policy(policy.clone());
             let group = SessionGroup::new(&SessionOptions::new(), &options).unwrap();
             let state = group.state();
             let turn = || {

@@ -23,6 +23,7 @@ pub const CODES: usize = 17;
 /// program for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
+#[non_exhaustive]
 pub enum Way {
     /// As a program.
     Program,
@@ -105,6 +106,7 @@ pub(crate) struct SessionStats {
 
 /// The counters of one session at a moment.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Requests answered, by the `TF_Code` of the answer; number 0 is `TF_OK`.
     pub answers: [u64; CODES],

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 // The shim calls it.
 use libmimalloc_sys as _;
 
+use super::dtype::DataType;
 use super::graph::Graph;
 use super::session_options::SessionOptions;
 use super::shim;
@@ -24,8 +25,8 @@ pub struct Variable<'a> {
     pub container: &'a str,
     /// Its `shared_name`.
     pub name: &'a str,
-    /// A `DataType`.
-    pub dtype: i32,
+    /// The type of its elements.
+    pub dtype: DataType,
     /// Its shape.
     pub dims: &'a [i64],
 }
@@ -160,7 +161,7 @@ impl Devices {
                     self.0,
                     variable.container.into(),
                     variable.name.into(),
-                    variable.dtype,
+                    variable.dtype.number(),
                     variable.dims.as_ptr(),
                     variable.dims.len(),
                     call,

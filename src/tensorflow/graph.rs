@@ -1,10 +1,12 @@
 //! Graphs on their way into sessions: a serialised `GraphDef`, or a SavedModel's.
 
+use std::path::Path;
+
 use super::buffer::Buffer;
 use super::devices::Devices;
 use super::shim::{self, sg_str};
 use super::status;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A parsed `GraphDef` whose tables can be shared by several sessions.
 pub struct Graph(*mut shim::sg_graph);
@@ -77,10 +79,14 @@ impl SavedModel {
     /// Reads the `MetaGraphDef` that has exactly these tags. Where asked for, also gives it
     /// serialised.
     pub fn read(
-        export_dir: &str,
+        export_dir: impl AsRef<Path>,
         tags: &[&str],
         meta_graph_def: Option<&mut Buffer>,
     ) -> Result<Self> {
+        let export_dir = export_dir.as_ref();
+        let export_dir = export_dir.to_str().ok_or_else(|| {
+            Error::invalid(format!("the path {} is not UTF-8", export_dir.display()))
+        })?;
         let meta_graph_def = meta_graph_def.map_or(std::ptr::null_mut(), Buffer::as_mut_ptr);
         let tags: Vec<sg_str<'_>> = tags.iter().map(|&tag| tag.into()).collect();
         status::call(|status| {

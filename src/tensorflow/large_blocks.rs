@@ -18,6 +18,7 @@ pub(crate) fn stats() -> MemoryStats {
 
 /// The memory of large tensors of all groups of the process, at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryStats {
     /// Bytes that large tensors take, variables and constants included.
     pub in_use_bytes: u64,

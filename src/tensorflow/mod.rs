@@ -8,23 +8,29 @@
 //! as a session of TensorFlow's C++ API, `policy_function` calls what a program brings. `log` writes to
 //! TensorFlow's log. `large_blocks` is the memory of large tensors.
 
-pub mod buffer;
-pub mod devices;
-pub mod graph;
+pub(crate) mod buffer;
+pub(crate) mod devices;
+mod dtype;
+pub(crate) mod graph;
 pub(crate) mod group_session;
 pub(crate) mod large_blocks;
 pub(crate) mod log;
 pub(crate) mod policy_function;
-pub mod program;
-pub mod run_options;
-pub mod session;
-pub mod session_options;
+pub(crate) mod program;
+pub(crate) mod run_options;
+pub(crate) mod session;
+pub(crate) mod session_options;
 /// cbindgen:ignore
 pub(crate) mod shim;
-pub mod status;
-pub mod tensor;
+pub(crate) mod status;
+pub(crate) mod tensor;
 pub mod version;
 
 pub use buffer::Buffer;
+pub use devices::Variable;
+pub use dtype::DataType;
+pub use graph::SavedModel;
+pub use run_options::RunOptions;
+pub use session::Device;
 pub use session_options::SessionOptions;
-pub use tensor::Tensor;
+pub use tensor::{Element, MOST_DIMS, Tensor};

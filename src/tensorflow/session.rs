@@ -1,6 +1,8 @@
 //! One session of a group: TensorFlow's direct session over shared devices.
 
-use std::ptr::null;
+use std::ffi::{CStr, c_char};
+use std::mem::ManuallyDrop;
+use std::ptr::{NonNull, null};
 use std::sync::Arc;
 
 use tensorflow_sys as tf;
@@ -14,16 +16,41 @@ use super::{Buffer, Tensor, status};
 use crate::error::Result;
 
 /// A session's own intra-op threads.
-pub struct IntraOpPool(*mut shim::sg_intra_op_pool);
+pub struct IntraOpPool(NonNull<shim::sg_intra_op_pool>);
 
 impl IntraOpPool {
     /// Starts the threads. They inherit name and affinity mask of the calling thread.
     pub fn new(options: &SessionOptions, threads: i32) -> Result<Self> {
         // SAFETY: the options are live.
-        status::call(|status| unsafe {
-            Self(shim::sg_intra_op_pool_new(options.as_ptr(), threads, status))
-        })
+        let pool = status::call(|status| unsafe {
+            shim::sg_intra_op_pool_new(options.as_ptr(), threads, status)
+        })?;
+        Ok(Self(NonNull::new(pool).expect("a pool, where there was no error")))
     }
+
+    /// Gives the pool away.
+    fn into_raw(self) -> *mut shim::sg_intra_op_pool {
+        ManuallyDrop::new(self).0.as_ptr()
+    }
+}
+
+impl Drop for IntraOpPool {
+    fn drop(&mut self) {
+        // SAFETY: owned and deleted once.
+        unsafe { shim::sg_intra_op_pool_delete(self.0.as_ptr()) }
+    }
+}
+
+/// A device that the sessions of a group see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Device {
+    /// As in `/job:localhost/replica:0/task:0/device:CPU:0`.
+    pub name: String,
+    /// As in `CPU`.
+    pub kind: String,
+    /// How much memory it has, in bytes, as TensorFlow counts it.
+    pub memory_bytes: i64,
 }
 
 /// A session that shares variables and tables with all others over the same devices.
@@ -66,7 +93,7 @@ impl Session {
                     devices.as_ptr(),
                     options.as_ptr(),
                     stream_slot.as_ref().map_or(null(), std::ptr::from_ref),
-                    pool.0,
+                    pool.into_raw(),
                     inter_op_threads,
                     status,
                 )
@@ -86,7 +113,7 @@ impl Session {
             let stream_slot = stream_slot.as_ref().map_or(null(), std::ptr::from_ref);
             let (devices, options) = (devices.as_ptr(), options.as_ptr());
             // SAFETY: devices, options and stream_slot are live; the pool is given away.
-            unsafe { shim::sg_compiler_new(devices, options, stream_slot, pool.0, status) }
+            unsafe { shim::sg_compiler_new(devices, options, stream_slot, pool.into_raw(), status) }
         })?;
         Ok(Self { ptr, devices })
     }
@@ -185,7 +212,38 @@ impl Session {
         unsafe { shim::sg_session_is_broken(self.ptr) != 0 }
     }
 
-    /// What devices the session sees. The caller must free the list with `TF_DeleteDeviceList`.
+    /// What devices the session sees.
+    pub fn devices_seen(&self) -> Result<Vec<Device>> {
+        let list = self.list_devices()?;
+        // SAFETY: the list is live, and the index in range.
+        let count = unsafe { tf::TF_DeviceListCount(list) };
+        let device = |i| {
+            status::call(|status| {
+                // SAFETY: as above; the texts live as long as the list.
+                let text = |text: *const c_char| unsafe {
+                    if text.is_null() {
+                        String::new()
+                    } else {
+                        CStr::from_ptr(text).to_string_lossy().into()
+                    }
+                };
+                // SAFETY: as above.
+                unsafe {
+                    Device {
+                        name: text(tf::TF_DeviceListName(list, i, status)),
+                        kind: text(tf::TF_DeviceListType(list, i, status)),
+                        memory_bytes: tf::TF_DeviceListMemoryBytes(list, i, status),
+                    }
+                }
+            })
+        };
+        let devices = (0..count).map(device).collect();
+        // SAFETY: the list is owned and deleted once.
+        unsafe { tf::TF_DeleteDeviceList(list) };
+        devices
+    }
+
+    /// The same as TensorFlow's C API has it, for a caller who frees it with `TF_DeleteDeviceList`.
     pub fn list_devices(&self) -> Result<*mut tf::TF_DeviceList> {
         // SAFETY: the session is live.
         status::call(|status| unsafe { shim::sg_session_list_devices(self.ptr, status) })

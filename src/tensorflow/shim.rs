@@ -308,6 +308,7 @@ unsafe extern "C" {
         threads: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_intra_op_pool;
+    pub fn sg_intra_op_pool_delete(pool: *mut sg_intra_op_pool);
     pub fn sg_session_new(
         devices: *mut sg_devices,
         options: *const tf::TF_SessionOptions,

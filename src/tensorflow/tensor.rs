@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use tensorflow_sys as tf;
 
+use super::DataType;
 use super::shim;
 use crate::error::{Code, Error, Result};
 
@@ -26,28 +27,29 @@ unsafe impl Sync for Tensor {}
 /// pattern TensorFlow stores being valid.
 pub unsafe trait Element: Copy {
     /// The TensorFlow type.
-    const DTYPE: tf::TF_DataType;
+    const DTYPE: DataType;
 }
 
 macro_rules! elements {
     ($($rust:ty => $tensorflow:ident),* $(,)?) => {$(
         // SAFETY: same size and layout; every bit pattern is valid.
         unsafe impl Element for $rust {
-            const DTYPE: tf::TF_DataType = tf::$tensorflow;
+            const DTYPE: DataType = DataType::$tensorflow;
         }
     )*};
 }
 
 elements! {
-    f32 => TF_FLOAT, f64 => TF_DOUBLE,
-    i8 => TF_INT8, i16 => TF_INT16, i32 => TF_INT32, i64 => TF_INT64,
-    u8 => TF_UINT8, u16 => TF_UINT16, u32 => TF_UINT32, u64 => TF_UINT64,
+    f32 => Float, f64 => Double,
+    i8 => Int8, i16 => Int16, i32 => Int32, i64 => Int64,
+    u8 => Uint8, u16 => Uint16, u32 => Uint32, u64 => Uint64,
 }
 
 impl Tensor {
     /// A tensor of this shape with these elements, in row-major order.
     pub fn from_slice<T: Element>(dims: &[i64], elements: &[T]) -> Result<Self> {
-        let tensor = Self::allocate(T::DTYPE, dims, elements.len(), size_of::<T>())?;
+        let (dtype, element_size) = fixed_size(T::DTYPE)?;
+        let tensor = Self::allocate(dtype, dims, elements.len(), element_size)?;
         // SAFETY: the new tensor's buffer has room for exactly these elements and is not shared.
         unsafe {
             let data = tf::TF_TensorData(tensor.as_ptr()).cast::<T>();
@@ -69,7 +71,8 @@ impl Tensor {
     }
 
     /// A tensor of this shape and type, any but strings, resources and variants, with these bytes.
-    pub fn from_bytes(dtype: i32, dims: &[i64], bytes: &[u8]) -> Result<Self> {
+    pub fn from_bytes(dtype: impl Into<DataType>, dims: &[i64], bytes: &[u8]) -> Result<Self> {
+        let dtype = dtype.into();
         let (tf_dtype, element_size) = fixed_size(dtype)?;
         check_size(dtype, dims, element_size, bytes.len())?;
         let tensor = Self::allocate(tf_dtype, dims, count(dims)?, element_size)?;
@@ -85,8 +88,12 @@ impl Tensor {
 
     /// A tensor of this shape and type, any but strings, resources and variants. `fill` writes its bytes,
     /// which are zero before.
-    pub fn from_fill(dtype: i32, dims: &[i64], fill: impl FnOnce(&mut [u8])) -> Result<Self> {
-        let (dtype, element_size) = fixed_size(dtype)?;
+    pub fn from_fill(
+        dtype: impl Into<DataType>,
+        dims: &[i64],
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Self> {
+        let (dtype, element_size) = fixed_size(dtype.into())?;
         let tensor = Self::allocate(dtype, dims, count(dims)?, element_size)?;
         // SAFETY: the new tensor's buffer has this many bytes and is not shared.
         let bytes = unsafe {
@@ -105,7 +112,7 @@ impl Tensor {
 
     /// A tensor of this shape and type, any but strings, resources and variants, with bytes that somebody
     /// else owns: they are used where they are if they are aligned to 64 bytes, else copied.
-    pub fn from_owner<O>(dtype: i32, dims: &[i64], owner: O) -> Result<Self>
+    pub fn from_owner<O>(dtype: impl Into<DataType>, dims: &[i64], owner: O) -> Result<Self>
     where
         O: AsRef<[u8]> + Send + Sync + 'static,
     {
@@ -124,6 +131,7 @@ impl Tensor {
             drop(NonNull::new(owner.cast::<O>()).map(Owned));
         }
 
+        let dtype = dtype.into();
         let (tf_dtype, element_size) = fixed_size(dtype)?;
         let owner = Owned(NonNull::from(Box::leak(Box::new(owner))));
         // SAFETY: the owner is alive, and nobody changes it.
@@ -192,10 +200,10 @@ impl Tensor {
         Ok(tensor)
     }
 
-    /// The number of TensorFlow's `DataType`.
-    pub fn dtype(&self) -> i32 {
+    /// The type of its elements.
+    pub fn dtype(&self) -> DataType {
         // SAFETY: the tensor is live.
-        unsafe { shim::sg_tensor_dtype(self.as_ptr()) }
+        DataType::from(unsafe { shim::sg_tensor_dtype(self.as_ptr()) })
     }
 
     /// The shape.
@@ -219,9 +227,9 @@ impl Tensor {
 
     /// The elements, in row-major order.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        if self.dtype() != T::DTYPE as i32 {
+        if self.dtype() != T::DTYPE {
             return Err(Error::invalid(format!(
-                "the tensor has type {}, not {:?}",
+                "the tensor has type {}, not {}",
                 self.dtype(),
                 T::DTYPE
             )));
@@ -249,7 +257,7 @@ impl Tensor {
 
     /// As [`to_strings`](Self::to_strings), without a copy.
     pub fn strings(&self) -> Result<Vec<&[u8]>> {
-        if self.dtype() != tf::TF_STRING as i32 {
+        if self.dtype() != DataType::String {
             return Err(Error::invalid(format!(
                 "the tensor has type {}, not string",
                 self.dtype()
@@ -324,7 +332,7 @@ fn count(dims: &[i64]) -> Result<usize> {
 }
 
 /// Whether a tensor of this shape has so many bytes.
-fn check_size(dtype: i32, dims: &[i64], element_size: usize, given: usize) -> Result<()> {
+fn check_size(dtype: DataType, dims: &[i64], element_size: usize, given: usize) -> Result<()> {
     if count(dims)?.checked_mul(element_size) == Some(given) {
         return Ok(());
     }
@@ -333,36 +341,11 @@ fn check_size(dtype: i32, dims: &[i64], element_size: usize, given: usize) -> Re
     )))
 }
 
-/// A type whose elements have a size, and that.
-fn fixed_size(dtype: i32) -> Result<(tf::TF_DataType, usize)> {
-    const TYPES: [tf::TF_DataType; 20] = [
-        tf::TF_FLOAT,
-        tf::TF_DOUBLE,
-        tf::TF_INT32,
-        tf::TF_UINT8,
-        tf::TF_INT16,
-        tf::TF_INT8,
-        tf::TF_COMPLEX64,
-        tf::TF_INT64,
-        tf::TF_BOOL,
-        tf::TF_QINT8,
-        tf::TF_QUINT8,
-        tf::TF_QINT32,
-        tf::TF_BFLOAT16,
-        tf::TF_QINT16,
-        tf::TF_QUINT16,
-        tf::TF_UINT16,
-        tf::TF_COMPLEX128,
-        tf::TF_HALF,
-        tf::TF_UINT32,
-        tf::TF_UINT64,
-    ];
-    let known = TYPES.into_iter().find(|&known| known as i32 == dtype);
-    let known = known.ok_or_else(|| {
+/// A type as the C API has it, and the size of its elements.
+fn fixed_size(dtype: DataType) -> Result<(tf::TF_DataType, usize)> {
+    dtype.with_fixed_size().ok_or_else(|| {
         Error::invalid(format!("type {dtype} is not one whose elements all have the same size"))
-    })?;
-    // SAFETY: no precondition.
-    Ok((known, unsafe { tf::TF_DataTypeSize(known) }))
+    })
 }
 
 impl Drop for Tensor {
@@ -416,7 +399,7 @@ mod tests {
             let alive = std::sync::Arc::new(());
             let bytes = Owner(std::array::from_fn(|i| i as u8));
             let owner = Part(bytes, begin, alive.clone());
-            let tensor = Tensor::from_owner(tf::TF_INT32 as i32, &[2, 2], owner).unwrap();
+            let tensor = Tensor::from_owner(DataType::Int32, &[2, 2], owner).unwrap();
             assert_eq!(std::sync::Arc::strong_count(&alive), if begin == 0 { 2 } else { 1 });
             assert_eq!(tensor.bytes()[0], begin as u8);
             assert_eq!(tensor.dims(), [2, 2]);
@@ -424,12 +407,12 @@ mod tests {
             assert_eq!(std::sync::Arc::strong_count(&alive), 1);
         }
         for (dtype, dims) in
-            [(tf::TF_INT32, [2, 3]), (tf::TF_STRING, [2, 2]), (tf::TF_FLOAT, [-1, 4])]
+            [(DataType::Int32, [2, 3]), (DataType::String, [2, 2]), (DataType::Float, [-1, 4])]
         {
-            assert!(Tensor::from_owner(dtype as i32, &dims, vec![0u8; 16]).is_err());
+            assert!(Tensor::from_owner(dtype, &dims, vec![0u8; 16]).is_err());
         }
         assert!(Tensor::from_owner(99, &[1], vec![0u8; 16]).is_err());
-        let empty = Tensor::from_owner(tf::TF_HALF as i32, &[0, 3], Vec::new()).unwrap();
+        let empty = Tensor::from_owner(DataType::Half, &[0, 3], Vec::new()).unwrap();
         assert_eq!(empty.dims(), [0, 3]);
     }
 

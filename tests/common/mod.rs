@@ -23,10 +23,10 @@ pub fn graph_def(name: &str) -> Vec<u8> {
     std::fs::read(model(&format!("{name}.pb"))).unwrap()
 }
 
-pub fn options(session_num: i32) -> Options {
+pub fn options(session_num: usize) -> Options {
     let mut options = Options::new();
     // Answers are compared with those of a session of this process.
-    options.set_session_num(session_num).set_kernels(Kernels::Stock);
+    options.session_num(session_num).kernels(Kernels::Stock);
     options
 }
 

@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const SESSIONS: i32 = 2;
+const SESSIONS: usize = 2;
 const PREDICT: &str = "/tensorflow.serving.PredictionService/Predict";
 const STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 const OUTPUT: &str = "StatefulPartitionedCall:0";
@@ -103,7 +103,7 @@ fn main() {
     let feeds: Vec<(&str, &Tensor)> =
         FEEDS.iter().zip(&inputs).map(|((_, name), (_, tensor))| (*name, tensor)).collect();
 
-    let threads = SESSIONS as usize;
+    let threads = SESSIONS;
     let mut contenders: Vec<Contender<'_>> = vec![
         (
             "group in process",
@@ -256,7 +256,7 @@ fn json(batch: usize) -> String {
 
 fn options() -> Options {
     let mut options = Options::new();
-    options.set_session_num(SESSIONS);
+    options.session_num(SESSIONS);
     options
 }
 

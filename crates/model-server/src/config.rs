@@ -58,11 +58,6 @@ pub fn check(flags: &Flags) -> Result<()> {
          separately. You cannot configure all."
     );
     ensure!(
-        sessions.session_num_per_group >= 0,
-        "--session_num_per_group is {}: give the number of sessions of each model, or 0",
-        sessions.session_num_per_group
-    );
-    ensure!(
         sessions.use_session_group || sessions.session_num_per_group <= 1,
         "--session_num_per_group={} contradicts --use_session_group=false",
         sessions.session_num_per_group
@@ -155,7 +150,7 @@ pub fn group_options(
     own: &SessionGroupConfig,
 ) -> session_group::Result<Options> {
     let mut settings = for_all.clone();
-    settings.session_num = own.session_num.or(settings.session_num);
+    settings.session_num = own.session_num.map(|n| n as usize).or(settings.session_num);
     settings.cpuset = own.cpuset.clone().or(settings.cpuset);
     if let Some(policy) = &own.policy {
         settings.policy = Some(policy.parse()?);

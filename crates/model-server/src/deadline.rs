@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
 use session_group::{Code, Error, Result};
 
 /// Options with a timeout that ends at the deadline; `None` without a deadline. An error where it has passed.

@@ -255,11 +255,11 @@ impl<'a> Classifier<'a> {
                     shape(&dims)
                 )));
             };
-            if tensor.dtype() != dtype as i32 {
+            if tensor.dtype().number() != dtype as i32 {
                 return Err(Error::invalid(format!(
                     "Expected {what} Tensor of {}. Got: {}",
                     dtype.as_str_name(),
-                    proto_name(tensor.dtype())
+                    proto_name(tensor.dtype().number())
                 )));
             }
             if rows != examples as i64 {
@@ -335,10 +335,10 @@ fn regression(examples: usize, output: &Tensor) -> Result<RegressionResult> {
             "Input batch size did not match output batch size: {examples} vs. {rows}"
         )));
     }
-    if output.dtype() != DataType::DtFloat as i32 {
+    if output.dtype().number() != DataType::DtFloat as i32 {
         return Err(Error::invalid(format!(
             "Expected output Tensor of DT_FLOAT.  Got: {}",
-            proto_name(output.dtype())
+            proto_name(output.dtype().number())
         )));
     }
     let regressions = output.to_vec::<f32>()?.into_iter().map(|value| Regression { value });

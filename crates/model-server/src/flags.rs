@@ -156,7 +156,7 @@ pub struct Sessions {
     pub use_per_session_threads: Switch,
     /// Sessions of each model; 0: one, or as many as the cpuset has entries
     #[arg(long, default_value_t = 0)]
-    pub session_num_per_group: i32,
+    pub session_num_per_group: usize,
     /// Serve by session groups. Here all models are; taken for compatibility
     #[arg(long, default_value_t = true)]
     pub use_session_group: Switch,

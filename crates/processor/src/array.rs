@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use session_group::tensorflow::MOST_DIMS;
 use session_group::tensorflow::Tensor;
-use session_group::tensorflow::tensor::MOST_DIMS;
 use session_group::{Code, Error, Result};
 
 use crate::proto::eas::{ArrayDataType, ArrayProto, ArrayShape};
@@ -111,12 +111,12 @@ fn narrow<T: TryFrom<i32>>(value: i32, dtype: ArrayDataType) -> Result<T> {
 /// The answer's form of a tensor.
 pub fn from_tensor(tensor: &Tensor) -> Result<ArrayProto> {
     let mut array = ArrayProto {
-        dtype: tensor.dtype(),
+        dtype: tensor.dtype().number(),
         array_shape: Some(ArrayShape { dim: tensor.dims() }),
         ..ArrayProto::default()
     };
     let unsent = || {
-        let name = session_group_serving::signature::proto_name(tensor.dtype());
+        let name = session_group_serving::signature::proto_name(tensor.dtype().number());
         Error::invalid(format!("a tensor of type {name} has no place in an ArrayProto"))
     };
     let count = tensor.dims().iter().product::<i64>() as usize;
@@ -125,7 +125,7 @@ pub fn from_tensor(tensor: &Tensor) -> Result<ArrayProto> {
     if count > i32::MAX as usize {
         return Err(Error::invalid(format!("{count} elements are too many for an answer")));
     }
-    match ArrayDataType::try_from(tensor.dtype()).map_err(|_| unsent())? {
+    match ArrayDataType::try_from(tensor.dtype().number()).map_err(|_| unsent())? {
         ArrayDataType::DtFloat => array.float_val = values(tensor, f32::from_ne_bytes)?,
         ArrayDataType::DtDouble => array.double_val = values(tensor, f64::from_ne_bytes)?,
         ArrayDataType::DtHalf => {
@@ -219,7 +219,7 @@ mod tests {
         ];
         for array in arrays {
             let tensor = to_tensor(&array).unwrap();
-            assert_eq!(tensor.dtype(), array.dtype);
+            assert_eq!(tensor.dtype().number(), array.dtype);
             assert_eq!(from_tensor(&tensor).unwrap(), array);
         }
     }

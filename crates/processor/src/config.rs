@@ -21,7 +21,7 @@ use tracing::warn;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
-    session_num: Option<i32>,
+    session_num: Option<usize>,
     select_session_policy: Option<String>,
     execution: Option<String>,
     use_per_session_threads: Option<bool>,
@@ -364,8 +364,8 @@ impl Text {
 }
 
 /// Reads `"0,1"`, DeepRec's form, or `[0, 1]`.
-fn gpu_ids(value: &Value) -> Result<Vec<i32>> {
-    let ids: Option<Vec<i32>> = match value {
+fn gpu_ids(value: &Value) -> Result<Vec<usize>> {
+    let ids: Option<Vec<usize>> = match value {
         Value::String(list) => sessions::gpu_ids(list).ok(),
         other => serde_json::from_value(other.clone()).ok(),
     };
@@ -377,7 +377,7 @@ impl Sessions {
     pub fn options(&self) -> Result<Options> {
         let mut options = self.group.options()?;
         // Closing need not wait: a group is closed when no request uses it any more, or to end those that do.
-        options.set_drain_timeout_ms(0);
+        options.drain_timeout(std::time::Duration::ZERO);
         Ok(options)
     }
 

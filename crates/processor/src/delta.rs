@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use session_group::tensorflow::Tensor;
-use session_group::tensorflow::devices::Variable;
+use session_group::tensorflow::Variable;
 use session_group::{Error, Request, Result, SessionGroup};
 use session_group_serving::signature::proto_name;
 use tensorflow_sys::{TF_INT32, TF_INT64, TF_STRING};
@@ -158,10 +158,10 @@ impl Change<'_> {
 
     /// Why the new value is none for a variable of this one.
     fn misfit(&self, current: &Tensor) -> Option<String> {
-        let (dtype, dims) = (current.dtype(), current.dims());
+        let (dtype, dims) = (current.dtype().number(), current.dims());
         let (New::Whole(new) | New::Rows { values: new, .. }) = &self.new;
-        if new.dtype() != dtype {
-            let (own, models) = (proto_name(new.dtype()), proto_name(dtype));
+        if new.dtype().number() != dtype {
+            let (own, models) = (proto_name(new.dtype().number()), proto_name(dtype));
             return Some(format!("is {own} in the delta, and {models} in the model"));
         }
         let indices = match &self.new {
@@ -222,13 +222,13 @@ impl Change<'_> {
     /// The whole new value.
     fn whole(&self, current: &Tensor) -> Result<Tensor> {
         match &self.new {
-            New::Whole(new) if new.dtype() == TF_STRING as i32 => {
+            New::Whole(new) if new.dtype().number() == TF_STRING as i32 => {
                 Tensor::from_strings(&new.dims(), &new.strings()?)
             }
-            New::Whole(new) => Tensor::from_bytes(new.dtype(), &new.dims(), new.bytes()),
+            New::Whole(new) => Tensor::from_bytes(new.dtype().number(), &new.dims(), new.bytes()),
             New::Rows { .. } => {
                 let dims = current.dims();
-                Tensor::from_fill(current.dtype(), &dims, |bytes| {
+                Tensor::from_fill(current.dtype().number(), &dims, |bytes| {
                     bytes.copy_from_slice(current.bytes());
                     self.overwrite(bytes, &dims);
                 })
@@ -268,12 +268,15 @@ fn indices(keys: &Tensor) -> Result<Vec<i64>> {
             keys.dims()
         )));
     }
-    match keys.dtype() {
+    match keys.dtype().number() {
         dtype if dtype == TF_INT64 as i32 => keys.to_vec(),
         dtype if dtype == TF_INT32 as i32 => {
             Ok(keys.to_vec::<i32>()?.into_iter().map(i64::from).collect())
         }
-        _ => Err(Error::invalid(format!("{KEYS} is {}, not DT_INT64", proto_name(keys.dtype())))),
+        _ => Err(Error::invalid(format!(
+            "{KEYS} is {}, not DT_INT64",
+            proto_name(keys.dtype().number())
+        ))),
     }
 }
 

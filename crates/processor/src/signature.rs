@@ -103,7 +103,7 @@ impl Port {
 
     /// Whether a tensor may be fed here.
     pub fn check(&self, tensor: &Tensor) -> Result<()> {
-        let (dtype, dims) = (tensor.dtype(), tensor.dims());
+        let (dtype, dims) = (tensor.dtype().number(), tensor.dims());
         if dtype != self.dtype {
             return Err(Error::invalid(format!(
                 "input {:?} is {}, and has to be {}",

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
-use session_group::tensorflow::graph::SavedModel;
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
+use session_group::tensorflow::SavedModel;
 use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Code, Error, Request, Result, SessionGroup};
 use session_group_serving::tensorflow;

@@ -11,7 +11,7 @@ use crate::tensorflow::ConfigProto;
 #[derive(Clone, Debug, Default)]
 pub struct GroupSettings {
     /// How many sessions.
-    pub session_num: Option<i32>,
+    pub session_num: Option<usize>,
     /// The CPUs of each session, such as `0-3;4-7`.
     pub cpuset: Option<String>,
     /// Which session a request goes to.
@@ -23,7 +23,7 @@ pub struct GroupSettings {
     /// Whether each session has a stream of its own on its GPU.
     pub multi_stream: bool,
     /// The GPUs of the sessions.
-    pub gpu_ids: Vec<i32>,
+    pub gpu_ids: Vec<usize>,
 }
 
 impl GroupSettings {
@@ -31,30 +31,30 @@ impl GroupSettings {
     pub fn options(&self) -> Result<Options> {
         let mut options = Options::new();
         if let Some(session_num) = self.session_num {
-            options.set_session_num(session_num);
+            options.session_num(session_num);
         }
         if let Some(cpuset) = &self.cpuset {
-            options.set_cpuset(cpuset)?;
+            options.cpuset(cpuset)?;
         }
         if let Some(policy) = &self.policy {
-            options.set_policy(policy.clone());
+            options.policy(policy.clone());
         }
         if let Some(execution) = self.execution {
-            options.set_execution(execution);
+            options.execution(execution);
         }
         if let Some(kernels) = self.kernels {
-            options.set_kernels(kernels);
+            options.kernels(kernels);
         }
-        options.set_multi_stream(self.multi_stream);
+        options.multi_stream(self.multi_stream);
         if !self.gpu_ids.is_empty() {
-            options.set_gpu_ids(&self.gpu_ids)?;
+            options.gpu_ids(&self.gpu_ids)?;
         }
         Ok(options)
     }
 }
 
 /// Reads numbers of GPUs, as `0,1`; an empty list names none.
-pub fn gpu_ids(list: &str) -> std::result::Result<Vec<i32>, std::num::ParseIntError> {
+pub fn gpu_ids(list: &str) -> std::result::Result<Vec<usize>, std::num::ParseIntError> {
     match list {
         "" => Ok(Vec::new()),
         list => list.split(',').map(|id| id.trim().parse()).collect(),

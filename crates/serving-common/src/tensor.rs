@@ -139,7 +139,7 @@ fn encoded_strings(count: usize, mut content: Bytes) -> Result<Vec<Bytes>> {
 pub fn to_proto(tensor: &Tensor, as_content: bool) -> Result<TensorProto> {
     let dim = |size| Dim { size, name: String::new() };
     let mut proto = TensorProto {
-        dtype: tensor.dtype(),
+        dtype: tensor.dtype().number(),
         tensor_shape: Some(TensorShapeProto {
             dim: tensor.dims().into_iter().map(dim).collect(),
             unknown_rank: false,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use prost::Message;
 use serde_json::{Value, json};
-use session_group::tensorflow::run_options::RunOptions;
+use session_group::tensorflow::RunOptions;
 use session_group::tensorflow::{Buffer, Tensor};
 use session_group::{Error, Request, Result, SessionGroup};
 use tracing::{info, warn};

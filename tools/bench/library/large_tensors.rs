@@ -48,7 +48,7 @@ fn main() {
     let mut one_thread = SessionOptions::new();
     one_thread.set_config(&[0x10, 1, 0x28, 1]).unwrap();
     let mut options = Options::new();
-    options.set_session_num(1).set_execution(Execution::Caller);
+    options.session_num(1).execution(Execution::Caller);
     let group = SessionGroup::load(&one_thread, None, MODEL, &["serve"], &options, None)
         .expect("run `make models`");
     let callable = group.make_callable(&[FEED], &[FETCH], &[]).unwrap();

@@ -12,7 +12,7 @@ fn group(change: impl FnOnce(&mut Options)) -> SessionGroup {
     let graph_def = concat!(env!("CARGO_MANIFEST_DIR"), "/models/build/trivial.pb");
     let graph_def = std::fs::read(graph_def).expect("run `make models`");
     let mut options = Options::new();
-    options.set_session_num(2).set_policy(Policy::Thread).set_execution(Execution::Caller);
+    options.session_num(2).policy(Policy::Thread).execution(Execution::Caller);
     change(&mut options);
     let group = SessionGroup::new(&SessionOptions::new(), &options).unwrap();
     group.create(&graph_def).unwrap();
@@ -30,12 +30,12 @@ fn requests(criterion: &mut Criterion) {
 
     let plain = group(|options| {
         Optimization::all().for_each(|it| {
-            options.set_optimization(it, false);
+            options.optimization(it, false);
         });
     });
     criterion.bench_function("without optimisations", |bencher| bencher.iter(|| run(&plain)));
     let worker = group(|options| {
-        options.set_execution(Execution::Worker);
+        options.execution(Execution::Worker);
     });
     criterion.bench_function("on a worker thread", |bencher| bencher.iter(|| run(&worker)));
 }

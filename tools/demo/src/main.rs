@@ -74,12 +74,12 @@ impl Settings {
 
     fn group_options(&self) -> session_group::Result<Options> {
         let mut options = Options::new();
-        options.set_session_num(self.sessions() as i32);
+        options.session_num(self.sessions());
         if let Some(cpuset) = &self.cpuset {
-            options.set_cpuset(cpuset)?;
+            options.cpuset(cpuset)?;
         }
-        options.set_policy(self.policy.clone().unwrap_or_default());
-        options.set_execution(self.execution.unwrap_or_default());
+        options.policy(self.policy.clone().unwrap_or_default());
+        options.execution(self.execution.unwrap_or_default());
         Ok(options)
     }
 

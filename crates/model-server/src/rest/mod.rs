@@ -256,7 +256,7 @@ fn http_code(code: Code) -> StatusCode {
         Code::Unimplemented => 501,
         Code::Unavailable => 503,
         Code::DeadlineExceeded => 504,
-        Code::Unknown | Code::Internal | Code::DataLoss => 500,
+        _ => 500,
     };
     StatusCode::from_u16(code).expect("a valid code")
 }

@@ -437,34 +437,35 @@ enum Values<'a> {
 
 impl<'a> Output<'a> {
     fn new(name: &'a str, tensor: &'a Tensor) -> Result<Self> {
-        fn plain<T: session_group::tensorflow::tensor::Element + ToString + 'static>(
+        fn plain<T: session_group::tensorflow::Element + ToString + 'static>(
             tensor: &Tensor,
         ) -> Result<Values<'static>> {
             let values = tensor.to_vec::<T>()?;
             Ok(Values::Plain(Box::new(move |i| values[i].to_string())))
         }
-        let values = match DataType::try_from(tensor.dtype()).unwrap_or(DataType::DtInvalid) {
-            DataType::DtFloat => Values::F32(tensor.to_vec()?),
-            DataType::DtDouble => Values::F64(tensor.to_vec()?),
-            DataType::DtInt32 => plain::<i32>(tensor)?,
-            DataType::DtInt16 => plain::<i16>(tensor)?,
-            DataType::DtInt8 => plain::<i8>(tensor)?,
-            DataType::DtUint8 => plain::<u8>(tensor)?,
-            DataType::DtInt64 => plain::<i64>(tensor)?,
-            DataType::DtUint32 => plain::<u32>(tensor)?,
-            DataType::DtUint64 => plain::<u64>(tensor)?,
-            DataType::DtBool => {
-                let bytes = tensor.bytes();
-                Values::Plain(Box::new(|i| (bytes[i] != 0).to_string()))
-            }
-            DataType::DtString => Values::Strings(tensor.strings()?),
-            _ => {
-                return Err(Error::invalid(format!(
-                    "Failed to write JSON value for tensor type: {}",
-                    tensor::type_name(tensor.dtype())
-                )));
-            }
-        };
+        let values =
+            match DataType::try_from(tensor.dtype().number()).unwrap_or(DataType::DtInvalid) {
+                DataType::DtFloat => Values::F32(tensor.to_vec()?),
+                DataType::DtDouble => Values::F64(tensor.to_vec()?),
+                DataType::DtInt32 => plain::<i32>(tensor)?,
+                DataType::DtInt16 => plain::<i16>(tensor)?,
+                DataType::DtInt8 => plain::<i8>(tensor)?,
+                DataType::DtUint8 => plain::<u8>(tensor)?,
+                DataType::DtInt64 => plain::<i64>(tensor)?,
+                DataType::DtUint32 => plain::<u32>(tensor)?,
+                DataType::DtUint64 => plain::<u64>(tensor)?,
+                DataType::DtBool => {
+                    let bytes = tensor.bytes();
+                    Values::Plain(Box::new(|i| (bytes[i] != 0).to_string()))
+                }
+                DataType::DtString => Values::Strings(tensor.strings()?),
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "Failed to write JSON value for tensor type: {}",
+                        tensor::type_name(tensor.dtype().number())
+                    )));
+                }
+            };
         let dims = tensor.dims().into_iter().map(|size| size as usize).collect();
         Ok(Self { name, dims, values })
     }

@@ -35,6 +35,8 @@ sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t
   return pool.release();
 }
 
+void sg_intra_op_pool_delete(sg_intra_op_pool* pool) { delete pool; }
+
 namespace {
 
 std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionOptions options,

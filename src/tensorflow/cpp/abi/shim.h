@@ -163,6 +163,8 @@ void sg_run_options_set_inter_op_pool(sg_run_options* options, int32_t pool);
 // Starts the threads before it returns; they inherit name and affinity mask of the calling thread.
 sg_intra_op_pool* sg_intra_op_pool_new(const TF_SessionOptions* options, int32_t threads,
                                        TF_Status* status);
+// Ends the threads of a pool that no session took.
+void sg_intra_op_pool_delete(sg_intra_op_pool* pool);
 // Makes a session that computes on `pool`, which it owns from this call on, also on failure, and
 // on an inter-op pool of its own, whose threads start and inherit as above. The stream_slot is NULL
 // where the devices have no gpu_ids.

@@ -38,35 +38,35 @@ fn open(session_options: &SessionOptions, options: &Options, job: Job) -> Result
 
 fn options(contender: Contender, job: Job) -> Result<Options> {
     let mut options = Options::new();
-    options.set_session_num(job.sessions as i32);
+    options.session_num(job.sessions);
     if let Some(streams) = contender.streams() {
-        options.set_session_num(streams).set_policy(Policy::LeastLoaded);
-        options.set_multi_stream(true).set_gpu_ids(&[0])?;
+        options.session_num(streams).policy(Policy::LeastLoaded);
+        options.multi_stream(true).gpu_ids(&[0])?;
         return Ok(options);
     }
     match contender {
         Contender::GroupWorker => {
-            options.set_execution(Execution::Worker).set_policy(Policy::LeastLoaded);
-            options.set_cpuset(&one_cpu_each(job))?;
+            options.execution(Execution::Worker).policy(Policy::LeastLoaded);
+            options.cpuset(&one_cpu_each(job))?;
         }
         Contender::GroupPool => {
-            options.set_execution(Execution::Pool).set_policy(Policy::LeastLoaded);
+            options.execution(Execution::Pool).policy(Policy::LeastLoaded);
         }
         Contender::GroupRoundRobin => {
-            options.set_execution(Execution::Caller).set_policy(Policy::RoundRobin);
+            options.execution(Execution::Caller).policy(Policy::RoundRobin);
         }
         Contender::GroupLeastLoaded => {
-            options.set_execution(Execution::Caller).set_policy(Policy::LeastLoaded);
+            options.execution(Execution::Caller).policy(Policy::LeastLoaded);
         }
         Contender::GroupCpuLocal => {
-            options.set_execution(Execution::Caller).set_policy(Policy::CpuLocal);
-            options.set_cpuset(&one_cpu_each(job))?;
+            options.execution(Execution::Caller).policy(Policy::CpuLocal);
+            options.cpuset(&one_cpu_each(job))?;
         }
         Contender::GpuOneStream => {
-            options.set_policy(Policy::LeastLoaded);
+            options.policy(Policy::LeastLoaded);
         }
         _ => {
-            options.set_execution(Execution::Caller).set_policy(Policy::Thread);
+            options.execution(Execution::Caller).policy(Policy::Thread);
         }
     }
     Ok(options)

@@ -206,7 +206,7 @@ impl Contender {
     }
 
     /// How many streams of a GPU a group has, each for a session.
-    pub fn streams(self) -> Option<i32> {
+    pub fn streams(self) -> Option<usize> {
         match self {
             Self::GpuStreams1 => Some(1),
             Self::GpuStreams2 => Some(2),
