@@ -11,7 +11,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "compile/control_flow.h"
-#include "execute/kernel_choice.h"
+#include "compile/kernel_choice.h"
 #include "graph/constant_store.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "compile/kernel_choice.h"
 #include "compile/program.h"
-#include "execute/kernel_choice.h"
 #include "execute/lookups.h"
 #include "execute/variable_reads.h"
 #include "tensorflow/core/framework/allocator.h"

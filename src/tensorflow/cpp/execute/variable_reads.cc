@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "execute/private_buffer.h"
+#include "graph/private_buffer.h"
 
 namespace session_group {
 namespace {

@@ -1,4 +1,4 @@
-#include "execute/kernel_choice.h"
+#include "compile/kernel_choice.h"
 
 #include <algorithm>
 #include <string>
