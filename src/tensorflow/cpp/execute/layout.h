@@ -124,9 +124,6 @@ struct Layout {
   bool may_wait = false;
   // Whether kernels need what is unique to a run.
   bool needs_step = false;
-
- private:
-  class Builder;
 };
 
 }  // namespace session_group
