@@ -259,7 +259,7 @@ int32_t sg_tensor_dtype(const TF_Tensor* tensor);
 
 TF_DeviceList* sg_session_list_devices(sg_session* session, TF_Status* status);
 
-// Groups as tensorflow::Sessions (group_session.cc). What follows is about objects of Rust that C++
+// Groups as tensorflow::Sessions (cpp/session). What follows is about objects of Rust that C++
 // holds, and the other way around.
 
 // A group, and what it has prepared for some names.

@@ -3,15 +3,14 @@
 #define SESSION_GROUP_GROUP_SESSION_H_
 
 #include <atomic>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "abi/shim.h"
-#include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "session/callable_table.h"
 #include "tensorflow/core/public/session.h"
 
 namespace session_group {
@@ -74,15 +73,13 @@ class GroupSession final : public tensorflow::Session {
   absl::Status Close(const tensorflow::RunOptions&) override { return Close(); }
 
  private:
-  struct Callable;
+  using SessionBody = absl::FunctionRef<absl::Status(sg_session* session, int32_t number)>;
 
   absl::Status AddGraph(tensorflow::GraphDef graph, bool extend);
   // Calls `body` with a session and its number; `request` says whether that is a request.
-  template <typename Body>
-  absl::Status OnSession(bool request, int32_t number, Body body);
+  absl::Status OnSession(bool request, int32_t number, SessionBody body);
   // What has state in the session that is not known to the group is made on each that can run it.
   absl::Status MakeOnSessions(const tensorflow::CallableOptions& options, Callable* callable);
-  absl::Status Find(CallableHandle handle, Callable** callable);
   absl::Status CheckOpen() const;
 
   const sg_group_functions* const rust_;
@@ -90,13 +87,7 @@ class GroupSession final : public tensorflow::Session {
   const int32_t number_;
   const bool owns_group_;
   std::atomic<bool> closed_{false};
-
-  // By handle. Found without a lock, so that they stay until the session goes; one that was
-  // released serves the next who asks for the same.
-  static constexpr size_t kMostCallables = 1024;
-  std::mutex mu_;  // guards making callables
-  std::vector<std::unique_ptr<Callable>> callables_;
-  std::unique_ptr<std::atomic<Callable*>[]> by_handle_;
+  CallableTable callables_;
 };
 
 }  // namespace session_group

@@ -1,0 +1,89 @@
+// Requests of TensorFlow's C++ API.
+#ifndef SESSION_GROUP_REQUESTS_H_
+#define SESSION_GROUP_REQUESTS_H_
+
+#include <cstddef>
+
+#include "abi/handles.h"
+#include "abi/shim.h"
+#include "session/group_session.h"
+#include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/core/protobuf/config.pb.h"
+
+// What a request is made of. The group runs it in one of two ways.
+struct sg_tensors {
+  // As many as there are fetches.
+  session_group::GroupSession::Tensors* fetched;
+  size_t num_fetches;
+  tensorflow::RunMetadata* metadata;  // or NULL
+
+  virtual ~sg_tensors() = default;
+  virtual size_t num_feeds() const = 0;
+  virtual const tensorflow::Tensor* feed(size_t i) const = 0;
+  virtual absl::Status RunOn(sg_session* session, const tensorflow::RunOptions& options) = 0;
+};
+
+namespace session_group {
+
+// Session::Run().
+struct NamedCall final : sg_tensors {
+  NamedCall(const GroupSession::Feeds& inputs, const GroupSession::Names& outputs,
+            const GroupSession::Names& targets, GroupSession::Tensors* fetched,
+            tensorflow::RunMetadata* metadata)
+      : inputs(inputs), outputs(outputs), targets(targets) {
+    this->fetched = fetched;
+    this->metadata = metadata;
+    num_fetches = outputs.size();
+  }
+
+  size_t num_feeds() const override { return inputs.size(); }
+  const tensorflow::Tensor* feed(size_t i) const override { return &inputs[i].second; }
+  absl::Status RunOn(sg_session* session, const tensorflow::RunOptions& options) override {
+    tensorflow::RunMetadata dropped;
+    return session->Compute([&] {
+      return session->session->Run(options, inputs, outputs, targets, fetched,
+                                   metadata != nullptr ? metadata : &dropped);
+    });
+  }
+
+  const GroupSession::Feeds& inputs;
+  const GroupSession::Names& outputs;
+  const GroupSession::Names& targets;
+};
+
+// Session::RunCallable().
+struct CallableCall final : sg_tensors {
+  CallableCall(const tensorflow::CallableOptions& options, const GroupSession::Tensors& inputs,
+               GroupSession::Tensors* fetched, tensorflow::RunMetadata* metadata)
+      : options(options), inputs(inputs) {
+    this->fetched = fetched;
+    this->metadata = metadata;
+    num_fetches = options.fetch_size();
+  }
+
+  size_t num_feeds() const override { return inputs.size(); }
+  const tensorflow::Tensor* feed(size_t i) const override { return &inputs[i]; }
+  absl::Status RunOn(sg_session* session, const tensorflow::RunOptions& run_options) override {
+    return RunOn(session, run_options, GroupSession::ThreadPools());
+  }
+  absl::Status RunOn(sg_session* session, const tensorflow::RunOptions& run_options,
+                     const GroupSession::ThreadPools& pools) {
+    GroupSession::Feeds named;
+    named.reserve(inputs.size());
+    for (size_t i = 0; i < inputs.size(); ++i) named.emplace_back(options.feed(i), inputs[i]);
+    const GroupSession::Names fetches(options.fetch().begin(), options.fetch().end());
+    const GroupSession::Names targets(options.target().begin(), options.target().end());
+    tensorflow::RunMetadata dropped;
+    return session->Compute([&] {
+      return session->session->Run(run_options, named, fetches, targets, fetched,
+                                   metadata != nullptr ? metadata : &dropped, pools);
+    });
+  }
+
+  const tensorflow::CallableOptions& options;
+  const GroupSession::Tensors& inputs;
+};
+
+}  // namespace session_group
+
+#endif  // SESSION_GROUP_REQUESTS_H_
