@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "tensorflow/c/tf_tensor_internal.h"
 #include "tensorflow/core/platform/env.h"
 
 namespace session_group {
@@ -44,21 +43,6 @@ absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buf
   buffer->data = data;
   buffer->length = size;
   buffer->data_deallocator = [](void* data, size_t) { free(data); };
-  return absl::OkStatus();
-}
-
-absl::Status HandOver(absl::Span<const tensorflow::Tensor> fetched, TF_Tensor** outputs) {
-  for (size_t i = 0; i < fetched.size(); ++i) {
-    absl::Status converted;
-    outputs[i] = tensorflow::TF_TensorFromTensor(fetched[i], &converted);
-    if (!converted.ok()) {
-      while (i > 0) {
-        TF_DeleteTensor(outputs[--i]);
-        outputs[i] = nullptr;
-      }
-      return converted;
-    }
-  }
   return absl::OkStatus();
 }
 

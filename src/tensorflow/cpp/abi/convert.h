@@ -1,4 +1,4 @@
-// Conversions between the types of shim.h and TensorFlow's.
+// Strings and protocol buffers on their way between shim.h and TensorFlow.
 #ifndef SESSION_GROUP_CONVERT_H_
 #define SESSION_GROUP_CONVERT_H_
 
@@ -7,8 +7,6 @@
 
 #include "abi/shim.h"
 #include "absl/status/status.h"
-#include "absl/types/span.h"
-#include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/protobuf.h"
 
 namespace session_group {
@@ -21,8 +19,6 @@ absl::Status Parse(const void* data, size_t size, const char* what, const char* 
                    tensorflow::protobuf::MessageLite* message);
 // Replaces what is in the buffer.
 absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buffer* buffer);
-// Gives fetched tensors to the caller: all of them or, on failure, none.
-absl::Status HandOver(absl::Span<const tensorflow::Tensor> fetched, TF_Tensor** outputs);
 
 }  // namespace session_group
 

@@ -96,5 +96,3 @@ int32_t sg_run_options_inter_op_pool(const sg_run_options* options) {
 void sg_run_options_set_inter_op_pool(sg_run_options* options, int32_t pool) {
   options->proto.set_inter_op_thread_pool(pool);
 }
-
-int32_t sg_tensor_dtype(const TF_Tensor* tensor) { return TF_TensorType(tensor); }

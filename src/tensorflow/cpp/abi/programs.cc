@@ -6,6 +6,7 @@
 #include "abi/convert.h"
 #include "abi/handles.h"
 #include "abi/shim.h"
+#include "abi/tensors.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/time/clock.h"
 #include "tensorflow/c/tf_tensor_internal.h"

@@ -8,6 +8,7 @@
 #include "abi/convert.h"
 #include "abi/handles.h"
 #include "abi/shim.h"
+#include "abi/tensors.h"
 #include "absl/strings/str_cat.h"
 #include "compile/graph_capture.h"
 #include "devices/session_device.h"
