@@ -219,13 +219,13 @@ int32_t sg_program_writes_elsewhere(const sg_program* program);
 int32_t sg_program_recurses(const sg_program* program);
 void sg_program_delete(sg_program* program);
 
-// Makes a program without obstacle ready for a session. Both must outlive the callable.
+// Makes a program without obstacle ready for a session. Both must outlive the instance.
 sg_instance* sg_instance_new(sg_session* session, sg_program* program, int32_t resolve_reads,
                              int32_t fuse_lookups, int32_t choose_kernels, TF_Status* status);
 // 1 where a run may have to wait for something, so that a timeout can't end it.
-int32_t sg_instance_may_wait(const sg_instance* callable);
+int32_t sg_instance_may_wait(const sg_instance* instance);
 
-// What a callable does.
+// What an instance does.
 typedef struct sg_instance_facts {
   int64_t steps;
   int64_t loops;
@@ -233,7 +233,7 @@ typedef struct sg_instance_facts {
   int64_t gathers;         // done together
   int64_t constant_bytes;  // of the program, shared with others that have the same
 } sg_instance_facts;
-void sg_instance_facts_get(const sg_instance* callable, sg_instance_facts* facts);
+void sg_instance_facts_get(const sg_instance* instance, sg_instance_facts* facts);
 
 // What was unusual about a run: 1 where it was.
 typedef struct sg_run_notes {
@@ -249,10 +249,10 @@ typedef struct sg_order {
 
 // Thread-safe; runs on the calling thread. The caller will own the outputs. A timeout of 0 is none.
 // Returns NULL on success; otherwise a status, to be deleted.
-TF_Status* sg_instance_run(sg_instance* callable, TF_Tensor* const* inputs, size_t ninputs,
+TF_Status* sg_instance_run(sg_instance* instance, TF_Tensor* const* inputs, size_t ninputs,
                            const sg_order* order, TF_Tensor** outputs, size_t noutputs,
                            int64_t timeout_ms, sg_run_notes* notes);
-void sg_instance_delete(sg_instance* callable);
+void sg_instance_delete(sg_instance* instance);
 
 // The tensor's TF_DataType, as a number: it may be one that the caller's headers don't list.
 int32_t sg_tensor_dtype(const TF_Tensor* tensor);
@@ -317,7 +317,7 @@ void* sg_group_session_new(sg_group* group, int32_t session, TF_Status* status);
 // The group of a tensorflow::Session that is one, or a part of one; NULL for any other.
 sg_group* sg_group_of_session(void* session);
 
-TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* callable, const sg_order* order,
+TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* instance, const sg_order* order,
                                   int64_t timeout_ms, sg_run_notes* notes);
 TF_Status* sg_tensors_run_session(sg_tensors* call, sg_session* session,
                                   const sg_run_options* options);

@@ -8,12 +8,12 @@ using session_group::SerialExecutor;
 using tensorflow::Tensor;
 
 absl::Status sg_instance::Make(session_group::Program* program, SerialExecutor::Env env,
-                               std::unique_ptr<sg_instance>* callable) {
+                               std::unique_ptr<sg_instance>* instance) {
   auto made = std::make_unique<sg_instance>();
   made->program_ = program;
   made->env_ = std::move(env);
   absl::Status status = SerialExecutor::Make(program, made->env_, &made->usual_);
-  if (status.ok()) *callable = std::move(made);
+  if (status.ok()) *instance = std::move(made);
   return status;
 }
 

@@ -32,7 +32,7 @@ struct sg_instance {
 
   // Both must outlive it.
   static absl::Status Make(session_group::Program* program, SerialExecutor::Env env,
-                           std::unique_ptr<sg_instance>* callable);
+                           std::unique_ptr<sg_instance>* instance);
 
   // Feeds and fetches as the request has them.
   absl::Status Run(const sg_order& order, absl::Span<const tensorflow::Tensor* const> feeds,

@@ -7,7 +7,7 @@
 
 using tensorflow::Tensor;
 
-TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* callable, const sg_order* order,
+TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* instance, const sg_order* order,
                                   int64_t timeout_ms, sg_run_notes* notes) {
   return session_group::NewStatus(session_group::Caught([&]() -> absl::Status {
     absl::InlinedVector<const Tensor*, 16> feeds(call->num_feeds());
@@ -15,10 +15,10 @@ TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* callable, const
     std::optional<absl::Time> deadline;
     if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
     if (call->fetched != nullptr) call->fetched->clear();
-    if (call->num_fetches == 0) return callable->Run(*order, feeds, deadline, {}, notes);
+    if (call->num_fetches == 0) return instance->Run(*order, feeds, deadline, {}, notes);
     call->fetched->resize(call->num_fetches);
     absl::Status ran =
-        callable->Run(*order, feeds, deadline, absl::MakeSpan(*call->fetched), notes);
+        instance->Run(*order, feeds, deadline, absl::MakeSpan(*call->fetched), notes);
     if (!ran.ok()) call->fetched->clear();
     return ran;
   }));
