@@ -1,4 +1,4 @@
-// Graphs and SavedModels on their way into sessions.
+// Reads graphs and SavedModels for sessions.
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -44,7 +44,7 @@ int32_t sg_graph_can_reveal(const sg_graph* graph) { return graph->constants.can
 
 int32_t sg_graph_outputs(const sg_graph* graph, sg_str node) {
   int32_t outputs = session_group::NodeIndex::kUnknown;
-  // Without memory for an index, TensorFlow has the last word on names.
+  // If there is no memory for the index, TensorFlow checks the name when it runs the request.
   Caught([&]() -> absl::Status {
     outputs = graph->nodes.Outputs(graph->def, {node.data, node.size});
     return absl::OkStatus();
@@ -76,7 +76,8 @@ sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_
       absl::Status filled = FillBuffer(model->meta_graph, meta_graph_def);
       if (!filled.ok()) return filled;
     }
-    // Restoring needs all of the MetaGraphDef but its graph, and the sessions only that.
+    // Restoring needs everything in the MetaGraphDef except for the graph, and the sessions need
+    // only the graph.
     model->graph = std::make_unique<sg_graph>();
     model->graph->def.Swap(model->meta_graph.mutable_graph_def());
     model->meta_graph.clear_graph_def();

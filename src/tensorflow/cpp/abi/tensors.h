@@ -1,4 +1,4 @@
-// Tensors on their way between TensorFlow's C++ and C.
+// Converts tensors between the C++ and the C of TensorFlow.
 #ifndef SESSION_GROUP_TENSORS_H_
 #define SESSION_GROUP_TENSORS_H_
 
@@ -9,7 +9,8 @@
 
 namespace session_group {
 
-// Gives fetched tensors to the caller: all of them or, on failure, none.
+// Writes fetched tensors to `outputs`, which the caller then owns: all of them or, on failure,
+// none.
 absl::Status HandOver(absl::Span<const tensorflow::Tensor> fetched, TF_Tensor** outputs);
 
 }  // namespace session_group

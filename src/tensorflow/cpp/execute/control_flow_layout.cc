@@ -1,4 +1,4 @@
-// The steps of branches and loops.
+// Lays out branches and loops: the part of StepBuilder that makes their steps.
 #include <algorithm>
 #include <utility>
 
@@ -23,7 +23,7 @@ absl::Status StepBuilder::AddBranch(const Node& node) {
 }
 
 absl::Status StepBuilder::AddMerge(const Node& node) {
-  // One that says itself whether it got a value is always looked at.
+  // A Merge with a literal always runs, because it finds out whether it got a value.
   Step step = NewStep(Step::kMerge, flow_.MergeLiteral(node) < 0 ? flow_.condition(node)
                                                                  : ControlFlow::Condition());
   step.number = static_cast<int>(l_->merges.size());
@@ -73,7 +73,7 @@ absl::Status StepBuilder::AddLoop(int number) {
   }
   absl::Status added = AddInputs(&step, firsts);
   if (!added.ok()) return added;
-  // What a loop gives is made by its step.
+  // The step of the loop makes the outputs of the loop.
   step.first_output = static_cast<int>(l_->output_attrs.size());
   size_t v = 0;
   for (const ControlFlow::Variable& variable : loop.variables) {

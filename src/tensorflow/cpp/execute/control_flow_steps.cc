@@ -1,4 +1,4 @@
-// Running branches and loops.
+// Runs branches and loops: the part of SerialExecutor for their steps.
 #include <algorithm>
 #include <utility>
 
@@ -84,7 +84,7 @@ absl::Status SerialExecutor::RunLoop(const Step& step, Frame* frame, Outcome* ou
 
 void SerialExecutor::Advance(const Step& step, Frame* frame) {
   const std::vector<Layout::Variable>& variables = layout_.loops[step.number].variables;
-  // All at a time: a variable may become what another one was.
+  // All variables change at once, because one may take the previous value of another.
   for (size_t v = 0; v < variables.size(); ++v) {
     frame->slots[variables[v].next] = *frame->inputs[step.first_input + v].tensor;
   }

@@ -30,7 +30,8 @@ absl::Status KernelFactory::Make(const Node& node, OpKernel** kernel, std::vecto
   if (is_constant == nullptr || inputs->size() < 2 || (*inputs)[1].kind != Value::kConstant) {
     return Create(node.properties(), kernel);
   }
-  // A constant, whether TensorFlow could see that or not: oneDNN prepares it once, in the kernel.
+  // With a constant filter, oneDNN prepares the weights once, in the kernel. TensorFlow may not
+  // have seen that the filter is constant.
   return program_->GetKernel(
       node,
       [&](std::shared_ptr<OpKernel>* shared) {
@@ -50,7 +51,7 @@ OpKernel* KernelFactory::MakeOther(const Node& node, const OpKernel& kernel) {
   std::optional<tensorflow::NodeDef> def = WithoutOneDnn(node, *program_->graph()->op_registry());
   OpKernel* other;
   if (!def.has_value() || !Create(std::move(*def), &other).ok()) return nullptr;
-  // It takes and gives the same, or it is another operation.
+  // With other types, it is a different operation.
   const bool is_same = other->input_types() == kernel.input_types() &&
                        other->output_types() == kernel.output_types();
   return is_same ? other : nullptr;
@@ -70,7 +71,7 @@ absl::Status KernelFactory::Create(const std::shared_ptr<const NodeProperties>& 
   return status;
 }
 
-// A ResourceGather as a gather from the variable's value.
+// Makes a GatherV2 from the variable's value for a ResourceGather.
 absl::Status KernelFactory::MakeGather(const Node& node, OpKernel** kernel) {
   tensorflow::NodeDef gather;
   gather.set_name(node.name());
@@ -85,7 +86,7 @@ absl::Status KernelFactory::MakeGather(const Node& node, OpKernel** kernel) {
   return Create(std::move(gather), kernel);
 }
 
-// The other way around.
+// Makes a ResourceGather for a gather from a read of a variable.
 absl::Status KernelFactory::MakeLockedGather(const Node& node, OpKernel** kernel) {
   tensorflow::NodeDef gather;
   gather.set_name(node.name());

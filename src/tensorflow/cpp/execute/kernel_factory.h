@@ -1,4 +1,4 @@
-// The kernels of a layout.
+// Makes the kernels of a layout.
 #ifndef SESSION_GROUP_KERNEL_FACTORY_H_
 #define SESSION_GROUP_KERNEL_FACTORY_H_
 
@@ -16,7 +16,7 @@
 
 namespace session_group {
 
-// Makes kernels, which the layout keeps.
+// The layout keeps the kernels.
 class KernelFactory {
  public:
   using Value = Layout::Value;
@@ -25,10 +25,10 @@ class KernelFactory {
                 const KnownValues& known, Layout* layout, NodeValues* values)
       : program_(program), library_(library), known_(known), l_(layout), values_(values) {}
 
-  // The kernel of a node, and what it reads.
+  // Makes the kernel of a node, and finds its inputs.
   absl::Status Make(const tensorflow::Node& node, tensorflow::OpKernel** kernel,
                     std::vector<Value>* inputs);
-  // Another kernel for the same; NULL for none.
+  // Makes the node's kernel of TensorFlow without oneDNN; NULL if there is none.
   tensorflow::OpKernel* MakeOther(const tensorflow::Node& node, const tensorflow::OpKernel& kernel);
 
  private:

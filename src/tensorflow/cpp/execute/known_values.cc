@@ -65,8 +65,8 @@ absl::Status KnownValues::Find(const Node& node) {
   return absl::OkStatus();
 }
 
-// A gather from a variable that must be read where it lies, under its lock: as two operations, it
-// would copy all of it.
+// Finds a gather from a variable that must be read under its lock. As two operations, read and
+// gather would copy the whole variable.
 void KnownValues::FindUnresolvedGather(const Node& node) {
   const Edge* edge;
   if (!node.input_edge(0, &edge).ok()) return;
@@ -82,7 +82,7 @@ void KnownValues::FindUnresolvedGather(const Node& node) {
   if (only) not_needed_.insert(&read);
 }
 
-// Whether a gather is one that Lookups know how to do.
+// Whether Lookups can do a gather.
 bool KnownValues::CanLookUp(const Node& node) const {
   const tensorflow::AttrValue* batch_dims = node.attrs().Find("batch_dims");
   const tensorflow::DataType index = node.input_type(1);
@@ -92,7 +92,8 @@ bool KnownValues::CanLookUp(const Node& node) const {
          tensorflow::DataTypeCanUseMemcpy(node.output_type(0));
 }
 
-// Whether all that use a handle read the variable's value; what passes it on is looked through.
+// Whether all users of a handle read the value of the variable, looking through nodes that pass the
+// handle on.
 bool KnownValues::OnlyResolvedUses(const Node& node) const {
   return std::all_of(node.out_edges().begin(), node.out_edges().end(), [this](const Edge* edge) {
     const Node& user = *edge->dst();

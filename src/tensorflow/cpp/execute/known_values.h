@@ -1,4 +1,4 @@
-// First pass of a layout: what is there before the first step.
+// The first pass of a layout: finds the values that exist before the first step.
 #ifndef SESSION_GROUP_KNOWN_VALUES_H_
 #define SESSION_GROUP_KNOWN_VALUES_H_
 
@@ -16,7 +16,7 @@
 
 namespace session_group {
 
-// Finds feeds, constants and variables, and the gathers that can use them.
+// Finds feeds, constants and variables, and the gathers from them.
 class KnownValues {
  public:
   using Value = Layout::Value;
@@ -25,26 +25,27 @@ class KnownValues {
               Layout* layout, NodeValues* values)
       : program_(program), options_(options), reads_(reads), l_(layout), values_(values) {}
 
-  // For each node, in the program's order.
+  // To be called for each node, in the program's order.
   absl::Status Find(const tensorflow::Node& node);
 
-  // Whether nobody uses what the node gives, since its users read something else.
+  // Whether nothing uses the outputs of the node, because its users read values of variables.
   bool IsNotNeeded(const tensorflow::Node& node) const { return not_needed_.count(&node) > 0; }
-  // The variable that a ResourceGather reads as a value; NULL for none.
+  // The variable that a ResourceGather reads as a value; NULL if there is none.
   const Value* ResolvedVariable(const tensorflow::Node& node) const {
     const auto found = resolved_gathers_.find(&node);
     return found == resolved_gathers_.end() ? nullptr : &found->second;
   }
-  // Whether a gather must read its variable where it lies, under its lock.
+  // Whether a gather must read its variable under the variable's lock.
   bool IsLockedGather(const tensorflow::Node& node) const {
     return locked_gathers_.count(&node) > 0;
   }
-  // The table of a gather that Lookups can do, known before a run; NULL for any other node.
+  // The table of a gather that Lookups can do, which is known before a run; NULL for any other
+  // node.
   const Value* Table(const tensorflow::Node& node) const {
     const auto found = gathers_.find(&node);
     return found == gathers_.end() ? nullptr : &found->second;
   }
-  // Whether a table has two dimensions, as far as that is known before a run.
+  // Whether a table may have two dimensions, as far as this is known before a run.
   bool MayBeMatrix(Value table) const;
 
  private:
@@ -59,17 +60,17 @@ class KnownValues {
   Layout* const l_;
   NodeValues* const values_;
   std::map<std::pair<int, int>, VariableReads::Variable> variables_;
-  std::map<std::string, int> ranks_of_variables_;  // by their keys, -1 where it is not known
-  std::map<int, int> ranks_of_reads_;              // by their numbers
+  std::map<std::string, int> ranks_of_variables_;  // by key; -1 if not known
+  std::map<int, int> ranks_of_reads_;              // by number of the read
   std::set<std::pair<int, int>> unresolved_;       // handles
   std::set<const tensorflow::Node*> not_needed_;
-  std::map<const tensorflow::Node*, Value> resolved_gathers_;  // with their variable
+  std::map<const tensorflow::Node*, Value> resolved_gathers_;  // with the variable
   std::set<const tensorflow::Node*> locked_gathers_;
-  // Those that Lookups do, with the table, which is known before a run.
+  // The gathers that Lookups can do, with the table.
   std::map<const tensorflow::Node*, Value> gathers_;
 };
 
-// The number of an argument or a return value, of which there are so many.
+// The index of an argument or a return value. An error unless it is less than `limit`.
 absl::Status ArgumentIndex(const tensorflow::Node& node, size_t limit, int* index);
 
 }  // namespace session_group

@@ -6,15 +6,16 @@
 namespace session_group {
 namespace {
 
-// Who uses a slot, as seen from where it is made: uses within a loop are the loop's.
+// The users of a slot, as seen from where it is made: a use within a loop counts as a use by the
+// loop.
 struct Uses {
-  int maker = -1;          // a step
-  int home = -1;           // the step of the loop that it is made in
-  bool of_turn = false;    // made by the loop itself, for each turn
+  int maker = -1;          // the step that makes it
+  int home = -1;           // the step of the loop that it is made in; -1 if in none
+  bool of_turn = false;    // a loop variable, which the loop makes for each iteration
   bool is_nested = false;  // used within a loop that it is not made in
   int count = 0;
-  int last = -1;    // a step
-  int at_last = 0;  // how many of them
+  int last = -1;    // the last step that uses it
+  int at_last = 0;  // how many inputs of that step
 };
 
 class Liveness {
@@ -32,7 +33,7 @@ class Liveness {
   void FindMoved(const std::vector<Uses>& uses, const std::vector<bool>& fetched);
 
   Layout* const l_;
-  std::vector<int> owner_;  // by step, that of the loop that it is in
+  std::vector<int> owner_;  // by step, the step of the loop that it is in; -1 if in none
 };
 
 Liveness::Liveness(Layout* layout) : l_(layout) {
@@ -88,7 +89,7 @@ void Liveness::Find() {
   }
   for (size_t slot = 0; slot < uses.size(); ++slot) {
     const Uses& used = uses[slot];
-    if (used.maker < 0) continue;  // of a loop or of lookups, which see to it
+    if (used.maker < 0) continue;  // The step of a loop or of lookups frees it.
     const int number = static_cast<int>(slot);
     if (used.of_turn) {
       PlaceVariable(number, used, variables[slot]);
@@ -109,8 +110,8 @@ void Liveness::Forget(int slot, const Uses& used, bool guarded) {
   (used.at_last == 1 && !used.is_nested ? step.unguard : step.dead_guards).push_back(slot);
 }
 
-// A variable is made by the turn before, and stays for what the loop gives where there is no
-// other turn, so only in the loop's body may anybody write it in place.
+// The previous iteration makes a loop variable. If there is no further iteration, the loop returns
+// it, so only steps in the loop's body may write to it in place.
 void Liveness::PlaceVariable(int slot, const Uses& used, Layout::Variable* variable) {
   const int test = l_->loops[l_->steps[used.home].number].test;
   const bool stays = !variable->exits.empty() && used.last <= test;
@@ -118,7 +119,7 @@ void Liveness::PlaceVariable(int slot, const Uses& used, Layout::Variable* varia
   if (used.count > 0 && !stays) Forget(slot, used, variable->is_guarded);
 }
 
-// First values of loop variables that the loop alone needs.
+// Finds the first values of loop variables that only the loop needs.
 void Liveness::FindMoved(const std::vector<Uses>& uses, const std::vector<bool>& fetched) {
   for (size_t s = 0; s < l_->steps.size(); ++s) {
     const Step& step = l_->steps[s];

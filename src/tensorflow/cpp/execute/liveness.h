@@ -1,4 +1,4 @@
-// Last pass of a layout: from when on nobody needs a tensor.
+// The last pass of a layout: finds the last use of each tensor.
 #ifndef SESSION_GROUP_LIVENESS_H_
 #define SESSION_GROUP_LIVENESS_H_
 
@@ -6,7 +6,7 @@
 
 namespace session_group {
 
-// Says of each step which tensors it is the last to need, and which it may write in place.
+// Sets the tensors that each step is the last to need, and those that it may write to in place.
 void FindLastUses(Layout* layout);
 
 }  // namespace session_group

@@ -16,7 +16,7 @@ void LookupFusion::FindConcatenation(const Node& node) {
     const Edge* edge;
     if (!node.input_edge(i, &edge).ok()) return;
     const Node* gather = edge->src();
-    // From a table of other rank, they would be concatenated along another axis than the last.
+    // The rows of a table of another rank would be concatenated along another axis than the last.
     const Layout::Value* table = known_.Table(*gather);
     if (table != nullptr && known_.MayBeMatrix(*table) && gather->out_edges().size() == 1 &&
         RunTogether(*gather, node)) {

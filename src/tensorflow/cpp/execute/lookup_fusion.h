@@ -1,4 +1,4 @@
-// Second pass of a layout: which gathers become parts of a concatenation.
+// The second pass of a layout: finds the concatenations of gathers that Lookups do at once.
 #ifndef SESSION_GROUP_LOOKUP_FUSION_H_
 #define SESSION_GROUP_LOOKUP_FUSION_H_
 
@@ -16,11 +16,11 @@ class LookupFusion {
   LookupFusion(const ControlFlow& flow, const KnownValues& known, const NodeValues& values)
       : flow_(flow), known_(known), values_(values) {}
 
-  // Finds concatenations along the last axis of gathers that nobody else needs. For each node, in
-  // the program's order.
+  // Finds a concatenation along the last axis of gathers that have no other user. To be called for
+  // each node, in the program's order.
   void FindConcatenation(const tensorflow::Node& node);
 
-  // Whether Lookups do a node, which may be a concatenation.
+  // Whether Lookups do a node, which is a gather or a concatenation.
   bool IsLookup(const tensorflow::Node& node) const {
     return known_.Table(node) != nullptr || concatenations_.count(&node) > 0;
   }
@@ -29,23 +29,24 @@ class LookupFusion {
     const auto found = concatenations_.find(&node);
     return found == concatenations_.end() ? nullptr : &found->second;
   }
-  // The concatenation that a gather became a part of; NULL for none.
+  // The concatenation that a gather is a part of; NULL if there is none.
   const tensorflow::Node* ConcatenationOf(const tensorflow::Node& node) const {
     const auto found = absorbed_.find(&node);
     return found == absorbed_.end() ? nullptr : found->second;
   }
-  // The gather that became a part of a concatenation, as this input of it; NULL for none.
+  // The gather that is this input of a concatenation and a part of it; NULL if there is none.
   const tensorflow::Node* Absorbed(const tensorflow::Node& concatenation, int input) const;
-  // Whether one is run exactly when the other is.
+  // Whether each of the two runs exactly when the other runs.
   bool RunTogether(const tensorflow::Node& a, const tensorflow::Node& b) const;
 
  private:
   const ControlFlow& flow_;
   const KnownValues& known_;
   const NodeValues& values_;
-  std::map<const tensorflow::Node*, int> concatenations_;  // with their axis
-  std::map<const tensorflow::Node*, const tensorflow::Node*>
-      absorbed_;  // gathers, with their concatenation
+  // Concatenations, with the axis.
+  std::map<const tensorflow::Node*, int> concatenations_;
+  // Gathers, with the concatenation that they are a part of.
+  std::map<const tensorflow::Node*, const tensorflow::Node*> absorbed_;
 };
 
 }  // namespace session_group

@@ -42,7 +42,7 @@ const ControlFlow::Variable* NodeValues::VariableOf(const Node& node) const {
 }
 
 NodeValues::Value NodeValues::Constant(const Tensor& tensor) {
-  // References to it are counted by this session alone.
+  // Only this session counts references to the view.
   l_->constants.push_back(PrivateBuffer::View(tensor));
   l_->constant_guards.push_back(l_->constants.back());
   return {Value::kConstant, static_cast<int>(l_->constants.size()) - 1};

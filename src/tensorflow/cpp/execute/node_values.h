@@ -1,4 +1,4 @@
-// Where the inputs of a program's nodes are during a run.
+// Where the inputs of nodes come from while a layout is made.
 #ifndef SESSION_GROUP_NODE_VALUES_H_
 #define SESSION_GROUP_NODE_VALUES_H_
 
@@ -13,7 +13,7 @@
 
 namespace session_group {
 
-// What is known of each node's outputs while a layout is made.
+// The values of node outputs. Skips nodes that only pass a value on.
 class NodeValues {
  public:
   using Value = Layout::Value;
@@ -23,17 +23,18 @@ class NodeValues {
   void Set(const tensorflow::Node& node, int output, Value value) {
     values_[{node.id(), output}] = value;
   }
-  // Whether the node's first output is known.
+  // Whether the first output of the node has a value.
   bool Has(const tensorflow::Node& node) const { return values_.count({node.id(), 0}) > 0; }
   Value Input(const tensorflow::Node& node, int input) const;
 
-  // The node and the output that an input comes from, past all that only passes it on.
+  // The node and the output that an input comes from.
   std::pair<int, int> Source(const tensorflow::Node& node, int input) const;
-  // That a loop's Merge or Exit is of; NULL for none.
+  // The loop variable of a Merge or Exit; NULL if there is none.
   const ControlFlow::Variable* VariableOf(const tensorflow::Node& node) const;
 
+  // Adds a constant to the layout.
   Value Constant(const tensorflow::Tensor& tensor);
-  // A constant axis; a number that is none where it is not constant.
+  // The value of a constant axis; INT64_MIN if it is not constant.
   int64_t ConstantAxis(const tensorflow::Node& node, int input) const;
 
  private:

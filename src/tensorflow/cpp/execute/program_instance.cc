@@ -49,7 +49,7 @@ absl::Status sg_instance::RunUnresolved(absl::Span<const Tensor* const> feeds,
                                         absl::Span<Tensor> fetches, sg_run_notes* notes) {
   notes->unresolved = 1;
   std::set<std::string> unresolved = usual_->Unresolved();
-  // Others may become unresolved meanwhile, if seldom more than once.
+  // More variables may become unreadable meanwhile, but rarely more than once.
   for (int turn = 0;; ++turn) {
     const bool resolves = turn < 3 && !env_.writes->are_untracked();
     std::shared_ptr<SerialExecutor> executor;

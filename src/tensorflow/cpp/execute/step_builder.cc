@@ -160,7 +160,7 @@ absl::Status StepBuilder::AddLookups(const std::vector<const Node*>& nodes) {
 }
 
 absl::Status StepBuilder::AddUnfused(const Node& node, int slot, Fused* fused) {
-  std::map<int, int> gathered;  // slots, by the input
+  std::map<int, int> gathered;  // slots, by input
   for (int i = 0; i < node.num_inputs(); ++i) {
     const Node* gather = fusion_.Absorbed(node, i);
     if (gather == nullptr) continue;

@@ -1,4 +1,4 @@
-// Fourth pass of a layout: its steps.
+// The fourth pass of a layout: makes its steps.
 #ifndef SESSION_GROUP_STEP_BUILDER_H_
 #define SESSION_GROUP_STEP_BUILDER_H_
 
@@ -20,7 +20,7 @@
 
 namespace session_group {
 
-// Adds the steps of all nodes to a layout, with slots for what they give.
+// Adds the steps of all nodes to a layout, with slots for their outputs.
 class StepBuilder {
  public:
   StepBuilder(Program* program, const Layout::Options& options, const KnownValues& known,
@@ -34,18 +34,18 @@ class StepBuilder {
   using Step = Layout::Step;
   using Value = Layout::Value;
 
-  // Those of a loop, or outside of all.
+  // Adds the nodes of a loop, or those outside of loops.
   absl::Status AddRange(int loop);
   absl::Status Add(const tensorflow::Node& node);
   absl::Status AddFetch(const tensorflow::Node& node);
   absl::Status AddKernel(const tensorflow::Node& node, tensorflow::OpKernel* kernel,
                          const std::vector<Value>& inputs);
-  // With slots of its own for what it gives.
+  // Sets the kernel of a step and adds slots for its outputs.
   absl::Status SetKernel(tensorflow::OpKernel* kernel, const std::vector<Value>& inputs,
                          Step* step);
 
   absl::Status AddLookups(const std::vector<const tensorflow::Node*>& nodes);
-  // The kernels of a node that Lookups do, and of the gathers that are a part of it.
+  // Adds the kernels of a node that Lookups do, including the gathers that are a part of it.
   absl::Status AddUnfused(const tensorflow::Node& node, int slot, Fused* fused);
   absl::Status AddUnfusedKernel(const tensorflow::Node& node, int slot,
                                 const std::map<int, int>& gathered, Fused* fused);
@@ -73,8 +73,8 @@ class StepBuilder {
   Layout* const l_;
   NodeValues* const values_;
   KernelFactory kernels_;
-  std::set<int> branched_;          // first literals
-  std::map<int, int> own_numbers_;  // of loops, in the layout
+  std::set<int> branched_;          // the first literals of branches with a step
+  std::map<int, int> own_numbers_;  // by loop of the program, the loop in the layout
 };
 
 }  // namespace session_group

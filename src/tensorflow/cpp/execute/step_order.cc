@@ -29,8 +29,8 @@ absl::Status StepOrder::Find(int loop, std::vector<Item>* items) const {
       for (const Edge* edge : node->in_edges()) count += IsNeeded(*edge, unit, loop);
     }
   }
-  // By rank, so that the order does not depend on addresses; first those outside of a loop's
-  // body.
+  // By rank, so that the order does not depend on addresses. Index 0 has the units outside of the
+  // loop's body.
   std::map<size_t, const Node*> ready[2];
   std::map<size_t, const Node*> ready_lookups[2];
   const auto become_ready = [&](const Node* unit) {
@@ -73,7 +73,8 @@ absl::Status StepOrder::Find(int loop, std::vector<Item>* items) const {
   return left == 0 ? absl::OkStatus() : absl::InternalError("the graph has no order");
 }
 
-// What a node is run as a part of within a loop: a concatenation, a loop in this loop, or itself.
+// The unit of a loop that a node is part of: a concatenation, a loop in this loop, or the node
+// itself.
 const Node* StepOrder::Unit(const Node* node, int loop) const {
   int own = flow_.loop(*node);
   if (own != loop) {
@@ -96,13 +97,13 @@ bool StepOrder::UnitInBody(const Node* unit, int loop) const {
   return own == loop ? flow_.in_body(*unit) : flow_.loops()[own].in_body;
 }
 
-// Whether a unit of this loop has to wait for what the edge brings.
+// Whether a unit of this loop must wait for the value of an edge.
 bool StepOrder::IsNeeded(const Edge& edge, const Node* unit, int loop) const {
   return !edge.src()->IsSource() && !edge.src()->IsNextIteration() && IsWithin(*edge.src(), loop) &&
          Unit(edge.src(), loop) != unit;
 }
 
-// Those that are run exactly when the first is.
+// Takes all lookups that run exactly when the first one runs.
 std::vector<const Node*> StepOrder::TakeLookups(std::map<size_t, const Node*>* ready) const {
   std::vector<const Node*> nodes;
   for (auto next = ready->begin(); next != ready->end();) {

@@ -1,4 +1,4 @@
-// Third pass of a layout: the order of its steps.
+// The third pass of a layout: finds the order of its steps.
 #ifndef SESSION_GROUP_STEP_ORDER_H_
 #define SESSION_GROUP_STEP_ORDER_H_
 
@@ -15,22 +15,22 @@ namespace session_group {
 
 class StepOrder {
  public:
-  // What runs one after the other, in a loop or outside of all.
+  // An entry of the order.
   struct Item {
     enum Kind {
       kNode,
-      kLoop,     // in this loop
-      kLookups,  // all at a time
-      kTest,     // of the loop
+      kLoop,     // a loop in this loop
+      kLookups,  // lookups to do at once
+      kTest,     // the test of this loop
     } kind;
-    // One, but for lookups; of a loop, one of its nodes; none for a test.
+    // kLookups has one or more nodes; kLoop has any node of the loop; kTest has none.
     std::vector<const tensorflow::Node*> nodes;
   };
 
   StepOrder(const ControlFlow& flow, const LookupFusion& fusion);
 
-  // The steps of a loop, or of what is in none, in an order in which as many lookups as
-  // possible come together. What a loop's test needs comes before the test.
+  // Finds the order of a loop's nodes, or of the nodes outside of loops, that brings as many
+  // lookups as possible together. The loop's test comes after all nodes outside of its body.
   absl::Status Find(int loop, std::vector<Item>* items) const;
 
  private:
@@ -44,7 +44,7 @@ class StepOrder {
   const ControlFlow& flow_;
   const LookupFusion& fusion_;
   std::map<const tensorflow::Node*, size_t> ranks_;
-  std::vector<std::vector<const tensorflow::Node*>> children_;  // by loop, first those in none
+  std::vector<std::vector<const tensorflow::Node*>> children_;  // by loop + 1; at 0, in no loop
   std::vector<const tensorflow::Node*> loop_units_;  // by loop, a node that stands for it
 };
 

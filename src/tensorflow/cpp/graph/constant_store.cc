@@ -10,7 +10,7 @@ namespace {
 
 using tensorflow::Tensor;
 
-// Less than this is not worth looking for another one.
+// Smaller constants are not worth the search for an equal one.
 constexpr size_t kSmall = 1024;
 
 absl::string_view Bytes(const Tensor& tensor) {

@@ -34,7 +34,7 @@ bool BringsPools(const GroupSession::ThreadPools& pools) {
   return pools.inter_op_threadpool != nullptr || pools.intra_op_threadpool != nullptr;
 }
 
-// Whether feeds, fetches and targets say it all.
+// Whether nothing but feeds, fetches and targets is set.
 bool IsPlain(CallableOptions options) {
   options.clear_feed();
   options.clear_fetch();
@@ -123,7 +123,7 @@ absl::Status GroupSession::Run(const RunOptions& options, const Feeds& inputs, c
   const Strs fetches = ToStrs(outputs);
   const Strs target_names = ToStrs(targets);
   const sg_names names = session_group::Names(feeds, fetches, target_names);
-  // The usual ones are not worth a copy.
+  // Default options are not worth a copy.
   std::optional<sg_run_options> own_options;
   if (options.ByteSizeLong() > 0) own_options.emplace(sg_run_options{options});
   NamedCall call(inputs, outputs, targets, fetched, metadata);
@@ -180,7 +180,7 @@ absl::Status GroupSession::MakeOnSessions(const CallableOptions& options, Callab
           [&] { return session->session->MakeCallable(options, &callable->handles[i]); });
     });
     if (made.ok()) continue;
-    // Those that were made are of no use any more.
+    // The callables of the other sessions are useless now.
     for (int32_t j = 0; j < i; ++j) {
       if (number_ >= 0) continue;
       OnSession(false, j, [&](sg_session* session, int32_t) {

@@ -1,4 +1,4 @@
-// Requests of TensorFlow's C++ API.
+// Requests of TensorFlow's C++ API, which Rust runs as a program or on a TensorFlow session.
 #ifndef SESSION_GROUP_REQUESTS_H_
 #define SESSION_GROUP_REQUESTS_H_
 
@@ -10,12 +10,12 @@
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/protobuf/config.pb.h"
 
-// What a request is made of. The group runs it in one of two ways.
+// The inputs and outputs of a request.
 struct sg_tensors {
   // As many as there are fetches.
   session_group::GroupSession::Tensors* fetched;
   size_t num_fetches;
-  tensorflow::RunMetadata* metadata;  // or NULL
+  tensorflow::RunMetadata* metadata;  // may be NULL
 
   virtual ~sg_tensors() = default;
   virtual size_t num_feeds() const = 0;
@@ -25,7 +25,7 @@ struct sg_tensors {
 
 namespace session_group {
 
-// Session::Run().
+// A call of Session::Run().
 struct NamedCall final : sg_tensors {
   NamedCall(const GroupSession::Feeds& inputs, const GroupSession::Names& outputs,
             const GroupSession::Names& targets, GroupSession::Tensors* fetched,
@@ -51,7 +51,7 @@ struct NamedCall final : sg_tensors {
   const GroupSession::Names& targets;
 };
 
-// Session::RunCallable().
+// A call of Session::RunCallable().
 struct CallableCall final : sg_tensors {
   CallableCall(const tensorflow::CallableOptions& options, const GroupSession::Tensors& inputs,
                GroupSession::Tensors* fetched, tensorflow::RunMetadata* metadata)

@@ -1,4 +1,4 @@
-// Calling the functions of Rust: names on the way there, statuses on the way back.
+// Calls functions of Rust: converts names for them, and statuses from them.
 #ifndef SESSION_GROUP_RUST_CALLS_H_
 #define SESSION_GROUP_RUST_CALLS_H_
 
@@ -11,6 +11,7 @@
 
 namespace session_group {
 
+// Converts and deletes a status; NULL is OK.
 inline absl::Status Take(TF_Status* status) {
   if (status == nullptr) return absl::OkStatus();
   absl::Status taken = tsl::StatusFromTF_Status(status);
@@ -18,7 +19,7 @@ inline absl::Status Take(TF_Status* status) {
   return taken;
 }
 
-// Calls `body` with a TF_Status to report in.
+// Calls `body` with a TF_Status, and returns what it reports.
 template <typename Body>
 absl::Status Reported(Body body) {
   TF_Status* status = TF_NewStatus();

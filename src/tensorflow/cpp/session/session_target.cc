@@ -1,4 +1,4 @@
-// The session target "session_group", and how a GroupSession is made and known again.
+// Registers the session target "session_group", and makes and recognises GroupSessions for Rust.
 #include <atomic>
 
 #include "abi/handles.h"
@@ -55,13 +55,13 @@ void sg_register_target(const sg_group_functions* functions, TF_Status* status) 
     if (!session_group::registered.compare_exchange_strong(before, functions)) {
       return absl::OkStatus();
     }
-    // Another copy of this library may be loaded; TensorFlow refuses targets that two factories
-    // know.
+    // Another loaded copy of this library may have registered the target, and TensorFlow refuses a
+    // target that two factories accept.
     tensorflow::SessionOptions options;
     options.target = "session_group";
     tensorflow::SessionFactory* factory;
     if (!tensorflow::SessionFactory::GetFactory(options, &factory).ok()) {
-      // TensorFlow keeps it until the process ends.
+      // TensorFlow keeps the factory until the process ends.
       tensorflow::SessionFactory::Register("SESSION_GROUP", new session_group::Factory(functions));
     }
     return absl::OkStatus();
@@ -81,8 +81,8 @@ void* sg_group_session_new(sg_group* group, int32_t session, TF_Status* status) 
 sg_group* sg_group_of_session(void* session) {
   auto* group =
       dynamic_cast<session_group::GroupSession*>(static_cast<tensorflow::Session*>(session));
-  // The group of another copy of this library, which the process may have loaded, is none of ours:
-  // it may be of another version.
+  // A group of another loaded copy of this library does not count, because that may be another
+  // version.
   if (group == nullptr || group->rust() != session_group::registered.load()) return nullptr;
   return group->group();
 }
