@@ -20,11 +20,12 @@ absl::Status Parse(const void* data, size_t size, const char* what, const char* 
                    tensorflow::protobuf::MessageLite* message) {
   if (size > static_cast<size_t>(std::numeric_limits<int>::max())) {
     return absl::InvalidArgumentError(absl::StrCat(
-        what, " has ", size, " bytes, but a protocol buffer has less than 2 GiB: ", advice));
+        what, " has ", size, " bytes, but a protocol buffer must have less than 2 GiB: ", advice));
   }
   if (!tensorflow::ParseProtoUnlimited(message, data, size)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        what, " is not a serialised ", message->GetTypeName().substr(11), " (", size, " bytes)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " is not a serialised ", message->GetTypeName().substr(11), " (", size,
+                     " bytes): pass its bytes and their exact number"));
   }
   return absl::OkStatus();
 }
@@ -35,7 +36,8 @@ absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buf
   if (data == nullptr || !message.SerializeToArray(data, size)) {
     free(data);
     return absl::ResourceExhaustedError(
-        absl::StrCat("cannot serialise ", size, " bytes of ", message.GetTypeName()));
+        absl::StrCat("can't serialise a ", message.GetTypeName(), " of ", size,
+                     " bytes: it has 2 GiB or more, or there is not enough memory"));
   }
   if (buffer->data_deallocator != nullptr) {
     buffer->data_deallocator(const_cast<void*>(buffer->data), buffer->length);

@@ -27,7 +27,9 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
         Parse(graph_def, size, "graph_def",
               "keep weights in variables, or load them from a SavedModel", &graph->def);
     if (!parsed.ok()) return parsed;
-    if (graph->def.node_size() == 0) return absl::InvalidArgumentError("graph_def has no nodes");
+    if (graph->def.node_size() == 0) {
+      return absl::InvalidArgumentError("graph_def has no nodes: pass the GraphDef of a model");
+    }
     return PrepareGraph(&graph->def);
   });
   return TF_GetCode(status) == TF_OK ? graph.release() : nullptr;

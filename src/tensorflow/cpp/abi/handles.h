@@ -98,9 +98,8 @@ struct sg_session {
   absl::Status Use(Body body) noexcept {
     if (is_broken.load(std::memory_order_acquire)) {
       return absl::InternalError(
-          "an exception, out of memory for one, has left a session of the group in an unknown "
-          "state: "
-          "make a new group");
+          "an exception, such as out of memory, has left a session of the group in an unknown "
+          "state: make a new group");
     }
     bool threw = false;
     absl::Status status = session_group::Caught(std::move(body), &threw);

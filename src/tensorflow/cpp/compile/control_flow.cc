@@ -92,7 +92,7 @@ class ControlFlow::Analysis {
       }
     }
     if (static_cast<int>(r_->order_.size()) != graph_.num_nodes()) {
-      return absl::UnimplementedError("control flow without an order");
+      return absl::UnimplementedError("control flow whose nodes wait for each other");
     }
     return FindVariables();
   }
@@ -160,7 +160,7 @@ class ControlFlow::Analysis {
     // reports as an error.
     if (loop != kNoLoop && node.IsRetval()) return NotUnderstood("a fetch from a loop", node);
     if (loop == kNoLoop && (node.IsExit() || node.IsNextIteration() || node.IsLoopCond())) {
-      return NotUnderstood("a part of a loop outside of one", node);
+      return NotUnderstood("a node of a loop outside of any loop", node);
     }
     if (node.IsLoopCond()) {
       const Node*& test = r_->loops_[loop].test;
@@ -171,7 +171,7 @@ class ControlFlow::Analysis {
     for (const Edge* edge : node.in_edges()) {
       if (edge->src()->IsSource() || IsBackEdge(*edge)) continue;
       if (r_->IsLoopSwitch(*edge->src()) && edge->src_output() == 0 && !node.IsExit()) {
-        return NotUnderstood("something that a loop does at its end", node);
+        return NotUnderstood("a node that runs only at the end of a loop", node);
       }
       if (EdgeInBody(*edge)) r_->in_body_[node.id()] = true;
       if (is_merge) continue;
@@ -191,7 +191,7 @@ class ControlFlow::Analysis {
   absl::Status AddBranch(const Node& node, int loop) {
     const Edge* predicate = Predicate(node);
     if (node.num_inputs() != 2 || predicate == nullptr) {
-      return NotUnderstood("a Switch that is none", node);
+      return NotUnderstood("a Switch without a predicate", node);
     }
     if (predicate->src()->IsLoopCond()) {
       return NotUnderstood("a branch on the test of a loop outside of its variables", node);
@@ -284,7 +284,7 @@ class ControlFlow::Analysis {
         tensorflow::GetNodeAttr(node->attrs(), "is_constant", &is_constant).IgnoreError();
         for (const Edge* edge : node->out_edges()) {
           if (!is_constant && !edge->IsControlEdge() && !edge->dst()->IsMerge()) {
-            return NotUnderstood("a value that enters a loop for its first turn alone", *node);
+            return NotUnderstood("a value that enters a loop only for its first iteration", *node);
           }
         }
       } else if (node->IsMerge()) {
@@ -319,12 +319,12 @@ class ControlFlow::Analysis {
     }
     if (enter == nullptr && next == nullptr) return absl::OkStatus();  // a Merge of a branch
     if (enter == nullptr || next == nullptr || merge.num_inputs() != 2) {
-      return NotUnderstood("a loop variable that is none", merge);
+      return NotUnderstood("a loop variable without an Enter or a NextIteration", merge);
     }
     const int loop = r_->loop_[merge.id()];
     if (r_->loop_[next->id()] != loop || !r_->in_body_[next->id()] ||
         !r_->conditions_[next->id()].empty()) {
-      return NotUnderstood("a loop variable that is not handed on in each turn", merge);
+      return NotUnderstood("a loop variable that some iterations don't update", merge);
     }
     const Edge* from = Source(*next, 0);
     const bool is_invariant = from != nullptr && r_->IsLoopSwitch(*from->src()) &&
@@ -351,7 +351,7 @@ class ControlFlow::Analysis {
         }
       }
     }
-    return NotUnderstood("a loop that gives something else than its variables", exit);
+    return NotUnderstood("a loop that returns more than its variables", exit);
   }
 
   void SortLiterals() {

@@ -30,9 +30,8 @@ class CaptureFactory final : public tensorflow::ExecutorFactory {
     GraphCapture* capture = GraphCapture::Current();
     if (capture == nullptr) {
       return absl::InvalidArgumentError(
-          "executor types that begin with SESSION_GROUP are for session groups alone: choose "
-          "another "
-          "one in ConfigProto.experimental");
+          "only session groups can use an executor_type that begins with SESSION_GROUP: set "
+          "another one in ConfigProto.experimental");
     }
     capture->Add(graph, params.device);
     *executor = std::make_unique<NoExecutor>();

@@ -7,7 +7,7 @@
 #include "abi/caught.h"
 
 #ifndef NDEBUG
-#error "TensorFlow's headers lay classes out differently without NDEBUG: build as the wheel was"
+#error "without NDEBUG, TensorFlow's classes have another layout than in the wheel: define NDEBUG"
 #endif
 
 namespace session_group {

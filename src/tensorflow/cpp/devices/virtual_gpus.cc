@@ -47,8 +47,8 @@ absl::Status Check(const tensorflow::GPUOptions& options) {
       (EnvironmentIs("TF_FORCE_GPU_ALLOW_GROWTH", "false") ||
        EnvironmentIs("TF_FORCE_GPU_ALLOW_GROWTH", "0"))) {
     return absl::InvalidArgumentError(
-        "TF_FORCE_GPU_ALLOW_GROWTH forbids memory to grow, with which one stream would take all of "
-        "a GPU's: unset it, or give gpu_options.experimental.virtual_devices with a "
+        "TF_FORCE_GPU_ALLOW_GROWTH keeps memory from growing, so that one stream would take all "
+        "memory of a GPU: unset it, or give gpu_options.experimental.virtual_devices with a "
         "memory_limit_mb for each session");
   }
   return absl::OkStatus();

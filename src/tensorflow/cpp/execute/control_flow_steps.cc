@@ -40,8 +40,8 @@ absl::Status SerialExecutor::RunMerge(const Step& step, Frame* frame) {
     if (merge.literal >= 0) frame->literals[merge.literal] = 1;
     return absl::OkStatus();
   }
-  if (merge.literal >= 0) return absl::OkStatus();  // Who needs it is not run.
-  return absl::InternalError("no branch gives a value, although one was run");
+  if (merge.literal >= 0) return absl::OkStatus();  // Its users don't run.
+  return absl::InternalError("no branch has a value, although one was run");
 }
 
 absl::Status SerialExecutor::RunLoop(const Step& step, Frame* frame, Outcome* outcome) {

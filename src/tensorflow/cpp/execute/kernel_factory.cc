@@ -21,7 +21,7 @@ absl::Status KernelFactory::Make(const Node& node, OpKernel** kernel, std::vecto
   }
   if (known_.IsLockedGather(node)) {
     const Edge* read;
-    node.input_edge(0, &read).IgnoreError();  // It was there before.
+    node.input_edge(0, &read).IgnoreError();  // KnownValues has found it.
     *inputs = {values_->Input(*read->src(), 0), values_->Input(node, 1)};
     return MakeLockedGather(node, kernel);
   }

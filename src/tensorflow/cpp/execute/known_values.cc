@@ -114,7 +114,9 @@ bool KnownValues::MayBeMatrix(Value table) const {
 absl::Status ArgumentIndex(const Node& node, size_t limit, int* index) {
   absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "index", index);
   if (status.ok() && (*index < 0 || *index >= static_cast<int>(limit))) {
-    return absl::InternalError("an argument or a return value that is no feed or fetch");
+    return absl::InternalError(
+        "the optimised graph has an argument or a return value that is not a feed or fetch of the "
+        "request");
   }
   return status;
 }

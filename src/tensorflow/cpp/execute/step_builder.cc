@@ -75,7 +75,8 @@ absl::Status StepBuilder::AddFetch(const Node& node) {
   l_->fetches[index] = Input(node, 0);
   l_->fetch_conditions[index] = ConditionOf(flow_.condition(node));
   const bool known = l_->fetches[index].kind != Value::kNone;
-  return known ? absl::OkStatus() : absl::InternalError("a fetch comes from nowhere");
+  return known ? absl::OkStatus()
+               : absl::InternalError("the optimised graph has a fetch without a value");
 }
 
 absl::Status StepBuilder::AddKernel(const Node& node, OpKernel* kernel,
@@ -219,7 +220,9 @@ absl::Status StepBuilder::AddInputs(Step* step, const std::vector<Value>& inputs
   step->first_input = static_cast<int>(l_->inputs.size());
   step->num_inputs = static_cast<int>(inputs.size());
   for (const Value& input : inputs) {
-    if (input.kind == Value::kNone) return absl::InternalError("an input comes from nowhere");
+    if (input.kind == Value::kNone) {
+      return absl::InternalError("the optimised graph has an input without a value");
+    }
     l_->inputs.push_back(input);
     l_->input_attrs.push_back(input.kind == Value::kSlot ? l_->output_attrs[input.index]
                                                          : tensorflow::AllocatorAttributes());

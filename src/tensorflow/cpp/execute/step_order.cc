@@ -70,7 +70,8 @@ absl::Status StepOrder::Find(int loop, std::vector<Item>* items) const {
     }
     if (is_loop && !in_body) items->push_back({Item::kTest, {}});
   }
-  return left == 0 ? absl::OkStatus() : absl::InternalError("the graph has no order");
+  return left == 0 ? absl::OkStatus()
+                   : absl::InternalError("nodes of the optimised graph wait for each other");
 }
 
 // The unit of a loop that a node is part of: a concatenation, a loop in this loop, or the node

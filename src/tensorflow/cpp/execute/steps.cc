@@ -80,7 +80,7 @@ absl::Status SerialExecutor::RunStep(const Step& step, Frame* frame, Outcome* ou
     case Step::kAdvance:
       break;
   }
-  return absl::InternalError("a part of a loop outside of it");
+  return absl::InternalError("a step of a loop runs outside of its loop");
 }
 
 absl::Status SerialExecutor::RunChosen(const Step& step, Frame* frame) {
@@ -164,7 +164,7 @@ absl::Status SerialExecutor::RunLookups(const Step& step, Frame* frame, Outcome*
                                                    frame->slots.data() + step.first_output);
   if (found == Lookups::Outcome::kDone) return absl::OkStatus();
   if (found == Lookups::Outcome::kNoMemory) {
-    return absl::ResourceExhaustedError("out of memory for the rows of a lookup");
+    return absl::ResourceExhaustedError("out of memory for the rows of embedding lookups");
   }
   // The kernels can do it, or report the error.
   outcome->was_unfused = true;

@@ -61,8 +61,8 @@ class Values {
     const auto found = values_.find(number);
     if (found == values_.end()) {
       return absl::NotFoundError(
-          "the graph has a constant of a session group that is gone: only its own sessions can run "
-          "it");
+          "the graph has a constant of a session group that was deleted: only sessions of that "
+          "group can run it, so load the model again");
     }
     *value = found->second;
     return absl::OkStatus();
@@ -351,7 +351,8 @@ class HiddenConstants::Search {
       Move(proto->mutable_tensor_content(), value);
     } else if (!value->FromProto(store_->allocator(), *proto)) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the value of the constant ", node->name(), " can't be read"));
+          absl::StrCat("the value of the constant ", node->name(),
+                       " can't be read from the graph: export the model again"));
     }
     // Frees the value before the next constant is copied.
     proto->Clear();

@@ -44,8 +44,8 @@ absl::Status RefuseSharedIterators(
       return absl::UnimplementedError(absl::StrCat(
           "node ", node.name(), " (", node.op(), ") is an iterator with the shared_name \"",
           shared_name->second.s(),
-          "\", which the sessions of a group can't share: feed tensors instead, or take the name "
-          "away for an iterator in each session"));
+          "\", which the sessions of a group can't share: feed tensors instead, or remove the "
+          "shared_name to give each session its own iterator"));
     }
   }
   return absl::OkStatus();

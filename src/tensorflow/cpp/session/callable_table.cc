@@ -11,7 +11,7 @@ absl::Status CallableTable::Make(const tensorflow::CallableOptions& options,
   std::string serialised;
   if (!tensorflow::SerializeToStringDeterministic(options, &serialised)) {
     return absl::InvalidArgumentError(
-        "the CallableOptions can't be serialised: is a name no UTF-8?");
+        "the CallableOptions can't be serialised: use only UTF-8 in names");
   }
   std::lock_guard<std::mutex> lock(mu_);
   for (size_t i = 0; i < callables_.size(); ++i) {
@@ -23,8 +23,10 @@ absl::Status CallableTable::Make(const tensorflow::CallableOptions& options,
     }
   }
   if (callables_.size() == kMostCallables) {
-    return absl::ResourceExhaustedError(absl::StrCat("the session has made ", kMostCallables,
-                                                     " different callables, and makes no more"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the session has made ", kMostCallables,
+                     " different callables, which is the limit: reuse callables with the same "
+                     "feeds, fetches and targets"));
   }
   auto callable = std::make_unique<Callable>(options, std::move(serialised));
   absl::Status made = prepare(callable.get());
@@ -41,7 +43,8 @@ absl::Status CallableTable::Find(Handle handle, Callable** callable) const {
     if (*callable != nullptr) return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("there is no callable with the handle ", handle, ", or it was released"));
+      absl::StrCat("there is no callable with the handle ", handle,
+                   ", or it was released: make it by MakeCallable() of this session"));
 }
 
 absl::Status CallableTable::Release(Handle handle) {

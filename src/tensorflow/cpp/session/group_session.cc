@@ -59,7 +59,8 @@ GroupSession::~GroupSession() {
 absl::Status GroupSession::CheckOpen() const {
   if (!closed_.load(std::memory_order_relaxed)) return absl::OkStatus();
   return absl::FailedPreconditionError(
-      absl::StrCat("session ", number_, " of the group was closed by who holds it"));
+      absl::StrCat("session ", number_,
+                   " of the group was closed: make another one with SessionGroup_NewCppPart()"));
 }
 
 absl::Status GroupSession::OnSession(bool request, int32_t number, SessionBody body) {
@@ -115,7 +116,8 @@ absl::Status GroupSession::Run(const RunOptions& options, const Feeds& inputs, c
   absl::Status open = CheckOpen();
   if (!open.ok()) return open;
   if (fetched == nullptr && !outputs.empty()) {
-    return absl::InvalidArgumentError("outputs is NULL, but there are output_tensor_names");
+    return absl::InvalidArgumentError(
+        "outputs is NULL, but there are output_tensor_names: pass a vector for their tensors");
   }
   Strs feeds;
   feeds.reserve(inputs.size());
@@ -162,7 +164,9 @@ absl::Status GroupSession::PRun(const std::string& handle, const Feeds& inputs,
   if (slash == std::string::npos || !absl::SimpleAtoi(handle.substr(0, slash), &number) ||
       number < 0 || number >= rust_->session_num(group_)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", handle, "\" is not a handle that PRunSetup() of this session gave"));
+        absl::StrCat("\"", handle,
+                     "\" is not a handle that PRunSetup() of this session has returned: set the "
+                     "partial run up first"));
   }
   const std::string own = handle.substr(slash + 1);
   return OnSession(true, number, [&](sg_session* session, int32_t) {
@@ -230,7 +234,8 @@ absl::Status GroupSession::RunCallable(CallableHandle handle, const Tensors& inp
         "there are ", inputs.size(), " feed_tensors, but the callable has ", num_feeds, " feeds"));
   }
   if (fetched == nullptr && callable->options.fetch_size() > 0) {
-    return absl::InvalidArgumentError("fetch_tensors is NULL, but the callable has fetches");
+    return absl::InvalidArgumentError(
+        "fetch_tensors is NULL, but the callable has fetches: pass a vector for their tensors");
   }
   CallableCall call(callable->options, inputs, fetched, metadata);
   if (callable->prepared != nullptr && !BringsPools(pools)) {
