@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "execute/serial_executor.h"
 #include "tensorflow/core/framework/cancellation.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/tensor.h"
@@ -15,7 +14,7 @@
 namespace session_group {
 
 // Made once and reused. Only one run uses it at a time.
-struct SerialExecutor::Frame {
+struct Frame {
   explicit Frame(tensorflow::CancellationManager* closing) : cancellation(closing) {}
 
   std::vector<tensorflow::Tensor> feeds;

@@ -9,9 +9,7 @@
 #include <vector>
 
 #include "compile/kernel_choice.h"
-#include "compile/program.h"
 #include "execute/lookups.h"
-#include "execute/variable_reads.h"
 #include "tensorflow/core/framework/allocator.h"
 #include "tensorflow/core/framework/function.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -19,10 +17,6 @@
 
 namespace session_group {
 
-// Layout::Make() takes five passes, each in files of its own: known_values, lookup_fusion,
-// step_order, step_builder (with kernel_factory and control_flow_layout) and liveness. node_values
-// has the values that they find.
-//
 // Steps are in the order in which they run. The steps of a loop follow the step of the loop itself.
 struct Layout {
   // The place of a tensor during a run.
@@ -105,9 +99,6 @@ struct Layout {
     // Whether to measure which of two kernels is faster.
     bool choose_kernels = false;
   };
-
-  // Adds the variables that the program reads to `reads`. The program must outlive the layout.
-  absl::Status Make(Program& program, const Options& options, VariableReads* reads);
 
   std::vector<std::shared_ptr<tensorflow::OpKernel>> kernels;
   std::vector<tensorflow::Tensor> constants;

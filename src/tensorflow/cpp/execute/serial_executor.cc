@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "execute/frame.h"
+#include "execute/make_layout.h"
 #include "tensorflow/core/common_runtime/rendezvous_mgr.h"
 #include "tensorflow/core/public/session_options.h"
 #include "tsl/platform/denormal.h"
@@ -23,7 +24,7 @@ absl::Status SerialExecutor::Make(Program* program, const Env& env,
   options.unresolved = &made->env_.unresolved;
   options.fuse_lookups = env.fuse_lookups;
   options.choose_kernels = env.choose_kernels;
-  absl::Status status = made->layout_.Make(*program, options, &made->reads_);
+  absl::Status status = MakeLayout(program, options, &made->reads_, &made->layout_);
   if (!status.ok()) return status;
   if (!made->reads_.empty()) env.writes->AddReader(made.get());
   *executor = std::move(made);
@@ -79,7 +80,7 @@ Tensor* SerialExecutor::Find(Value value, Frame* frame) {
   return nullptr;  // Layout refuses it.
 }
 
-std::unique_ptr<SerialExecutor::Frame> SerialExecutor::TakeFrame() {
+std::unique_ptr<Frame> SerialExecutor::TakeFrame() {
   for (auto& spare : spare_) {
     if (spare.load(std::memory_order_relaxed) == nullptr) continue;
     if (Frame* frame = spare.exchange(nullptr, std::memory_order_acquire)) {

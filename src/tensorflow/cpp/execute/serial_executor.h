@@ -22,6 +22,8 @@
 
 namespace session_group {
 
+struct Frame;
+
 // A program that is ready to run on one session. Thread-safe.
 //
 // TensorFlow's own executors find out at run time which nodes are ready, count pending inputs, and
@@ -73,7 +75,6 @@ class SerialExecutor final : private Writes::Reader {
   std::set<std::string> Unresolved() { return reads_.Unresolved(); }
 
  private:
-  struct Frame;
   using Step = Layout::Step;
   using Value = Layout::Value;
 

@@ -3,17 +3,20 @@
 #define SESSION_GROUP_REQUESTS_H_
 
 #include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "abi/handles.h"
 #include "abi/shim.h"
-#include "session/group_session.h"
 #include "tensorflow/core/framework/tensor.h"
+#include "tensorflow/core/platform/threadpool_options.h"
 #include "tensorflow/core/protobuf/config.pb.h"
 
 // The inputs and outputs of a request.
 struct sg_tensors {
   // As many as there are fetches.
-  session_group::GroupSession::Tensors* fetched;
+  std::vector<tensorflow::Tensor>* fetched;
   size_t num_fetches;
   tensorflow::RunMetadata* metadata;  // may be NULL
 
@@ -25,10 +28,12 @@ struct sg_tensors {
 
 namespace session_group {
 
+using NamedTensors = std::vector<std::pair<std::string, tensorflow::Tensor>>;
+
 // A call of Session::Run().
 struct NamedCall final : sg_tensors {
-  NamedCall(const GroupSession::Feeds& inputs, const GroupSession::Names& outputs,
-            const GroupSession::Names& targets, GroupSession::Tensors* fetched,
+  NamedCall(const NamedTensors& inputs, const std::vector<std::string>& outputs,
+            const std::vector<std::string>& targets, std::vector<tensorflow::Tensor>* fetched,
             tensorflow::RunMetadata* metadata)
       : inputs(inputs), outputs(outputs), targets(targets) {
     this->fetched = fetched;
@@ -46,15 +51,16 @@ struct NamedCall final : sg_tensors {
     });
   }
 
-  const GroupSession::Feeds& inputs;
-  const GroupSession::Names& outputs;
-  const GroupSession::Names& targets;
+  const NamedTensors& inputs;
+  const std::vector<std::string>& outputs;
+  const std::vector<std::string>& targets;
 };
 
 // A call of Session::RunCallable().
 struct CallableCall final : sg_tensors {
-  CallableCall(const tensorflow::CallableOptions& options, const GroupSession::Tensors& inputs,
-               GroupSession::Tensors* fetched, tensorflow::RunMetadata* metadata)
+  CallableCall(const tensorflow::CallableOptions& options,
+               const std::vector<tensorflow::Tensor>& inputs,
+               std::vector<tensorflow::Tensor>* fetched, tensorflow::RunMetadata* metadata)
       : options(options), inputs(inputs) {
     this->fetched = fetched;
     this->metadata = metadata;
@@ -64,15 +70,15 @@ struct CallableCall final : sg_tensors {
   size_t num_feeds() const override { return inputs.size(); }
   const tensorflow::Tensor* feed(size_t i) const override { return &inputs[i]; }
   absl::Status RunOn(sg_session* session, const tensorflow::RunOptions& run_options) override {
-    return RunOn(session, run_options, GroupSession::ThreadPools());
+    return RunOn(session, run_options, tensorflow::thread::ThreadPoolOptions());
   }
   absl::Status RunOn(sg_session* session, const tensorflow::RunOptions& run_options,
-                     const GroupSession::ThreadPools& pools) {
-    GroupSession::Feeds named;
+                     const tensorflow::thread::ThreadPoolOptions& pools) {
+    NamedTensors named;
     named.reserve(inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) named.emplace_back(options.feed(i), inputs[i]);
-    const GroupSession::Names fetches(options.fetch().begin(), options.fetch().end());
-    const GroupSession::Names targets(options.target().begin(), options.target().end());
+    const std::vector<std::string> fetches(options.fetch().begin(), options.fetch().end());
+    const std::vector<std::string> targets(options.target().begin(), options.target().end());
     tensorflow::RunMetadata dropped;
     return session->Compute([&] {
       return session->session->Run(run_options, named, fetches, targets, fetched,
@@ -81,7 +87,7 @@ struct CallableCall final : sg_tensors {
   }
 
   const tensorflow::CallableOptions& options;
-  const GroupSession::Tensors& inputs;
+  const std::vector<tensorflow::Tensor>& inputs;
 };
 
 }  // namespace session_group

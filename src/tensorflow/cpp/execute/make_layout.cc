@@ -1,4 +1,4 @@
-#include "execute/layout.h"
+#include "execute/make_layout.h"
 
 #include "compile/control_flow.h"
 #include "execute/known_values.h"
@@ -13,15 +13,16 @@ namespace session_group {
 
 using tensorflow::Node;
 
-absl::Status Layout::Make(Program& program, const Options& options, VariableReads* reads) {
-  const ControlFlow& flow = program.control_flow();
-  num_literals = static_cast<int>(flow.literals().size());
-  feed_types = program.feed_types();
-  fetches.resize(program.num_fetches());
-  fetch_conditions.resize(program.num_fetches(), kAlways);
+absl::Status MakeLayout(Program* program, const Layout::Options& options, VariableReads* reads,
+                        Layout* layout) {
+  const ControlFlow& flow = program->control_flow();
+  layout->num_literals = static_cast<int>(flow.literals().size());
+  layout->feed_types = program->feed_types();
+  layout->fetches.resize(program->num_fetches());
+  layout->fetch_conditions.resize(program->num_fetches(), Layout::kAlways);
 
-  NodeValues values(flow, this);
-  KnownValues known(program, options, reads, this, &values);
+  NodeValues values(flow, layout);
+  KnownValues known(*program, options, reads, layout, &values);
   for (const Node* node : flow.order()) {
     if (node->IsSource() || node->IsSink()) continue;
     absl::Status found = known.Find(*node);
@@ -30,9 +31,9 @@ absl::Status Layout::Make(Program& program, const Options& options, VariableRead
   LookupFusion fusion(flow, known, values);
   for (const Node* node : flow.order()) fusion.FindConcatenation(*node);
   const StepOrder order(flow, fusion);
-  absl::Status built = StepBuilder(&program, options, known, fusion, order, this, &values).Build();
+  absl::Status built = StepBuilder(program, options, known, fusion, order, layout, &values).Build();
   if (!built.ok()) return built;
-  FindLastUses(this);
+  FindLastUses(layout);
   return absl::OkStatus();
 }
 
