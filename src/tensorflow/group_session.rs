@@ -1,4 +1,4 @@
-//! Groups as C++ sees them: what `group_session.cc` calls, and what it is called with.
+//! Groups as C++ sees them: what `cpp/session` calls, and what it is called with.
 
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;

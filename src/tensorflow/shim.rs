@@ -92,7 +92,7 @@ pub struct sg_order {
     pub fetches: *const u32,
 }
 
-/// What a callable does.
+/// What an instance does.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -395,10 +395,10 @@ unsafe extern "C" {
         choose_kernels: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_instance;
-    pub fn sg_instance_may_wait(callable: *const sg_instance) -> i32;
-    pub fn sg_instance_facts_get(callable: *const sg_instance, facts: *mut sg_instance_facts);
+    pub fn sg_instance_may_wait(instance: *const sg_instance) -> i32;
+    pub fn sg_instance_facts_get(instance: *const sg_instance, facts: *mut sg_instance_facts);
     pub fn sg_instance_run(
-        callable: *mut sg_instance,
+        instance: *mut sg_instance,
         inputs: *const *mut tf::TF_Tensor,
         ninputs: usize,
         order: *const sg_order,
@@ -407,7 +407,7 @@ unsafe extern "C" {
         timeout_ms: i64,
         notes: *mut sg_run_notes,
     ) -> *mut tf::TF_Status;
-    pub fn sg_instance_delete(callable: *mut sg_instance);
+    pub fn sg_instance_delete(instance: *mut sg_instance);
     pub fn sg_tensor_dtype(tensor: *const tf::TF_Tensor) -> i32;
     pub fn sg_session_list_devices(
         session: *mut sg_session,
@@ -422,7 +422,7 @@ unsafe extern "C" {
     pub fn sg_group_of_session(session: *mut c_void) -> *mut sg_group;
     pub fn sg_tensors_run_program(
         call: *mut sg_tensors,
-        callable: *mut sg_instance,
+        instance: *mut sg_instance,
         order: *const sg_order,
         timeout_ms: i64,
         notes: *mut sg_run_notes,

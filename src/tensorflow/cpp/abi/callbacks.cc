@@ -1,4 +1,4 @@
-// What Rust calls that may throw: policies of C, and the log.
+// Functions of others that Rust calls and that may throw: policies, and the log.
 #include "abi/handles.h"
 #include "abi/shim.h"
 #include "tensorflow/core/platform/logging.h"
@@ -17,6 +17,6 @@ void sg_log_info(sg_str line) {
   try {
     LOG(INFO) << absl::string_view(line.data, line.size);
   } catch (...) {
-    // A line that can't be logged is no reason to fail.
+    // A request must not fail because a line can't be logged.
   }
 }

@@ -1,4 +1,4 @@
-// The way from exceptions to statuses.
+// Turns exceptions into statuses.
 #ifndef SESSION_GROUP_CAUGHT_H_
 #define SESSION_GROUP_CAUGHT_H_
 
@@ -9,7 +9,7 @@
 
 namespace session_group {
 
-// Runs `body`, which returns an absl::Status; whatever is thrown becomes one, and sets `threw`,
+// Runs `body`, which returns an absl::Status. Turns any exception into a status, and sets `threw`,
 // which may be NULL.
 template <typename Body>
 absl::Status Caught(Body body, bool* threw = nullptr) noexcept {

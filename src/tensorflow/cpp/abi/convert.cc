@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "tensorflow/c/tf_tensor_internal.h"
 #include "tensorflow/core/platform/env.h"
 
 namespace session_group {
@@ -21,11 +20,12 @@ absl::Status Parse(const void* data, size_t size, const char* what, const char* 
                    tensorflow::protobuf::MessageLite* message) {
   if (size > static_cast<size_t>(std::numeric_limits<int>::max())) {
     return absl::InvalidArgumentError(absl::StrCat(
-        what, " has ", size, " bytes, but a protocol buffer has less than 2 GiB: ", advice));
+        what, " has ", size, " bytes, but a protocol buffer must have less than 2 GiB: ", advice));
   }
   if (!tensorflow::ParseProtoUnlimited(message, data, size)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        what, " is not a serialised ", message->GetTypeName().substr(11), " (", size, " bytes)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " is not a serialised ", message->GetTypeName().substr(11), " (", size,
+                     " bytes): pass its bytes and their exact number"));
   }
   return absl::OkStatus();
 }
@@ -36,7 +36,8 @@ absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buf
   if (data == nullptr || !message.SerializeToArray(data, size)) {
     free(data);
     return absl::ResourceExhaustedError(
-        absl::StrCat("cannot serialise ", size, " bytes of ", message.GetTypeName()));
+        absl::StrCat("can't serialise a ", message.GetTypeName(), " of ", size,
+                     " bytes: it has 2 GiB or more, or there is not enough memory"));
   }
   if (buffer->data_deallocator != nullptr) {
     buffer->data_deallocator(const_cast<void*>(buffer->data), buffer->length);
@@ -44,21 +45,6 @@ absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buf
   buffer->data = data;
   buffer->length = size;
   buffer->data_deallocator = [](void* data, size_t) { free(data); };
-  return absl::OkStatus();
-}
-
-absl::Status HandOver(absl::Span<const tensorflow::Tensor> fetched, TF_Tensor** outputs) {
-  for (size_t i = 0; i < fetched.size(); ++i) {
-    absl::Status converted;
-    outputs[i] = tensorflow::TF_TensorFromTensor(fetched[i], &converted);
-    if (!converted.ok()) {
-      while (i > 0) {
-        TF_DeleteTensor(outputs[--i]);
-        outputs[i] = nullptr;
-      }
-      return converted;
-    }
-  }
   return absl::OkStatus();
 }
 

@@ -1,4 +1,4 @@
-// Conversions between the types of shim.h and TensorFlow's.
+// Converts strings and protocol buffers between shim.h and TensorFlow.
 #ifndef SESSION_GROUP_CONVERT_H_
 #define SESSION_GROUP_CONVERT_H_
 
@@ -7,8 +7,6 @@
 
 #include "abi/shim.h"
 #include "absl/status/status.h"
-#include "absl/types/span.h"
-#include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/platform/protobuf.h"
 
 namespace session_group {
@@ -16,13 +14,11 @@ namespace session_group {
 inline std::string String(sg_str s) { return std::string(s.data, s.size); }
 std::vector<std::string> Strings(const sg_str* strings, size_t n);
 
-// `what` names the message for the error, which ends in `advice` if there are too many bytes.
+// Errors call the message `what`. If it has too many bytes, the error ends with `advice`.
 absl::Status Parse(const void* data, size_t size, const char* what, const char* advice,
                    tensorflow::protobuf::MessageLite* message);
-// Replaces what is in the buffer.
+// Replaces the contents of the buffer.
 absl::Status FillBuffer(const tensorflow::protobuf::MessageLite& message, TF_Buffer* buffer);
-// Gives fetched tensors to the caller: all of them or, on failure, none.
-absl::Status HandOver(absl::Span<const tensorflow::Tensor> fetched, TF_Tensor** outputs);
 
 }  // namespace session_group
 

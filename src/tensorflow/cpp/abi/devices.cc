@@ -1,4 +1,4 @@
-// The devices of a group, and what they own.
+// The devices of a group and the resources in them.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -25,8 +25,8 @@ sg_devices* sg_devices_new(const TF_SessionOptions* options, int32_t fast_memory
     if (fast_memory) host = session_group::FastAllocator::Get();
     devices = std::make_unique<sg_devices>(host);
     if (fast_memory) devices->keeps_blocks.emplace();
-    // The first device of a process makes the intra-op pool of all stock sessions. Its size is not
-    // for a group to set, which has pools of its own.
+    // The first device of a process makes the intra-op pool of all stock sessions. A group must not
+    // set its size, because the sessions of a group have pools of their own.
     tensorflow::SessionOptions own = options->options;
     own.config.set_intra_op_parallelism_threads(0);
     if (ngpu_ids == 0) {
@@ -91,14 +91,14 @@ int32_t sg_devices_write_variable(sg_devices* devices, sg_str container, sg_str 
   int32_t written = 0;
   Guard(status, [&]() -> absl::Status {
     if (devices->devices.size() != 1 || !devices->gpus.empty()) return absl::OkStatus();
-    // Sessions let go of what they keep.
+    // Sessions drop the values that they keep, which refer to the memory.
     devices->writes.Add();
     tensorflow::ResourceMgr* resources = devices->devices[0]->resource_manager();
     const std::string in = container.size == 0 ? resources->default_container() : String(container);
     tensorflow::Var* found = nullptr;
     if (!resources->Lookup(in, String(name), &found).ok()) return absl::OkStatus();
     tensorflow::core::RefCountPtr<tensorflow::Var> var(found);
-    // Whoever reads the variable holds this lock, or a reference to its memory.
+    // Code that reads the variable holds this lock or a reference to its memory.
     tensorflow::mutex_lock lock(*var->mu());
     Tensor* value = var->tensor();
     const tensorflow::DataType type = static_cast<tensorflow::DataType>(dtype);

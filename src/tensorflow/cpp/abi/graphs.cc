@@ -1,4 +1,4 @@
-// Graphs and SavedModels on their way into sessions.
+// Reads graphs and SavedModels for sessions.
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -27,7 +27,9 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
         Parse(graph_def, size, "graph_def",
               "keep weights in variables, or load them from a SavedModel", &graph->def);
     if (!parsed.ok()) return parsed;
-    if (graph->def.node_size() == 0) return absl::InvalidArgumentError("graph_def has no nodes");
+    if (graph->def.node_size() == 0) {
+      return absl::InvalidArgumentError("graph_def has no nodes: pass the GraphDef of a model");
+    }
     return PrepareGraph(&graph->def);
   });
   return TF_GetCode(status) == TF_OK ? graph.release() : nullptr;
@@ -44,7 +46,7 @@ int32_t sg_graph_can_reveal(const sg_graph* graph) { return graph->constants.can
 
 int32_t sg_graph_outputs(const sg_graph* graph, sg_str node) {
   int32_t outputs = session_group::NodeIndex::kUnknown;
-  // Without memory for an index, TensorFlow has the last word on names.
+  // If there is no memory for the index, TensorFlow checks the name when it runs the request.
   Caught([&]() -> absl::Status {
     outputs = graph->nodes.Outputs(graph->def, {node.data, node.size});
     return absl::OkStatus();
@@ -76,7 +78,8 @@ sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_
       absl::Status filled = FillBuffer(model->meta_graph, meta_graph_def);
       if (!filled.ok()) return filled;
     }
-    // Restoring needs all of the MetaGraphDef but its graph, and the sessions only that.
+    // Restoring needs everything in the MetaGraphDef except for the graph, and the sessions need
+    // only the graph.
     model->graph = std::make_unique<sg_graph>();
     model->graph->def.Swap(model->meta_graph.mutable_graph_def());
     model->meta_graph.clear_graph_def();

@@ -1,4 +1,4 @@
-// The types behind those of shim.h, and the way from exceptions to statuses.
+// The types that shim.h declares, and how its functions report errors.
 #ifndef SESSION_GROUP_HANDLES_H_
 #define SESSION_GROUP_HANDLES_H_
 
@@ -32,9 +32,9 @@
 #include "tensorflow/core/public/session.h"
 #include "tsl/platform/denormal.h"
 
-// The wrapped devices. Their resource managers die with them.
+// The devices that sessions wrap. Their resource managers are destroyed with them.
 struct sg_devices {
-  // A GPU whose sessions have a stream each.
+  // A GPU on which each session has a stream.
   struct Gpu {
     int id;
     std::unique_ptr<tensorflow::ResourceMgr> resources;
@@ -45,14 +45,14 @@ struct sg_devices {
   session_group::Writes writes;
   session_group::Restorer restorer;
   tensorflow::Allocator* const host;
-  // Where that is FastAllocator. Ends after the devices and constants, whose memory it then
-  // returns.
+  // Set if `host` is FastAllocator. Destroyed after the devices and constants, so that it returns
+  // their memory to the system.
   std::optional<session_group::LargeBlocks::User> keeps_blocks;
   session_group::ConstantStore constants;
   std::vector<std::unique_ptr<tensorflow::Device>> devices;
-  // Of a multi-stream group, whose devices above are then the CPU alone.
+  // Of a multi-stream group. Then `devices` is only the CPU.
   const session_group::VirtualGpus* virtual_gpus = nullptr;
-  int32_t streams = 0;  // of each GPU
+  int32_t streams = 0;  // on each GPU
   std::vector<Gpu> gpus;
 };
 
@@ -76,8 +76,8 @@ struct sg_intra_op_pool {
   session_group::IntraOpPool pool;
 };
 
-// Lets threads keep the name that they inherit. TensorFlow would call them tf_Compute, whosever
-// they are; it leaves a thread alone whose name does not fit into the kernel's 15 bytes.
+// Lets threads keep the name that they inherit. TensorFlow would rename all of them to tf_Compute,
+// but it leaves a thread alone if its name does not fit into the kernel's 15 bytes.
 class InheritedNames final : public tensorflow::EnvWrapper {
  public:
   using EnvWrapper::EnvWrapper;
@@ -88,18 +88,18 @@ class InheritedNames final : public tensorflow::EnvWrapper {
   }
 };
 
-// Destroyed from the last member to the first: the session before the threads it computes on.
+// Members are destroyed from the last to the first, so the session before the threads that it
+// computes on.
 struct sg_session {
-  // Calls what uses the session. An exception passes frames of TensorFlow that clean nothing up:
-  // locks may be held, callbacks may point to what was on the stack. The session is then left alone
-  // for ever.
+  // Calls a function that uses the session. An exception unwinds frames of TensorFlow that clean
+  // nothing up: locks may still be held, and callbacks may point to the old stack. Such a session
+  // is never used again.
   template <typename Body>
   absl::Status Use(Body body) noexcept {
     if (is_broken.load(std::memory_order_acquire)) {
       return absl::InternalError(
-          "an exception, out of memory for one, has left a session of the group in an unknown "
-          "state: "
-          "make a new group");
+          "an exception, such as out of memory, has left a session of the group in an unknown "
+          "state: make a new group");
     }
     bool threw = false;
     absl::Status status = session_group::Caught(std::move(body), &threw);
@@ -107,8 +107,8 @@ struct sg_session {
     return status;
   }
 
-  // The same for running a graph, perhaps on the calling thread: there, too, numbers that are too
-  // small for the normal form are zero, as in TensorFlow's own threads.
+  // The same for a function that runs a graph, perhaps on the calling thread. Like TensorFlow's own
+  // threads, it flushes denormal numbers to zero.
   template <typename Body>
   absl::Status Compute(Body body) noexcept {
     return Use([&] {
@@ -124,12 +124,12 @@ struct sg_session {
   tensorflow::SessionOptions options;
   session_group::Writes* writes;
   session_group::ConstantStore* constants;
-  // Of what runs without TensorFlow's session, which has one of its own.
+  // Cancels programs. TensorFlow's session has a manager of its own.
   tensorflow::CancellationManager closing;
   std::unique_ptr<tensorflow::Session> session;
 };
 
-// Locks of the shim are std::mutex: absl::Mutex is in TensorFlow's library, where ThreadSanitizer
+// The shim uses std::mutex, because absl::Mutex is in TensorFlow's library, where ThreadSanitizer
 // does not see it.
 
 namespace session_group {
@@ -141,7 +141,7 @@ inline void SetStatus(TF_Status* status, const absl::Status& from) {
   tsl::Set_TF_Status_from_Status(status, from);
 }
 
-// NULL on success, which so costs no TF_Status.
+// NULL on success, to save the allocation of a TF_Status.
 inline TF_Status* NewStatus(const absl::Status& from) {
   if (from.ok()) return nullptr;
   TF_Status* status = TF_NewStatus();
@@ -149,7 +149,7 @@ inline TF_Status* NewStatus(const absl::Status& from) {
   return status;
 }
 
-// Runs `body` in this way and reports what comes of it.
+// Runs `body` and reports its status, or the exception that it throws.
 template <typename Body>
 void Guard(TF_Status* status, Body body) noexcept {
   SetStatus(status, Caught(std::move(body)));

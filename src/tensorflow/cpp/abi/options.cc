@@ -29,7 +29,7 @@ void sg_session_options_config(const TF_SessionOptions* options, sg_config* conf
   config->fills_metadata =
       proto.graph_options().build_cost_model() > 0 || proto.experimental().has_session_metadata();
   const auto& pools = proto.session_inter_op_thread_pool();
-  // Then TensorFlow takes a negative number for none.
+  // With pools of its own, a session treats a negative number like 0.
   if (proto.use_per_session_threads() || !pools.empty()) {
     config->inter_op_threads = std::max(config->inter_op_threads, 0);
   }
@@ -81,8 +81,8 @@ void sg_run_options_set_timeout_ms(sg_run_options* options, int64_t timeout_ms) 
 }
 
 int32_t sg_run_options_is_plain(const sg_run_options* options) {
-  // As long as one that has nothing else: then it has nothing else. Takes no memory, as copying and
-  // clearing would.
+  // If options with only these fields have the same size, there are no other fields. Unlike a copy,
+  // this needs no memory.
   tensorflow::RunOptions plain;
   plain.set_timeout_in_ms(options->proto.timeout_in_ms());
   if (options->proto.inter_op_thread_pool() == -1) plain.set_inter_op_thread_pool(-1);
@@ -96,5 +96,3 @@ int32_t sg_run_options_inter_op_pool(const sg_run_options* options) {
 void sg_run_options_set_inter_op_pool(sg_run_options* options, int32_t pool) {
   options->proto.set_inter_op_thread_pool(pool);
 }
-
-int32_t sg_tensor_dtype(const TF_Tensor* tensor) { return TF_TensorType(tensor); }

@@ -6,6 +6,7 @@
 #include "abi/convert.h"
 #include "abi/handles.h"
 #include "abi/shim.h"
+#include "abi/tensors.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/time/clock.h"
 #include "tensorflow/c/tf_tensor_internal.h"
@@ -66,7 +67,7 @@ void sg_program_delete(sg_program* program) { delete program; }
 
 sg_instance* sg_instance_new(sg_session* session, sg_program* program, int32_t resolve_reads,
                              int32_t fuse_lookups, int32_t choose_kernels, TF_Status* status) {
-  std::unique_ptr<sg_instance> callable;
+  std::unique_ptr<sg_instance> instance;
   Guard(status, [&]() -> absl::Status {
     const tensorflow::DeviceMgr* device_mgr;
     absl::Status found = session->session->LocalDeviceManager(&device_mgr);
@@ -81,23 +82,23 @@ sg_instance* sg_instance_new(sg_session* session, sg_program* program, int32_t r
                               {},
                               fuse_lookups != 0,
                               choose_kernels != 0},
-                             &callable);
+                             &instance);
   });
-  return TF_GetCode(status) == TF_OK ? callable.release() : nullptr;
+  return TF_GetCode(status) == TF_OK ? instance.release() : nullptr;
 }
 
-int32_t sg_instance_may_wait(const sg_instance* callable) {
-  return callable->usual().may_wait() ? 1 : 0;
+int32_t sg_instance_may_wait(const sg_instance* instance) {
+  return instance->usual().may_wait() ? 1 : 0;
 }
 
-void sg_instance_facts_get(const sg_instance* callable, sg_instance_facts* facts) {
-  const session_group::Layout& layout = callable->usual().layout();
+void sg_instance_facts_get(const sg_instance* instance, sg_instance_facts* facts) {
+  const session_group::Layout& layout = instance->usual().layout();
   *facts = {static_cast<int64_t>(layout.steps.size()), static_cast<int64_t>(layout.loops.size()),
-            static_cast<int64_t>(callable->usual().num_variables()), layout.num_gathers,
-            callable->program().constant_bytes()};
+            static_cast<int64_t>(instance->usual().num_variables()), layout.num_gathers,
+            instance->program().constant_bytes()};
 }
 
-TF_Status* sg_instance_run(sg_instance* callable, TF_Tensor* const* inputs, size_t ninputs,
+TF_Status* sg_instance_run(sg_instance* instance, TF_Tensor* const* inputs, size_t ninputs,
                            const sg_order* order, TF_Tensor** outputs, size_t noutputs,
                            int64_t timeout_ms, sg_run_notes* notes) {
   const absl::Status ran = Caught([&]() -> absl::Status {
@@ -108,10 +109,10 @@ TF_Status* sg_instance_run(sg_instance* callable, TF_Tensor* const* inputs, size
     absl::InlinedVector<Tensor, 4> fetches(noutputs);
     std::optional<absl::Time> deadline;
     if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
-    absl::Status computed = callable->Run(*order, feeds, deadline, absl::MakeSpan(fetches), notes);
+    absl::Status computed = instance->Run(*order, feeds, deadline, absl::MakeSpan(fetches), notes);
     return computed.ok() ? HandOver(fetches, outputs) : computed;
   });
   return session_group::NewStatus(ran);
 }
 
-void sg_instance_delete(sg_instance* callable) { delete callable; }
+void sg_instance_delete(sg_instance* instance) { delete instance; }

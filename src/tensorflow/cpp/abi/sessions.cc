@@ -1,4 +1,4 @@
-// Sessions.
+// Makes, runs, closes and deletes sessions.
 #include <atomic>
 #include <memory>
 #include <string>
@@ -8,6 +8,7 @@
 #include "abi/convert.h"
 #include "abi/handles.h"
 #include "abi/shim.h"
+#include "abi/tensors.h"
 #include "absl/strings/str_cat.h"
 #include "compile/graph_capture.h"
 #include "devices/session_device.h"
@@ -61,7 +62,7 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
   }
   if (stream_slot != nullptr) {
     const sg_devices::Gpu& gpu = devices->gpus[stream_slot->gpu];
-    // As graphs name it, whichever GPU and stream it is.
+    // Graphs name the device GPU:0, whatever its GPU and its stream.
     wrappers.push_back(std::make_unique<session_group::SessionDevice>(
         devices->virtual_gpus->device(gpu.id, stream_slot->stream),
         absl::StrCat(session_group::kTask, "/device:GPU:0"), gpu.resources.get(), intra_op_pool,
@@ -120,7 +121,8 @@ void sg_session_delete(sg_session* session) {
     delete session;
     return;
   }
-  // It stays, and so does the way to it, so that it is no leak. Memory may still be short.
+  // The session is never freed. The list keeps it reachable, so that leak checkers don't report it,
+  // and needs no memory, which may be short.
   static std::atomic<sg_session*> broken{nullptr};
   session->next_broken = broken.load();
   while (!broken.compare_exchange_weak(session->next_broken, session)) {

@@ -19,7 +19,7 @@ absl::Status NotUnderstood(const char* what, const Node& node) {
   return absl::UnimplementedError(absl::StrCat(what, " (", node.name(), ")"));
 }
 
-// The edge that brings an input, past nodes that only pass it on.
+// The edge that brings an input, with Identity nodes skipped.
 const Edge* Source(const Node& node, int input) {
   const Edge* edge;
   if (!node.input_edge(input, &edge).ok()) return nullptr;
@@ -36,7 +36,7 @@ bool IsBackEdge(const Edge& edge) { return edge.src()->IsNextIteration(); }
 
 }  // namespace
 
-// Goes through the nodes once, in an order in which each comes after what it needs.
+// Visits the nodes once, each after the nodes that it needs.
 class ControlFlow::Analysis {
  public:
   Analysis(const Graph& graph, ControlFlow* result) : graph_(graph), r_(result) {}
@@ -46,7 +46,7 @@ class ControlFlow::Analysis {
     r_->loop_.assign(n, kNoLoop);
     r_->in_body_.assign(n, false);
     r_->conditions_.resize(n);
-    // A total order of its own, so that programs don't depend on addresses.
+    // A total order by name, so that programs don't depend on addresses.
     std::vector<Node*> ranked;
     tensorflow::GetReversePostOrder(graph_, &ranked, tensorflow::NodeComparatorName());
     std::vector<int> rank(n, 0);
@@ -73,7 +73,8 @@ class ControlFlow::Analysis {
       r_->order_.push_back(node);
       std::vector<const Node*> done = {node};
       if (node->IsEnter()) {
-        // What is in a loop waits until all is known that goes into it.
+        // The nodes of a loop wait until all its Enter nodes have been visited, because these
+        // decide where the loop is.
         auto& all = entered[FrameName(*node)];
         all.push_back(node);
         if (static_cast<int>(all.size()) < enters[FrameName(*node)]) continue;
@@ -91,7 +92,7 @@ class ControlFlow::Analysis {
       }
     }
     if (static_cast<int>(r_->order_.size()) != graph_.num_nodes()) {
-      return absl::UnimplementedError("control flow without an order");
+      return absl::UnimplementedError("control flow whose nodes wait for each other");
     }
     return FindVariables();
   }
@@ -102,7 +103,7 @@ class ControlFlow::Analysis {
     return tensorflow::GetNodeAttr(enter.attrs(), "frame_name", &name).ok() ? name : "";
   }
 
-  // The loop in which an edge brings its value.
+  // The loop that the outputs of a node belong to.
   int LoopAfter(const Node& node) const {
     const int loop = r_->loop_[node.id()];
     return node.IsExit() && loop != kNoLoop ? r_->loops_[loop].parent : loop;
@@ -143,7 +144,7 @@ class ControlFlow::Analysis {
     for (const Edge* edge : node.in_edges()) {
       if (edge->src()->IsSource() || IsBackEdge(*edge)) continue;
       const int from = LoopAfter(*edge->src());
-      // The sink is where everything ends.
+      // Edges from all loops lead to the sink.
       if (!is_first && from != loop && !node.IsSink()) {
         return NotUnderstood("an edge from one loop into another", node);
       }
@@ -155,10 +156,11 @@ class ControlFlow::Analysis {
       return absl::OkStatus();
     }
     if (!node.IsOp()) return absl::OkStatus();
-    // TensorFlow's executor refuses a value for each turn, and may find that there is none.
+    // Such a fetch would get a value in each iteration, or none, which TensorFlow's executor
+    // reports as an error.
     if (loop != kNoLoop && node.IsRetval()) return NotUnderstood("a fetch from a loop", node);
     if (loop == kNoLoop && (node.IsExit() || node.IsNextIteration() || node.IsLoopCond())) {
-      return NotUnderstood("a part of a loop outside of one", node);
+      return NotUnderstood("a node of a loop outside of any loop", node);
     }
     if (node.IsLoopCond()) {
       const Node*& test = r_->loops_[loop].test;
@@ -169,7 +171,7 @@ class ControlFlow::Analysis {
     for (const Edge* edge : node.in_edges()) {
       if (edge->src()->IsSource() || IsBackEdge(*edge)) continue;
       if (r_->IsLoopSwitch(*edge->src()) && edge->src_output() == 0 && !node.IsExit()) {
-        return NotUnderstood("something that a loop does at its end", node);
+        return NotUnderstood("a node that runs only at the end of a loop", node);
       }
       if (EdgeInBody(*edge)) r_->in_body_[node.id()] = true;
       if (is_merge) continue;
@@ -189,7 +191,7 @@ class ControlFlow::Analysis {
   absl::Status AddBranch(const Node& node, int loop) {
     const Edge* predicate = Predicate(node);
     if (node.num_inputs() != 2 || predicate == nullptr) {
-      return NotUnderstood("a Switch that is none", node);
+      return NotUnderstood("a Switch without a predicate", node);
     }
     if (predicate->src()->IsLoopCond()) {
       return NotUnderstood("a branch on the test of a loop outside of its variables", node);
@@ -203,7 +205,7 @@ class ControlFlow::Analysis {
         r_->implied_.push_back(WithImplied(r_->EdgeCondition(*predicate)));
       }
     }
-    // What has the same predicate has as many sides, or is of another kind.
+    // Switch and _SwitchN on the same predicate differ in their number of sides.
     return branch.second == node.num_outputs()
                ? absl::OkStatus()
                : NotUnderstood("a predicate with different numbers of branches", node);
@@ -213,7 +215,8 @@ class ControlFlow::Analysis {
     std::vector<Condition> inputs;
     for (const Edge* edge : node.in_edges()) {
       if (edge->IsControlEdge()) continue;
-      if (edge->src()->IsEnter() || IsBackEdge(*edge)) return absl::OkStatus();  // of a loop
+      if (edge->src()->IsEnter() || IsBackEdge(*edge))
+        return absl::OkStatus();  // a Merge of a loop
       inputs.push_back(r_->EdgeCondition(*edge));
     }
     Condition& condition = r_->conditions_[node.id()];
@@ -228,7 +231,8 @@ class ControlFlow::Analysis {
     return absl::OkStatus();
   }
 
-  // Whether a Merge's inputs are all sides of one branch; gives what else they have in common.
+  // Whether a Merge's inputs are all sides of one branch. If so, sets `common` to what else their
+  // conditions have in common.
   bool Joins(const std::vector<Condition>& inputs, Condition* common) const {
     for (const int candidate : inputs[0]) {
       const Literal& literal = r_->literals_[candidate];
@@ -245,7 +249,7 @@ class ControlFlow::Analysis {
           const bool is_side = l >= branch.first && l < branch.first + branch.second;
           (is_side ? own : others).push_back(l);
         }
-        // What needs two sides never comes.
+        // A condition with two sides of the branch never holds.
         if (own.size() == 1) sides.insert(own[0]);
         if (i == 0) rest = others;
         same &= others == rest;
@@ -263,7 +267,7 @@ class ControlFlow::Analysis {
     return all;
   }
 
-  // Without what others imply.
+  // The condition without literals that its others imply.
   Condition Minimal(const Condition& condition) const {
     Condition implied;
     for (const int literal : condition) implied = Union(implied, r_->implied_[literal]);
@@ -280,7 +284,7 @@ class ControlFlow::Analysis {
         tensorflow::GetNodeAttr(node->attrs(), "is_constant", &is_constant).IgnoreError();
         for (const Edge* edge : node->out_edges()) {
           if (!is_constant && !edge->IsControlEdge() && !edge->dst()->IsMerge()) {
-            return NotUnderstood("a value that enters a loop for its first turn alone", *node);
+            return NotUnderstood("a value that enters a loop only for its first iteration", *node);
           }
         }
       } else if (node->IsMerge()) {
@@ -298,7 +302,7 @@ class ControlFlow::Analysis {
         return absl::UnimplementedError("a loop without a test of its own");
       }
     }
-    // Those of a loop side by side, so that a turn can begin with none of them.
+    // The literals of a loop lie side by side, so that an iteration can clear them all at once.
     SortLiterals();
     return absl::OkStatus();
   }
@@ -313,14 +317,14 @@ class ControlFlow::Analysis {
       if (found != nullptr) return NotUnderstood("a loop variable with two values", merge);
       found = edge->src();
     }
-    if (enter == nullptr && next == nullptr) return absl::OkStatus();  // of a branch
+    if (enter == nullptr && next == nullptr) return absl::OkStatus();  // a Merge of a branch
     if (enter == nullptr || next == nullptr || merge.num_inputs() != 2) {
-      return NotUnderstood("a loop variable that is none", merge);
+      return NotUnderstood("a loop variable without an Enter or a NextIteration", merge);
     }
     const int loop = r_->loop_[merge.id()];
     if (r_->loop_[next->id()] != loop || !r_->in_body_[next->id()] ||
         !r_->conditions_[next->id()].empty()) {
-      return NotUnderstood("a loop variable that is not handed on in each turn", merge);
+      return NotUnderstood("a loop variable that some iterations don't update", merge);
     }
     const Edge* from = Source(*next, 0);
     const bool is_invariant = from != nullptr && r_->IsLoopSwitch(*from->src()) &&
@@ -329,7 +333,7 @@ class ControlFlow::Analysis {
     return absl::OkStatus();
   }
 
-  // The Merge that a loop's Switch has its value from.
+  // The Merge that a loop's Switch gets its value from.
   static const Node* VariableOf(const Node& a_switch) {
     const Edge* from = Source(a_switch, 0);
     return from != nullptr && from->src()->IsMerge() && from->src_output() == 0 ? from->src()
@@ -347,7 +351,7 @@ class ControlFlow::Analysis {
         }
       }
     }
-    return NotUnderstood("a loop that gives something else than its variables", exit);
+    return NotUnderstood("a loop that returns more than its variables", exit);
   }
 
   void SortLiterals() {

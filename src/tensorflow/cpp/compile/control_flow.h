@@ -1,5 +1,5 @@
-// Loops and conditions of a graph, which TensorFlow writes as Switch, Merge, Enter, Exit and
-// NextIteration: found out once, so that a run need not.
+// Finds the loops and conditions of a graph, which TensorFlow writes as Switch, Merge, Enter, Exit
+// and NextIteration, so that runs need not find them.
 #ifndef SESSION_GROUP_CONTROL_FLOW_H_
 #define SESSION_GROUP_CONTROL_FLOW_H_
 
@@ -17,24 +17,24 @@ class ControlFlow {
  public:
   static constexpr int kNoLoop = -1;
 
-  // A fact about a run: that a branch was taken or, where nothing better is known, that a Merge got
-  // a value. A branch of a loop's own test is none: it decides whether the loop goes on.
+  // A fact about a run: a branch was taken or, if the analysis knows nothing better, a Merge got a
+  // value. The test of a loop is no literal, because it decides whether the loop goes on.
   struct Literal {
-    int loop;                       // in which it is found out, anew in each turn
-    const tensorflow::Node* merge;  // or NULL for a branch
+    int loop;                                           // whose iterations each find it anew
+    const tensorflow::Node* merge;                      // NULL for a branch
     std::pair<const tensorflow::Node*, int> predicate;  // node and output
     int side;
   };
 
-  // Under which literals, all of them, a node is run. Sorted.
+  // The literals that must all hold so that a node runs. Sorted.
   using Condition = std::vector<int>;
 
-  // What is handed from turn to turn.
+  // A value that each iteration hands to the next.
   struct Variable {
     const tensorflow::Node* merge;
     const tensorflow::Node* enter;
     const tensorflow::Node* next;
-    // It is the same in all turns.
+    // It is the same in all iterations.
     bool is_invariant;
     std::vector<const tensorflow::Node*> exits;
   };
@@ -45,36 +45,36 @@ class ControlFlow {
     Condition condition;   // in the parent
     const tensorflow::Node* test = nullptr;
     std::vector<Variable> variables;
-    // Those of its turns: from, and how many.
+    // The literals of its iterations: the first, and how many.
     int first_literal = 0;
     int num_literals = 0;
   };
 
-  // Fails where there is something that this does not understand: the message says what, and at
-  // which node. `order` gets all nodes in an order in which each comes after those that it needs,
-  // but for what comes from the turn before.
+  // Fails if the graph has something that the analysis does not understand. The message says what,
+  // and at which node. order() then has all nodes, each after the nodes that it needs, except for
+  // values of the previous iteration.
   static absl::Status Analyse(const tensorflow::Graph& graph, ControlFlow* result);
 
   const std::vector<const tensorflow::Node*>& order() const { return order_; }
   const std::vector<Loop>& loops() const { return loops_; }
   const std::vector<Literal>& literals() const { return literals_; }
 
-  // The innermost loop that a node is run in; Enter and Exit are in theirs.
+  // The innermost loop that a node runs in. Enter and Exit belong to their loop.
   int loop(const tensorflow::Node& node) const { return loop_[node.id()]; }
-  // Whether it runs only in turns that the loop's test allows, not as a part of the test.
+  // Whether a node runs only after the loop's test has passed, not as a part of the test.
   bool in_body(const tensorflow::Node& node) const { return in_body_[node.id()]; }
-  // Within the loop that the node is in.
+  // The condition of a node within its loop.
   const Condition& condition(const tensorflow::Node& node) const { return conditions_[node.id()]; }
-  // Under which an edge, but for one to a Merge, brings a value.
+  // The condition under which an edge brings a value. Not for edges to a Merge.
   Condition EdgeCondition(const tensorflow::Edge& edge) const;
-  // The literals of a predicate that Switches of a loop, or outside of loops, have: the first, for
-  // its side 0, and how many sides there are; -1 for none.
+  // The literals of the predicate of a Switch in this loop, or outside of loops: the first, for
+  // side 0, and the number of sides. -1 if there are none.
   std::pair<int, int> Branch(int loop, const tensorflow::Node& a_switch) const;
-  // The edge that brings a Switch its predicate, past nodes that only pass it on: of the Switches
-  // of one branch, some may have it by such a node and others not. NULL for none.
+  // The edge that brings a Switch its predicate, with Identity nodes skipped, because some Switches
+  // of a branch may get it through one and others not. NULL if there is none.
   static const tensorflow::Edge* Predicate(const tensorflow::Node& a_switch);
   bool IsLoopSwitch(const tensorflow::Node& node) const;
-  // That says whether a Merge got a value; -1 where its condition does.
+  // The literal that says whether a Merge got a value; -1 if its condition says so.
   int MergeLiteral(const tensorflow::Node& merge) const;
 
  private:
@@ -83,11 +83,11 @@ class ControlFlow {
   std::vector<const tensorflow::Node*> order_;
   std::vector<Loop> loops_;
   std::vector<Literal> literals_;
-  std::vector<Condition> implied_;  // by literal: what holds where it holds
-  std::vector<int> loop_;           // this and the following by a node's id
+  std::vector<Condition> implied_;  // by literal: the literals that it implies
+  std::vector<int> loop_;           // this and the following two by node id
   std::vector<bool> in_body_;
   std::vector<Condition> conditions_;
-  // By loop, node and output of the predicate.
+  // By loop, and node and output of the predicate: as Branch() returns them.
   std::map<std::pair<int, std::pair<const tensorflow::Node*, int>>, std::pair<int, int>> branches_;
 };
 

@@ -12,7 +12,7 @@ namespace {
 
 using Names = std::unordered_set<std::string>;
 
-// Operations that use a resource and leave it as it is.
+// Operations that use a resource and don't change it.
 bool Reads(const std::string& op) {
   static const auto* const names = new Names{"ReadVariableOp",
                                              "_ReadVariablesOp",
@@ -35,7 +35,7 @@ bool Reads(const std::string& op) {
   return names->count(op) > 0;
 }
 
-// Operations that call functions, which are looked at by themselves.
+// Operations that call functions. The functions are visited by themselves.
 bool Calls(const std::string& op) {
   static const auto* const names = new Names{"StatefulPartitionedCall",
                                              "PartitionedCall",
@@ -48,12 +48,13 @@ bool Calls(const std::string& op) {
   return names->count(op) > 0;
 }
 
-// What these make and use ends with the request.
+// Operations on resources that end with the request.
 bool IsOfOneStep(const std::string& op) {
   return absl::StartsWith(op, "TensorArray") || absl::StartsWith(op, "Stack");
 }
 
-// Stateful by their definition, so that nobody folds or merges them; their kernels keep nothing.
+// Operations that are stateful by definition, so that TensorFlow neither folds nor merges them, but
+// whose kernels keep no state.
 bool HasStatelessKernel(const std::string& op) {
   static const auto* const names = new Names{"VarHandleOp",
                                              "_VarHandlesOp",
@@ -99,19 +100,19 @@ void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* 
   if (!op.is_stateful() || reads || HasStatelessKernel(name)) return;
   if (MakesTable(name)) {
     const auto shared_name = node.attr().find("shared_name");
-    // With a name, the table is everybody's; without, the kernel's own.
+    // With a name, all sessions share the table; without, it belongs to the kernel.
     if (shared_name != node.attr().end() && !shared_name->second.s().empty()) return;
   }
   effects->state = absl::StrCat(name, ", node ", node.name());
 }
 
-// What the functions that a graph calls do.
+// Finds the effects of the functions that a graph calls.
 class Library {
  public:
   Library(const tensorflow::FunctionLibraryDefinition& functions, Effects* effects)
       : functions_(functions), effects_(effects) {}
 
-  // Looks at the functions that a node or its attributes name.
+  // Visits the functions that a node or its attributes name.
   void VisitCalled(const tensorflow::NodeDef& node) {
     Visit(node.op());
     for (const auto& attr : node.attr()) {
@@ -120,7 +121,7 @@ class Library {
     }
   }
 
-  // Looks at what the node does besides.
+  // Adds the effects of the node itself.
   void VisitItself(const tensorflow::NodeDef& node, Effects* effects) {
     const tensorflow::OpDef* op = nullptr;
     if (functions_.Find(node.op()) != nullptr) {

@@ -1,4 +1,4 @@
-// What running operations does besides computing their outputs.
+// What operations do besides computing their outputs.
 #ifndef SESSION_GROUP_EFFECTS_H_
 #define SESSION_GROUP_EFFECTS_H_
 
@@ -9,18 +9,18 @@
 namespace session_group {
 
 struct Effects {
-  // Changes a variable, a table or the like.
+  // They change a variable, a table or the like.
   bool writes = false;
-  // The operation with state in its kernel, if there is one: a second kernel for the same node
-  // would have a state of its own. With the node's name.
+  // An operation with state in its kernel and the name of its node; empty if there is none. A
+  // second kernel for the same node would have a second state.
   std::string state;
-  // Calls a function, or waits: its end comes by a callback.
+  // They call functions, so that their end comes by a callback.
   bool calls = false;
 
   void Add(const Effects& other);
 };
 
-// Of the nodes of a graph, and of the functions that it calls.
+// The effects of a graph's own nodes, and of the functions that it calls.
 struct GraphEffects {
   Effects nodes;
   Effects functions;

@@ -13,14 +13,14 @@
 namespace session_group {
 namespace {
 
-// What the session gets in place of an executor. It never asks it to run.
+// The session gets this instead of an executor, and never runs it.
 class NoExecutor final : public tensorflow::Executor {
   void RunAsyncInternal(const Args&, DoneCallback done) override {
     done(absl::FailedPreconditionError("this session only compiles graphs"));
   }
 };
 
-// Its address is that of this copy of the library.
+// Its address identifies this copy of the library.
 const char executor_type_key = 0;
 
 class CaptureFactory final : public tensorflow::ExecutorFactory {
@@ -30,9 +30,8 @@ class CaptureFactory final : public tensorflow::ExecutorFactory {
     GraphCapture* capture = GraphCapture::Current();
     if (capture == nullptr) {
       return absl::InvalidArgumentError(
-          "executor types that begin with SESSION_GROUP are for session groups alone: choose "
-          "another "
-          "one in ConfigProto.experimental");
+          "only session groups can use an executor_type that begins with SESSION_GROUP: set "
+          "another one in ConfigProto.experimental");
     }
     capture->Add(graph, params.device);
     *executor = std::make_unique<NoExecutor>();
@@ -45,8 +44,8 @@ class CaptureFactory final : public tensorflow::ExecutorFactory {
 thread_local GraphCapture* GraphCapture::current_ = nullptr;
 
 void GraphCapture::Prepare(tensorflow::SessionOptions* options) {
-  // TensorFlow keeps factories until the process ends. Another copy of this library may be loaded,
-  // whose captures are its own, so each has a name of its own.
+  // TensorFlow keeps factories until the process ends. Each loaded copy of this library needs a
+  // factory of its own, because it has captures of its own, so the name includes an address.
   static const std::string* const type = [] {
     auto* name = new std::string(absl::StrCat(
         "SESSION_GROUP_CAPTURE_", absl::Hex(reinterpret_cast<uintptr_t>(&executor_type_key))));
@@ -58,8 +57,8 @@ void GraphCapture::Prepare(tensorflow::SessionOptions* options) {
 
 void GraphCapture::Add(const tensorflow::Graph& graph, const tensorflow::Device* device) {
   devices_.push_back(device);
-  // The graph's own library may be a mere view of another one, which ends with the compilation: its
-  // default registry. What is kept depends on nothing but the operations that are registered.
+  // The graph's library may only be a view of another library, its default registry, which is freed
+  // after the compilation. The copy depends on nothing but the registered operations.
   tensorflow::FunctionLibraryDefinition functions(tensorflow::OpRegistry::Global(),
                                                   tensorflow::FunctionDefLibrary());
   for (const tensorflow::OpRegistryInterface* registry = &graph.flib_def(); registry != nullptr;) {

@@ -1,4 +1,4 @@
-// The graphs that TensorFlow ends up with for a set of feeds, fetches and targets.
+// Captures the graphs that TensorFlow makes of a set of feeds, fetches and targets.
 #ifndef SESSION_GROUP_GRAPH_CAPTURE_H_
 #define SESSION_GROUP_GRAPH_CAPTURE_H_
 
@@ -12,13 +12,12 @@
 
 namespace session_group {
 
-// Takes copies of the graphs of which a session of the calling thread would make executors: placed,
-// lowered, inlined, optimised and folded, as a stock session runs them. The last thing that a
-// session does with a graph is to give it to the executor factory that its options name, so the
-// capture is such a factory.
+// Copies the graphs that a session of the calling thread would make executors for: placed, lowered,
+// inlined, optimised and folded, as a stock session runs them. A session's last step is to give
+// each graph to the executor factory that its options name, so the capture is such a factory.
 class GraphCapture {
  public:
-  // Makes sessions with these options show their graphs, instead of running them.
+  // Makes sessions with these options give their graphs to the capture instead of running them.
   static void Prepare(tensorflow::SessionOptions* options);
 
   GraphCapture() { current_ = this; }
@@ -26,11 +25,11 @@ class GraphCapture {
   GraphCapture(const GraphCapture&) = delete;
   void operator=(const GraphCapture&) = delete;
 
-  // The calling thread's; NULL for none.
+  // The capture of the calling thread; NULL if there is none.
   static GraphCapture* Current() { return current_; }
 
   void Add(const tensorflow::Graph& graph, const tensorflow::Device* device);
-  // One for each device that takes part.
+  // One graph for each device that takes part.
   std::vector<std::unique_ptr<tensorflow::Graph>>& graphs() { return graphs_; }
   const std::vector<const tensorflow::Device*>& devices() const { return devices_; }
 

@@ -22,7 +22,7 @@ bool AnyRef(const tensorflow::DataTypeVector& types) {
   return std::any_of(types.begin(), types.end(), [](auto t) { return tensorflow::IsRefType(t); });
 }
 
-// Why a node can't be run by one thread in an order that is fixed beforehand; empty if it can.
+// Why one thread can't run a node in a fixed order; empty if it can.
 std::string Obstacle(const Node& node) {
   if (node.IsSend() || node.IsRecv() || node.IsHostSend() || node.IsHostRecv()) {
     return "several devices";
@@ -70,7 +70,7 @@ absl::Status Program::Compile(tensorflow::Session* compiler, const GraphDefs& gr
     const Graph& graph = *capture.graphs()[i];
     const bool on_cpu = capture.devices()[i] == devices->HostCPU();
     const GraphEffects effects = EffectsOf(graph);
-    // What a function calls may be placed on any device.
+    // The nodes of a function may be placed on any device.
     result->writes_elsewhere_ |= effects.functions.writes || (effects.nodes.writes && !on_cpu);
     all.Add(effects.nodes);
     all.Add(effects.functions);
@@ -97,7 +97,7 @@ absl::Status Program::Compile(tensorflow::Session* compiler, const GraphDefs& gr
   return absl::OkStatus();
 }
 
-// Also of feeds that nothing depends on, which optimising has taken away.
+// From the original graphs, because optimising removes feeds that nothing depends on.
 void Program::FindFeedTypes(const GraphDefs& graphs) {
   for (const std::string& feed : feeds_) {
     const tensorflow::TensorId id = tensorflow::ParseTensorName(feed);
@@ -163,7 +163,7 @@ absl::Status Program::TakeConstants(ConstantStore* constants) {
       if (!found.ok()) return found;
       found = constants->FromProto(*proto, &value);
       if (!found.ok()) return tensorflow::AttachDef(found, node->def());
-      // It is not needed there any more, and may be large.
+      // The node does not need the value any more, which may be large.
       tensorflow::TensorProto nothing;
       nothing.set_dtype(proto->dtype());
       node->ClearAttr("value");

@@ -6,7 +6,7 @@
 #include "devices/large_blocks.h"
 #include "tsl/platform/mem.h"
 
-// Of mimalloc, which the crate libmimalloc-sys compiles.
+// Functions of mimalloc, which the crate libmimalloc-sys compiles.
 extern "C" {
 void* mi_malloc_aligned(size_t size, size_t alignment);
 void mi_free(void* data);
@@ -16,7 +16,7 @@ bool mi_is_in_heap_region(const void* data);
 namespace session_group {
 namespace {
 
-// Sanitizers look into the C library's memory only.
+// Sanitizers check only the memory of the C library.
 #ifdef SESSION_GROUP_SANITIZER
 constexpr bool kHasLists = false;
 #else
@@ -46,7 +46,7 @@ void* FastAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
   if (!kHasLists) return HostAllocator::Get()->AllocateRaw(alignment, num_bytes);
   if (num_bytes >= LargeBlocks::kLeast) return LargeBlocks::Get()->Allocate(alignment, num_bytes);
   alignment = std::max(alignment, kAllocatorAlignment);
-  // Sizes that are multiples of the alignment are aligned as they come.
+  // mimalloc needs no extra room to align sizes that are multiples of the alignment.
   return mi_malloc_aligned((num_bytes + alignment - 1) / alignment * alignment, alignment);
 }
 

@@ -6,9 +6,9 @@
 
 namespace session_group {
 
-// Takes memory from the C library, or from whatever allocator the program is linked with. The
-// stock wheel's own keeps in its pools, for good, what a closed group has freed, and all
-// sessions of a process meet on its locks.
+// Takes memory from the C library, or from the allocator that the program is linked with. The stock
+// wheel's own allocator never returns the memory of closed groups from its pools, and all sessions
+// of a process share its locks.
 class HostAllocator final : public tensorflow::Allocator {
  public:
   // Never destroyed: tensors outlive groups.
@@ -19,9 +19,9 @@ class HostAllocator final : public tensorflow::Allocator {
   void DeallocateRaw(void* data) override;
 };
 
-// Chooses by size. Small tensors come from mimalloc, from lists that each thread has to itself: the
-// C library's aligned memory is slow to get, and most of what a request allocates is small. Large
-// ones come from LargeBlocks.
+// Chooses an allocator by size. Small tensors come from mimalloc, which has free lists for each
+// thread: the C library takes long to allocate aligned memory, and most tensors of a request are
+// small. Large tensors come from LargeBlocks.
 class FastAllocator final : public tensorflow::Allocator {
  public:
   static FastAllocator* Get();

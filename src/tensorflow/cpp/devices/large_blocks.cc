@@ -12,10 +12,10 @@ namespace {
 
 constexpr int kNotKept = -1;
 constexpr size_t kHugePage = size_t{2} << 20;
-// Tables and the largest activations: huge pages spare the processor's list of pages, and less than
-// this would not fill many.
+// Blocks from this size on, such as tables and the largest activations, get huge pages to save TLB
+// entries. Smaller blocks would not fill many huge pages.
 constexpr size_t kHuge = 4 * kHugePage;
-// More than a process can map; sizes below can be rounded up.
+// More than a process can map. Smaller sizes can be rounded up without an overflow.
 constexpr size_t kImpossible = size_t{1} << 47;
 
 constexpr size_t RoundUp(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
@@ -45,13 +45,13 @@ LargeBlocks* LargeBlocks::Get() {
 }
 
 LargeBlocks::LargeBlocks() {
-  // Where there is no memory for the handler, forking is as unsafe as it would be without it.
+  // If there is no memory for the handler, fork() is only as unsafe as without it.
   pthread_atfork(nullptr, nullptr, [] { Get()->StartAnewInChild(); });
 }
 
 void LargeBlocks::StartAnewInChild() {
-  // Threads that held locks stayed behind, and so did what they were doing to the lists. The child
-  // has one thread, and leaves blocks alone that are kept.
+  // The threads that held locks don't exist in the child, and the lists may be half changed. The
+  // child has only one thread, and leaks the kept blocks.
   ForEachList([](List* list) {
     new (&list->lock) std::mutex;
     list->hottest = nullptr;
@@ -62,7 +62,7 @@ void LargeBlocks::StartAnewInChild() {
   kept_.store(0);
 }
 
-// The list of blocks for so many bytes, and how large these are.
+// The list for blocks of `num_bytes` bytes, and the size of its blocks.
 int LargeBlocks::SizeOf(size_t num_bytes, size_t* bytes) {
   if (num_bytes > kMostKept) {
     *bytes = RoundUp(num_bytes, kPage);
@@ -87,11 +87,12 @@ LargeBlocks::Header* LargeBlocks::Map(size_t alignment, size_t bytes) {
   const auto begin = reinterpret_cast<uintptr_t>(mapping);
   const uintptr_t end = begin + mapped;
   const uintptr_t data = RoundUp(begin + kPage, alignment);
-  // What aligning has left over; where unmapping it fails, it was never touched.
+  // Unmaps what alignment does not need. A failure costs no memory, because these pages were never
+  // touched.
   if (data - kPage > begin) munmap(mapping, data - kPage - begin);
   if (data + bytes < end) munmap(reinterpret_cast<void*>(data + bytes), end - data - bytes);
   if (bytes >= kHuge) {
-    // A wish: where the system has none to give, small ones do.
+    // Only a hint: without huge pages, the kernel uses small ones.
     madvise(reinterpret_cast<void*>(data), bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   }
   auto* const block = reinterpret_cast<Header*>(data - kPage);
@@ -101,7 +102,7 @@ LargeBlocks::Header* LargeBlocks::Map(size_t alignment, size_t bytes) {
 
 void LargeBlocks::Unmap(Header* block) {
   const size_t mapped = block->bytes + kPage;
-  // The system may refuse to cut a mapping in two, but not to take the pages.
+  // The system may refuse to split a mapping, but it can always take the pages back.
   if (munmap(block, mapped) != 0) madvise(block, mapped, MADV_DONTNEED);
 }
 
@@ -138,9 +139,9 @@ void* LargeBlocks::Allocate(size_t alignment, size_t num_bytes) {
   return reinterpret_cast<char*>(block) + kPage;
 }
 
-// The bytes of a block that this CPU had last may still be in its cache. Those of another CPU's
-// would have to come from there, and that CPU would miss them: two threads that swap their blocks
-// all the time ran convolutions at 0.7 of their speed.
+// Prefers a block that this CPU used last, because its bytes may still be in the cache. Bytes of
+// another CPU's block would come from that CPU's cache, and that CPU would miss them: convolutions
+// ran at 0.7 of their speed when two threads exchanged blocks all the time.
 LargeBlocks::Header* LargeBlocks::TakeKept(List* list, unsigned cpu) {
   Header* block;
   {
@@ -183,8 +184,7 @@ bool LargeBlocks::Keep(Header* block) {
     list->hottest = block;
     ++list->length;
   }
-  // The limit may have fallen after it was looked at, and the lists been emptied before the block
-  // came.
+  // Between the check and now, the limit may have fallen and the lists may have been emptied.
   if (kept_.load() > limit_.load()) ReleaseAll();
   return true;
 }
@@ -242,7 +242,7 @@ void LargeBlocks::ReleaseUnused() {
 }
 
 bool LargeBlocks::MakeRoom(size_t bytes) {
-  // More than one thread that looks would only stand in the others' way.
+  // A second thread that makes room would only block the first.
   if (bytes > limit_.load() || is_making_room_.test_and_set()) return false;
   bool has_room = false;
   ForEachList([&](List* list) {

@@ -1,4 +1,4 @@
-// Memory of large tensors, kept for the next request when it is freed.
+// Keeps the memory of large tensors for later requests.
 #ifndef SESSION_GROUP_LARGE_BLOCKS_H_
 #define SESSION_GROUP_LARGE_BLOCKS_H_
 
@@ -10,29 +10,29 @@
 
 namespace session_group {
 
-// Maps blocks of 1 MiB and more. A block that is freed stays mapped, so that the request that needs
-// one next finds its pages there: the system would clear them again, one page fault each.
+// Maps blocks of 1 MiB and more. A freed block stays mapped, so that the next request finds its
+// pages there. The system would clear them again, with a page fault for each.
 //
 // Sizes are rounded up to the next of eight steps between powers of two, so that at most an eighth
-// of a block is unused. What is kept never exceeds a limit, nor the end of the last group, and is
-// returned to the system when nobody has needed it for a while: ReleaseUnused().
+// of a block is unused. The kept memory never exceeds a limit. It is returned to the system when it
+// has not been needed for a while, see ReleaseUnused(), and when the last group ends.
 //
-// There is a list for each size and each NUMA node, with a lock of its own on cache lines of its
-// own; a block returns to the node where it was first used. What all threads write is one counter
-// of bytes.
+// There is a list for each size and each NUMA node, with its own lock on its own cache lines. A
+// block returns to the list of the node where it was first used. The only shared counter that all
+// threads write is the number of kept bytes.
 class LargeBlocks final {
  public:
   struct Stats {
     uint64_t in_use_bytes;
     uint64_t kept_bytes;
     uint64_t limit_bytes;
-    uint64_t hits;    // allocations served by a block that was kept
-    uint64_t misses;  // those for which one was mapped
-    uint64_t moved;   // hits by a block that another CPU had last
+    uint64_t hits;    // allocations that a kept block served
+    uint64_t misses;  // allocations that mapped a block
+    uint64_t moved;   // hits with a block that another CPU used last
   };
 
-  // Nothing is kept while nobody holds one. Giving one back releases all that is kept: it is not
-  // known whose it was.
+  // Memory is kept only while a User exists. The end of any User releases all kept memory, because
+  // blocks don't record their user.
   class User {
    public:
     User();
@@ -41,24 +41,24 @@ class LargeBlocks final {
     User& operator=(const User&) = delete;
   };
 
-  // What is smaller is not for this class.
+  // The smallest size that this class is for.
   static constexpr size_t kLeast = size_t{1} << 20;
 
   // Never destroyed: tensors outlive groups.
   static LargeBlocks* Get();
 
-  // False for most pointers to other memory, without a look at shared data: blocks begin with a
-  // page.
+  // False for most pointers to other memory, without an access to shared data, because blocks begin
+  // at a page.
   static bool MayBeBlock(const void* data) {
     return reinterpret_cast<uintptr_t>(data) % kPage == 0;
   }
 
-  // Null where the system refuses.
+  // NULL if the system refuses.
   void* Allocate(size_t alignment, size_t num_bytes);
   void Free(void* data);
 
   void SetLimit(size_t bytes);
-  // Releases the blocks of each list that nobody has needed since the last call.
+  // Releases the blocks that were not needed since the last call.
   void ReleaseUnused();
   Stats stats();
 
@@ -69,16 +69,16 @@ class LargeBlocks final {
   static constexpr size_t kMostKept = size_t{1} << 30;
   static constexpr int kSizes = 10 * kSteps + 1;
   static constexpr unsigned kNodes = 8;
-  // How many blocks of a list are looked at.
+  // How many blocks of a list TakeKept() looks at.
   static constexpr int kLooks = 16;
 
-  // In the page before the block.
+  // Lies in the page before the block.
   struct Header {
     size_t bytes;    // of the block
-    int size;        // its list; kNotKept for none
+    int size;        // the number of its list, or kNotKept
     unsigned node;   // where it was mapped
-    unsigned cpu;    // that had it last, while it is in a list
-    Header* colder;  // while it is in a list
+    unsigned cpu;    // that used it last, while it is in a list
+    Header* colder;  // the next block of the list
   };
 
   struct alignas(128) List {
@@ -101,23 +101,24 @@ class LargeBlocks final {
   Header* TakeKept(List* list, unsigned cpu);
   bool Keep(Header* block);
   bool Reserve(size_t bytes);
-  // Takes the coldest blocks out of a list whose lock is held.
+  // Removes the coldest blocks from a list. The caller holds its lock.
   static Header* Cut(List* list, size_t count);
   void Release(Header* blocks);
   void ReleaseAll();
-  // Releases what nobody has needed since the last ReleaseUnused() until so many bytes fit in.
+  // Releases blocks that were not needed since the last ReleaseUnused(), until there is room for
+  // `bytes`.
   bool MakeRoom(size_t bytes);
   void Update();
-  // Of a forked process, which may free tensors that it got from its parent.
+  // For a forked process, which may free tensors of its parent.
   void StartAnewInChild();
   template <typename F>
   void ForEachList(F f);
 
   std::array<std::array<List, kSizes>, kNodes> lists_;
 
-  // On a cache line of their own, which every allocation and every free writes.
+  // On its own cache line, because every allocation and every free writes it.
   alignas(128) std::atomic<size_t> kept_{0};
-  // What all read and hardly anybody writes: the limit in force, which is 0 without users.
+  // Read by all threads and rarely written: the current limit, which is 0 without users.
   alignas(128) std::atomic<size_t> limit_{0};
   std::atomic<size_t> not_kept_in_use_{0};
   std::atomic<uint64_t> not_kept_misses_{0};

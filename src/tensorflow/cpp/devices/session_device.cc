@@ -7,7 +7,7 @@
 #include "abi/caught.h"
 
 #ifndef NDEBUG
-#error "TensorFlow's headers lay classes out differently without NDEBUG: build as the wheel was"
+#error "without NDEBUG, TensorFlow's classes have another layout than in the wheel: define NDEBUG"
 #endif
 
 namespace session_group {
@@ -41,7 +41,7 @@ SessionDevice::SessionDevice(tensorflow::Device* wrapped, const std::string& nam
                                                               : nullptr),
       constants_(constants),
       restorer_(restorer) {
-  // Kernels for accelerators, too, use these for the work that they do on the host.
+  // Kernels for accelerators also use these for their work on the host.
   set_tensorflow_cpu_worker_threads(intra_op_pool->workers());
   if (wrapped->has_eigen_cpu_device()) set_eigen_cpu_device(intra_op_pool->eigen());
 }
@@ -64,7 +64,7 @@ void SessionDevice::Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelCo
 void SessionDevice::ComputeAsync(tensorflow::AsyncOpKernel* kernel,
                                  tensorflow::OpKernelContext* context,
                                  tensorflow::AsyncOpKernel::DoneCallback done) {
-  // Who throws may have seen to it before that it is called.
+  // A kernel may call `done`, or pass it on, before it throws.
   struct Once {
     explicit Once(tensorflow::AsyncOpKernel::DoneCallback done) : done(std::move(done)) {}
     void operator()() {

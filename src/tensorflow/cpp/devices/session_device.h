@@ -14,7 +14,7 @@
 
 namespace session_group {
 
-// A session's own intra-op threads, in the two forms in which kernels ask for them.
+// The intra-op threads of a session, in the two forms that kernels use.
 class IntraOpPool {
  public:
   IntraOpPool(tensorflow::Env* env, int num_threads, bool spin);
@@ -28,14 +28,14 @@ class IntraOpPool {
   Eigen::ThreadPoolDevice eigen_;
 };
 
-// Stands in for a device. What belongs to the hardware or is shared by the
-// group (allocators, streams, the resource manager with its variables and tables) is the wrapped
-// device's; what a session must have to itself (kernels, intra-op threads) is this object's.
+// Wraps a device. The wrapped device has what belongs to the hardware or what the group shares:
+// allocators, streams, and the resource manager with its variables and tables. This object has what
+// each session needs for itself: kernels and intra-op threads.
 class SessionDevice final : public tensorflow::Device {
  public:
-  // Plain memory of the host comes from the allocator of `constants`, which has those of the group.
-  // Name and resource manager need not be the wrapped
-  // device's own. Nothing is owned; all must outlive this device.
+  // Plain host memory comes from the allocator of `constants`, which also stores the group's
+  // constants. The name and the resource manager may differ from the wrapped device's. Owns
+  // nothing; all arguments must outlive this device.
   SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                 tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
                 ConstantStore* constants, Restorer* restorer);
@@ -54,7 +54,7 @@ class SessionDevice final : public tensorflow::Device {
     return wrapped_->tensorflow_device_thread_pool();
   }
 
-  // The wrapped device's where that is not plain memory of the host.
+  // The allocator of the group for plain host memory, otherwise the wrapped device's.
   tensorflow::Allocator* GetAllocator(tensorflow::AllocatorAttributes attributes) override;
   tensorflow::Allocator* GetScopedAllocator(tensorflow::AllocatorAttributes attributes,
                                             int64_t step_id) override {
@@ -75,7 +75,7 @@ class SessionDevice final : public tensorflow::Device {
     return wrapped_->ReinitializeGpuDevice(context, device, device_context, allocator);
   }
 
-  // Constants, too, in memory of GetAllocator(), once for the group.
+  // Stores each constant once for the group, in memory of GetAllocator().
   absl::Status MakeTensorFromProto(const tensorflow::TensorProto& proto,
                                    const tensorflow::AllocatorAttributes attributes,
                                    tensorflow::Tensor* tensor) override;
@@ -85,9 +85,9 @@ class SessionDevice final : public tensorflow::Device {
     wrapped_->CopyTensorInSameDevice(input, output, context, std::move(done));
   }
 
-  // Checkpoints are restored by the group, where it can. What a kernel throws becomes its error
-  // here, on whichever thread: TensorFlow's executors, which are compiled without exceptions, would
-  // be left in the middle of something, or end the process.
+  // Compute() lets the group restore checkpoints if it can. Both functions turn exceptions of
+  // kernels into errors, on any thread. TensorFlow's executors are compiled without exceptions, so
+  // that an exception would leave them in an unknown state or end the process.
   void Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) override;
   void ComputeAsync(tensorflow::AsyncOpKernel* kernel, tensorflow::OpKernelContext* context,
                     tensorflow::AsyncOpKernel::DoneCallback done) override;
@@ -117,7 +117,7 @@ class SessionDevice final : public tensorflow::Device {
  private:
   tensorflow::Device* const wrapped_;
   tensorflow::ResourceMgr* const resources_;
-  // What the wrapped device calls plain memory of the host; NULL for an accelerator.
+  // The wrapped device's allocator for plain host memory; NULL for an accelerator.
   tensorflow::Allocator* const plain_;
   ConstantStore* const constants_;
   Restorer* const restorer_;

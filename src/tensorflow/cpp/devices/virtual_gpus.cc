@@ -20,8 +20,8 @@ namespace {
 
 using tensorflow::SessionOptions;
 
-// More than any GPU has: memory grows until the GPU has no more, whichever of its virtual devices
-// asks for it. The variables are all in the first one's.
+// More than any GPU has, so that each virtual device can grow until the GPU has no memory left. The
+// variables are all in the first one.
 constexpr float kAllMemoryMb = 1 << 20;
 
 bool EnvironmentIs(const char* name, const char* value) {
@@ -29,7 +29,8 @@ bool EnvironmentIs(const char* name, const char* value) {
   return is != nullptr && absl::AsciiStrToLower(is) == value;
 }
 
-// What would make TensorFlow end the process, or give one virtual device the memory of all.
+// Refuses options that would make TensorFlow end the process, or give all memory to one virtual
+// device.
 absl::Status Check(const tensorflow::GPUOptions& options) {
   if (options.per_process_gpu_memory_fraction() > 0) {
     return absl::InvalidArgumentError(
@@ -46,14 +47,15 @@ absl::Status Check(const tensorflow::GPUOptions& options) {
       (EnvironmentIs("TF_FORCE_GPU_ALLOW_GROWTH", "false") ||
        EnvironmentIs("TF_FORCE_GPU_ALLOW_GROWTH", "0"))) {
     return absl::InvalidArgumentError(
-        "TF_FORCE_GPU_ALLOW_GROWTH forbids memory to grow, with which one stream would take all of "
-        "a GPU's: unset it, or give gpu_options.experimental.virtual_devices with a "
+        "TF_FORCE_GPU_ALLOW_GROWTH keeps memory from growing, so that one stream would take all "
+        "memory of a GPU: unset it, or give gpu_options.experimental.virtual_devices with a "
         "memory_limit_mb for each session");
   }
   return absl::OkStatus();
 }
 
-// XLA finds a stream by the number in a device's name, which is 0 in every session of the group.
+// Refuses XLA's clustering, because XLA finds a stream by the number in a device's name, which is 0
+// in every session of the group.
 absl::Status CheckXla(const tensorflow::ConfigProto& config) {
   const char* flags = std::getenv("TF_XLA_FLAGS");
   if (config.graph_options().optimizer_options().global_jit_level() > 0 ||
@@ -158,7 +160,7 @@ absl::Status VirtualGpus::Get(const SessionOptions& options, int streams,
   fit.Update(CheckXla(options.config));
   if (!fit.ok()) return fit;
 
-  // All GPUs that the process sees, since those of another group must fit into the same layout.
+  // All GPUs that the process sees, because other groups must fit into the same layout.
   int count;
   absl::Status counted = CountVisible(options, &count);
   if (!counted.ok()) return counted;
@@ -196,7 +198,7 @@ absl::Status VirtualGpus::Get(const SessionOptions& options, int streams,
 absl::Status VirtualGpus::Make(const SessionOptions& options, Layout layout,
                                std::unique_ptr<VirtualGpus>* gpus) {
   SessionOptions own = options;
-  own.env = tensorflow::Env::Default();  // The caller's may be gone before the devices.
+  own.env = tensorflow::Env::Default();  // The caller's may be deleted before the devices.
   own.config.mutable_device_count()->erase("GPU");
   tensorflow::GPUOptions* gpu_options = own.config.mutable_gpu_options();
   if (gpu_options->experimental().virtual_devices().empty()) {

@@ -1,4 +1,4 @@
-// The streams of a process' GPUs.
+// The streams of the GPUs of a process.
 #ifndef SESSION_GROUP_VIRTUAL_GPUS_H_
 #define SESSION_GROUP_VIRTUAL_GPUS_H_
 
@@ -13,31 +13,32 @@
 
 namespace session_group {
 
-// TensorFlow's virtual devices: each has a compute stream, copy streams and an allocator of its
-// own, on a GPU that others are on, too. TensorFlow keeps which there are until the process ends,
-// and so are these kept: whoever asks first makes them, and all groups use the same.
+// TensorFlow's virtual devices. Each has a compute stream, copy streams and an allocator of its
+// own, on a GPU that it shares with others. TensorFlow keeps them until the process ends, so the
+// first group makes them and all groups use the same.
 class VirtualGpus {
  public:
-  // How many GPUs a session with these options would use. Fails where there is none.
+  // The number of GPUs that a session with these options would use. Fails if there is no GPU.
   static absl::Status Count(const tensorflow::SessionOptions& options, int* gpus);
 
-  // As many virtual devices as asked for, or more, on each GPU. Their memory grows as it is needed,
-  // up to what the GPU has, unless the options' virtual_devices say otherwise.
+  // At least `streams` virtual devices on each GPU. Their memory grows as needed, up to what the
+  // GPU has, unless the options' virtual_devices say otherwise.
   static absl::Status Get(const tensorflow::SessionOptions& options, int streams,
                           const VirtualGpus** gpus);
 
-  // Refuses what can't run on them.
+  // Refuses graphs that can't run on virtual devices.
   static absl::Status CheckGraph(const tensorflow::GraphDef& graph);
 
-  // A GPU's first virtual device has stream 0. The numbers must be among those asked for.
+  // The first virtual device of a GPU has stream 0. `gpu` and `stream` must be in the range that
+  // Get() was asked for.
   tensorflow::Device* device(int gpu, int stream) const {
     return devices_[Number(gpu, stream)].get();
   }
-  // The N of TensorFlow's own name for it, GPU:N.
+  // The N of TensorFlow's own name for the device, GPU:N.
   int Number(int gpu, int stream) const { return first_[gpu] + stream; }
 
  private:
-  // What TensorFlow keeps.
+  // The virtual devices that TensorFlow keeps.
   struct Layout {
     std::string visible_device_list;
     std::vector<int> streams;  // by GPU
@@ -47,7 +48,7 @@ class VirtualGpus {
   };
 
   VirtualGpus() = default;
-  // As Count(), whatever the options' device_count.
+  // Like Count(), but ignores the options' device_count.
   static absl::Status CountVisible(const tensorflow::SessionOptions& options, int* gpus);
   static absl::Status Make(const tensorflow::SessionOptions& options, Layout layout,
                            std::unique_ptr<VirtualGpus>* gpus);

@@ -1,4 +1,4 @@
-// Running branches and loops.
+// Runs branches and loops: the part of SerialExecutor for their steps.
 #include <algorithm>
 #include <utility>
 
@@ -40,8 +40,8 @@ absl::Status SerialExecutor::RunMerge(const Step& step, Frame* frame) {
     if (merge.literal >= 0) frame->literals[merge.literal] = 1;
     return absl::OkStatus();
   }
-  if (merge.literal >= 0) return absl::OkStatus();  // Who needs it is not run.
-  return absl::InternalError("no branch gives a value, although one was run");
+  if (merge.literal >= 0) return absl::OkStatus();  // Its users don't run.
+  return absl::InternalError("no branch has a value, although one was run");
 }
 
 absl::Status SerialExecutor::RunLoop(const Step& step, Frame* frame, Outcome* outcome) {
@@ -84,7 +84,7 @@ absl::Status SerialExecutor::RunLoop(const Step& step, Frame* frame, Outcome* ou
 
 void SerialExecutor::Advance(const Step& step, Frame* frame) {
   const std::vector<Layout::Variable>& variables = layout_.loops[step.number].variables;
-  // All at a time: a variable may become what another one was.
+  // All variables change at once, because one may take the previous value of another.
   for (size_t v = 0; v < variables.size(); ++v) {
     frame->slots[variables[v].next] = *frame->inputs[step.first_input + v].tensor;
   }

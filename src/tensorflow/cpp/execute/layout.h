@@ -1,4 +1,5 @@
-// A program laid out for one session: its kernels, and which tensors each of them reads and writes.
+// The layout of a program for one session: its kernels, and the tensors that each of them reads and
+// writes.
 #ifndef SESSION_GROUP_LAYOUT_H_
 #define SESSION_GROUP_LAYOUT_H_
 
@@ -7,10 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "compile/program.h"
-#include "execute/kernel_choice.h"
+#include "compile/kernel_choice.h"
 #include "execute/lookups.h"
-#include "execute/variable_reads.h"
 #include "tensorflow/core/framework/allocator.h"
 #include "tensorflow/core/framework/function.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -18,49 +17,49 @@
 
 namespace session_group {
 
-// Steps are in the order in which they run; those of a loop follow the step of the loop itself.
+// Steps are in the order in which they run. The steps of a loop follow the step of the loop itself.
 struct Layout {
-  // Where a tensor is during a run.
+  // The place of a tensor during a run.
   struct Value {
     enum Kind { kNone, kFeed, kConstant, kVariable, kSlot } kind = kNone;
     int index = 0;
   };
 
-  // A step that runs in any case has this condition.
+  // The condition of a step that always runs.
   static constexpr int kAlways = -1;
 
   struct Step {
     enum Kind {
       kKernel,
       kLookups,
-      kBranch,   // finds out which side of a condition is run
-      kMerge,    // takes the value of the side that was run
+      kBranch,   // finds out which side of a branch runs
+      kMerge,    // takes the value of the side that ran
       kLoop,     // runs the steps that follow
-      kTest,     // of a loop: whether there is one more turn
-      kAdvance,  // of a loop: hands its variables on to the next turn
+      kTest,     // of a loop: whether there is another iteration
+      kAdvance,  // of a loop: gives its variables their next values
     } kind = kKernel;
-    int condition = kAlways;                     // in `conditions`
-    tensorflow::OpKernel* kernel = nullptr;      // of a kernel
-    tensorflow::AsyncOpKernel* async = nullptr;  // the same, or NULL
-    tensorflow::OpKernel* other = nullptr;       // that computes the same, or NULL
-    KernelChoice* choice = nullptr;              // between the two
-    int number = 0;       // in `lookups`, `merges` or `loops`; of a branch, its first literal
-    int next = 0;         // the step after it, and after the steps of a loop
-    int first_input = 0;  // in `inputs`
+    int condition = kAlways;                     // an index of `conditions`
+    tensorflow::OpKernel* kernel = nullptr;      // of kKernel
+    tensorflow::AsyncOpKernel* async = nullptr;  // the same kernel, if it is asynchronous
+    tensorflow::OpKernel* other = nullptr;       // computes the same, or NULL
+    KernelChoice* choice = nullptr;              // between `kernel` and `other`
+    int number = 0;  // an index of `lookups`, `merges` or `loops`; of kBranch, the first literal
+    int next = 0;    // the next step; of kLoop, the one after the loop
+    int first_input = 0;  // an index of `inputs`
     int num_inputs = 0;
     int first_output = 0;
     int num_outputs = 0;
-    // Slots that this step makes and that have several users: a second reference keeps all of these
+    // Slots that this step makes and that have several users. A second reference keeps all users
     // but the last from writing their outputs in place.
     std::vector<int> guard;
-    // Slots whose last user this step is, and may write in place.
+    // Slots whose last user is this step, which may write in place.
     std::vector<int> unguard;
-    // Slots, and second references, that nobody needs after this step.
+    // Slots and second references that no later step needs.
     std::vector<int> dead;
     std::vector<int> dead_guards;
   };
 
-  // Steps that do what a step of lookups does, where that can't.
+  // A step of lookups, and the kernels that run instead if Lookups can't do it.
   struct Fused {
     Lookups lookups;
     std::vector<Step> kernels;
@@ -68,41 +67,38 @@ struct Layout {
   };
 
   struct Merge {
-    std::vector<int> conditions;  // of its inputs, in `conditions`
-    int literal = -1;             // which says that it got a value, if that is one
-    bool gives_side = false;      // somebody wants to know whose value it is
+    std::vector<int> conditions;  // by input, an index of `conditions`
+    int literal = -1;             // says whether it got a value; -1 if there is no such literal
+    bool gives_side = false;      // whether its output value_index has users
   };
 
-  // What a loop hands from turn to turn.
+  // A value that each iteration of a loop hands to the next.
   struct Variable {
     int slot = 0;
-    int next = 0;           // a slot, for as long as all variables take their next values
-    bool is_moved = false;  // nobody else needs its first value
+    int next = 0;           // a slot, used only while the variables take their next values
+    bool is_moved = false;  // whether only the loop needs the first value
     bool is_guarded = false;
     std::vector<int> exits;  // slots
   };
 
   struct Loop {
-    int test = 0;  // steps
+    int test = 0;  // a step, like `advance`
     int advance = 0;
-    std::vector<Variable> variables;  // by the loop step's inputs
+    std::vector<Variable> variables;  // by input of the loop's step
     int first_literal = 0;
     int num_literals = 0;
   };
 
   struct Options {
     tensorflow::FunctionLibraryRuntime* library;
-    // Whether to read variables by VariableReads, and which of them not.
+    // Whether to read variables by VariableReads, and which variables to leave out.
     bool resolve_reads = false;
     const std::set<std::string>* unresolved = nullptr;  // VariableReads::Key()
     // Whether to gather from known tables by Lookups.
     bool fuse_lookups = false;
-    // Whether to measure which kernel is the fastest.
+    // Whether to measure which of two kernels is faster.
     bool choose_kernels = false;
   };
-
-  // Adds the variables that it reads to `reads`. The program must outlive the layout.
-  absl::Status Make(Program& program, const Options& options, VariableReads* reads);
 
   std::vector<std::shared_ptr<tensorflow::OpKernel>> kernels;
   std::vector<tensorflow::Tensor> constants;
@@ -112,21 +108,19 @@ struct Layout {
   std::vector<Fused> lookups;
   std::vector<Merge> merges;
   std::vector<Loop> loops;
-  std::vector<std::vector<int>> conditions;  // literals, all of which must hold
+  std::vector<std::vector<int>> conditions;  // literals that must all hold
   int num_literals = 0;
-  std::vector<Value> inputs;  // of all steps, one after the other
+  std::vector<Value> inputs;  // of all steps, in order
   std::vector<tensorflow::AllocatorAttributes> input_attrs;
   std::vector<tensorflow::AllocatorAttributes> output_attrs;  // by slot
   std::vector<Value> fetches;
   std::vector<int> fetch_conditions;
   int num_gathers = 0;  // in lookups
-  // Whether a step's end comes by a callback, so that only another thread could end a wait for it.
+  // Whether a step ends by a callback, so that the calling thread may wait and only another thread
+  // could end the wait.
   bool may_wait = false;
-  // Whether kernels need what is unique to a run.
+  // Whether kernels need a step id, a rendezvous and a step container.
   bool needs_step = false;
-
- private:
-  class Builder;
 };
 
 }  // namespace session_group

@@ -10,14 +10,14 @@ using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
 constexpr size_t kCacheLine = 64;
-// Asking for more than fits into the first cache would drive out what was asked for first.
+// More rows than this would not fit into the first-level cache, and evict the first ones.
 constexpr int64_t kMostPrefetched = 2048;
 
-// Rows of a table, or of a tensor that is concatenated as it is.
+// The rows of a table.
 struct Rows {
   const char* base;
   size_t row_bytes;
-  const Tensor* indices;  // NULL: all rows, one after the other
+  const Tensor* indices;
 };
 
 template <typename Index>
@@ -48,7 +48,7 @@ void Copy(const Rows& rows, char* to, size_t stride) {
   const Index* index = static_cast<const Index*>(rows.indices->data());
   const int64_t n = rows.indices->NumElements();
   const size_t size = rows.row_bytes;
-  // Sizes that the compiler knows are copied by a few instructions.
+  // If the compiler knows the size, it copies a row by a few instructions.
   const auto copy = [&](auto copy_row) {
     for (int64_t i = 0; i < n; ++i, to += stride) copy_row(to, rows.base + index[i] * size);
   };
@@ -93,7 +93,8 @@ Lookups::Outcome Lookups::Run(const tensorflow::TensorValue* inputs,
 
   for (size_t o = 0; o < outputs_.size(); ++o) {
     const Output& output = outputs_[o];
-    // The shape of a row's index, or of what is not gathered but its last axis; and of the result.
+    // `outer` is the shape of the indices, or of a concatenated tensor without its last axis;
+    // `shape` is the shape of the result.
     TensorShape outer;
     TensorShape shape;
     int64_t width = 0;

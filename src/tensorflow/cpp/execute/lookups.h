@@ -1,4 +1,4 @@
-// Embedding lookups, many at a time.
+// Does many embedding lookups at once.
 #ifndef SESSION_GROUP_LOOKUPS_H_
 #define SESSION_GROUP_LOOKUPS_H_
 
@@ -11,21 +11,21 @@
 
 namespace session_group {
 
-// A set of gathers along the first axis that can be run in any order, and of concatenations along
-// the last axis to which some of them lead.
+// A set of independent gathers along the first axis, some of which are concatenated along the last
+// axis.
 //
-// A recommendation model gathers one row from each of dozens of tables, and each of these rows is
-// somewhere in memory: as kernels of their own, gathers wait for them one after the other, and
-// concatenating copies all rows again. Here all rows are asked for before the first is copied, and
-// they are copied to where they are needed.
+// A recommendation model gathers one row from each of dozens of tables, and the rows lie all over
+// memory. As separate kernels, the gathers wait for their rows one after the other, and the
+// concatenation copies all rows again. Lookups prefetch all rows before they copy the first one,
+// and copy them to where they are needed.
 class Lookups {
  public:
-  // A gather's rows, by indices of type int32 or int64, or another tensor to concatenate.
+  // A gather with indices of type int32 or int64, or another tensor to concatenate.
   struct Piece {
-    int params = -1;  // numbers of inputs; no params: `indices` is the tensor itself
+    int params = -1;  // an index of the inputs; -1: `indices` is the tensor itself
     int indices = -1;
   };
-  // What becomes one output: a gather, or the pieces of a concatenation.
+  // An output: a gather, or a concatenation of its pieces.
   struct Output {
     bool is_concatenation;
     int axis;
@@ -34,16 +34,16 @@ class Lookups {
 
   enum class Outcome {
     kDone,
-    // An index is out of range: the kernels know what to say.
+    // An index is out of range: a kernel must report it.
     kBadIndex,
-    // Shapes are such that only the kernels can tell what to do.
+    // Only kernels can handle these shapes.
     kBadShape,
     kNoMemory,
   };
 
   explicit Lookups(std::vector<Output> outputs) : outputs_(std::move(outputs)) {}
 
-  // Writes `outputs`: all of them where it is done, else any.
+  // Writes all `outputs` if done, otherwise perhaps some of them.
   Outcome Run(const tensorflow::TensorValue* inputs, tensorflow::Allocator* allocator,
               tensorflow::Tensor* outputs) const;
 

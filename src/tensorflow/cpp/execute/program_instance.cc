@@ -8,12 +8,12 @@ using session_group::SerialExecutor;
 using tensorflow::Tensor;
 
 absl::Status sg_instance::Make(session_group::Program* program, SerialExecutor::Env env,
-                               std::unique_ptr<sg_instance>* callable) {
+                               std::unique_ptr<sg_instance>* instance) {
   auto made = std::make_unique<sg_instance>();
   made->program_ = program;
   made->env_ = std::move(env);
   absl::Status status = SerialExecutor::Make(program, made->env_, &made->usual_);
-  if (status.ok()) *callable = std::move(made);
+  if (status.ok()) *instance = std::move(made);
   return status;
 }
 
@@ -49,7 +49,7 @@ absl::Status sg_instance::RunUnresolved(absl::Span<const Tensor* const> feeds,
                                         absl::Span<Tensor> fetches, sg_run_notes* notes) {
   notes->unresolved = 1;
   std::set<std::string> unresolved = usual_->Unresolved();
-  // Others may become unresolved meanwhile, if seldom more than once.
+  // More variables may become unreadable meanwhile, but rarely more than once.
   for (int turn = 0;; ++turn) {
     const bool resolves = turn < 3 && !env_.writes->are_untracked();
     std::shared_ptr<SerialExecutor> executor;

@@ -1,4 +1,4 @@
-// A program as one session runs it.
+// A program and the executors with which one session runs it.
 #ifndef SESSION_GROUP_PROGRAM_INSTANCE_H_
 #define SESSION_GROUP_PROGRAM_INSTANCE_H_
 
@@ -16,7 +16,7 @@
 #include "tensorflow/core/framework/tensor.h"
 
 struct sg_program {
-  // Constants that nobody else has go with it.
+  // Constants that no other program has are freed with it.
   ~sg_program() {
     program.reset();
     constants->Sweep();
@@ -30,11 +30,11 @@ struct sg_program {
 struct sg_instance {
   using SerialExecutor = session_group::SerialExecutor;
 
-  // Both must outlive it.
+  // The program and what `env` points to must outlive the instance.
   static absl::Status Make(session_group::Program* program, SerialExecutor::Env env,
-                           std::unique_ptr<sg_instance>* callable);
+                           std::unique_ptr<sg_instance>* instance);
 
-  // Feeds and fetches as the request has them.
+  // Feeds and fetches are in the order of the request.
   absl::Status Run(const sg_order& order, absl::Span<const tensorflow::Tensor* const> feeds,
                    std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
                    sg_run_notes* notes);
@@ -54,13 +54,13 @@ struct sg_instance {
 
   session_group::Program* program_ = nullptr;
   SerialExecutor::Env env_;
-  // Reads all variables in the resolved way, where that is wanted.
+  // Reads all variables by VariableReads, if that is on.
   std::unique_ptr<SerialExecutor> usual_;
-  // For when some can't be read so; of the last such set of variables.
+  // Used when VariableReads can't read some variables: leaves out the last such set.
   std::mutex mu_;
   std::set<std::string> unresolved_;
   std::shared_ptr<SerialExecutor> other_;
-  // Reads each variable where the graph says.
+  // Reads each variable with TensorFlow's kernels.
   std::shared_ptr<SerialExecutor> plain_;
 };
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "execute/frame.h"
+#include "execute/make_layout.h"
 #include "tensorflow/core/common_runtime/rendezvous_mgr.h"
 #include "tensorflow/core/public/session_options.h"
 #include "tsl/platform/denormal.h"
@@ -23,7 +24,7 @@ absl::Status SerialExecutor::Make(Program* program, const Env& env,
   options.unresolved = &made->env_.unresolved;
   options.fuse_lookups = env.fuse_lookups;
   options.choose_kernels = env.choose_kernels;
-  absl::Status status = made->layout_.Make(*program, options, &made->reads_);
+  absl::Status status = MakeLayout(program, options, &made->reads_, &made->layout_);
   if (!status.ok()) return status;
   if (!made->reads_.empty()) env.writes->AddReader(made.get());
   *executor = std::move(made);
@@ -38,7 +39,7 @@ SerialExecutor::SerialExecutor(const Program* program, const Env& env)
           program->graph()->versions().producer(), &program->graph()->flib_def(),
           env.options->config.graph_options().optimizer_options(), /*thread_pool=*/nullptr,
           /*parent=*/nullptr, /*session_metadata=*/nullptr,
-          // As DirectSession's, for functions that run by themselves.
+          // Like DirectSession's, for functions that run on their own.
           tensorflow::Rendezvous::Factory(
               [](int64_t, const tensorflow::DeviceMgr* device_mgr,
                  tsl::core::RefCountPtr<tensorflow::Rendezvous>* rendezvous) {
@@ -76,10 +77,10 @@ Tensor* SerialExecutor::Find(Value value, Frame* frame) {
     case Value::kNone:
       break;
   }
-  return nullptr;  // Refused by Layout.
+  return nullptr;  // Layout refuses it.
 }
 
-std::unique_ptr<SerialExecutor::Frame> SerialExecutor::TakeFrame() {
+std::unique_ptr<Frame> SerialExecutor::TakeFrame() {
   for (auto& spare : spare_) {
     if (spare.load(std::memory_order_relaxed) == nullptr) continue;
     if (Frame* frame = spare.exchange(nullptr, std::memory_order_acquire)) {
@@ -110,7 +111,7 @@ std::unique_ptr<SerialExecutor::Frame> SerialExecutor::TakeFrame() {
 
 void SerialExecutor::GiveBack(std::unique_ptr<Frame> frame) {
   const uint64_t as_of = frame->variables_as_of;
-  // Values that are out of date are not to stay in memory.
+  // Outdated values must not stay in memory.
   const auto is_stale = [&] { return !reads_.empty() && !reads_.IsUpToDate(as_of); };
   if (is_stale()) return;
   for (auto& spare : spare_) {
@@ -120,7 +121,7 @@ void SerialExecutor::GiveBack(std::unique_ptr<Frame> frame) {
       continue;
     }
     frame.release();
-    // A write since then may have looked for frames before this one was there.
+    // A write may have dropped the spare frames before this one was there.
     if (is_stale()) delete spare.exchange(nullptr, std::memory_order_acquire);
     return;
   }
@@ -194,7 +195,7 @@ absl::Status SerialExecutor::RunAll(Frame* frame, std::optional<absl::Time> dead
   // As in TensorFlow's own threads.
   tsl::port::ScopedFlushDenormal flush;
 
-  // Function calls, and what lives as long as a request, need what is unique to a run.
+  // Function calls and resources of a step need a step id of their own.
   std::optional<tensorflow::PrivateIntraProcessRendezvous> rendezvous;
   std::optional<tensorflow::ScopedStepContainer> container;
   auto& params = frame->params;
@@ -202,7 +203,7 @@ absl::Status SerialExecutor::RunAll(Frame* frame, std::optional<absl::Time> dead
   frame->deadline = deadline;
   frame->until_look = 0;
   if (layout_.needs_step) {
-    // Sessions number their steps from 0 on.
+    // TensorFlow's sessions count their steps from 0.
     static std::atomic<int64_t> next_step{int64_t{1} << 62};
     params.step_id = next_step.fetch_add(1, std::memory_order_relaxed);
     rendezvous.emplace(env_.device_mgr);

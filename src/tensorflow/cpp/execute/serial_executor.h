@@ -1,4 +1,4 @@
-// Runs a program on the calling thread, step after step in an order that is fixed beforehand.
+// Runs a program on the calling thread, step by step in a fixed order.
 #ifndef SESSION_GROUP_SERIAL_EXECUTOR_H_
 #define SESSION_GROUP_SERIAL_EXECUTOR_H_
 
@@ -22,11 +22,13 @@
 
 namespace session_group {
 
-// A program made ready for one session. Thread-safe.
+struct Frame;
+
+// A program that is ready to run on one session. Thread-safe.
 //
-// TensorFlow's own executors find out at run time what is ready, count what is pending, and copy
-// each tensor to each of its consumers. Here a node's inputs are pointers into a frame that is laid
-// out once and used again by later requests.
+// TensorFlow's own executors find out at run time which nodes are ready, count pending inputs, and
+// copy each tensor to each of its users. Here, the inputs of a node are pointers into a frame,
+// which is laid out once and reused by later requests.
 class SerialExecutor final : private Writes::Reader {
  public:
   struct Env {
@@ -34,14 +36,15 @@ class SerialExecutor final : private Writes::Reader {
     const tensorflow::DeviceMgr* device_mgr;
     const tensorflow::SessionOptions* options;
     Writes* writes;
-    // Cancelled when the session is closed, and with it every run. Outlives the executor.
+    // Cancelled when the session is closed, which cancels every run. Outlives the executor.
     tensorflow::CancellationManager* closing;
-    // Whether to read variables by VariableReads, but for some (VariableReads::Variable::Key()).
+    // Whether to read variables by VariableReads, except for `unresolved`, which has keys as
+    // VariableReads::Variable::Key().
     bool resolve_reads;
     std::set<std::string> unresolved;
     // Whether to gather from known tables by Lookups.
     bool fuse_lookups;
-    // Whether to measure which kernel is the fastest, or to take those of a stock session.
+    // Whether to measure which kernel is faster, or to use the kernels of a stock session.
     bool choose_kernels;
   };
 
@@ -51,28 +54,27 @@ class SerialExecutor final : private Writes::Reader {
   ~SerialExecutor() override;
 
   struct Outcome {
-    // Nothing was run: a variable can't be read in the resolved way now. Another executor knows
-    // how.
+    // Nothing was run, because VariableReads can't read a variable now. Another executor must run
+    // the request.
     bool is_unresolved = false;
-    // A lookup took its kernels.
+    // Kernels ran instead of a lookup.
     bool was_unfused = false;
   };
 
-  // Gives a tensor for each fetch. `feeds` must stay as they are meanwhile. Where `deadline` passes
-  // between two steps, the rest is not run.
+  // Returns a tensor for each fetch. `feeds` must not change during the run. If `deadline` passes
+  // between two steps, the run stops.
   absl::Status Run(absl::Span<const tensorflow::Tensor* const> feeds,
                    std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
                    Outcome* outcome);
 
-  // Whether a step may wait for something, so that only another thread could end it.
+  // Whether a step may wait for something, so that only another thread could end the wait.
   bool may_wait() const { return layout_.may_wait; }
   const Layout& layout() const { return layout_; }
   size_t num_variables() const { return reads_.size(); }
-  // The variables because of which a run was not possible.
+  // The keys of the variables that could not be read.
   std::set<std::string> Unresolved() { return reads_.Unresolved(); }
 
  private:
-  struct Frame;
   using Step = Layout::Step;
   using Value = Layout::Value;
 
@@ -109,7 +111,7 @@ class SerialExecutor final : private Writes::Reader {
   VariableReads reads_;
   Layout layout_;
 
-  // Frames that no run uses. More runs at a time than this make frames of their own.
+  // Unused frames. If more runs than this are in progress, they make more frames.
   static constexpr int kSpareFrames = 4;
   std::array<std::atomic<Frame*>, kSpareFrames> spare_{};
 };

@@ -1,4 +1,4 @@
-// Running steps, one after the other.
+// Runs steps in order: the part of SerialExecutor for kernels and lookups.
 #include <time.h>
 
 #include "absl/cleanup/cleanup.h"
@@ -15,11 +15,12 @@ using tensorflow::Tensor;
 
 namespace {
 
-// A look at the clock takes as long as some kernels, so it is not taken before each step: after so
-// many, and after each tick of the system's coarse clock, which costs little to look at.
+// Reading the clock takes as long as some kernels, so it is not read before each step, but after
+// this many steps, and after each tick of the system's coarse clock, which is cheap to read.
 constexpr int kStepsBetweenLooks = 8;
 
-// How long a request measures kernels of one operation, unless a single run takes longer.
+// How many nanoseconds a request spends on measuring kernels of one operation. A single run may
+// take longer.
 constexpr int64_t kMostMeasuring = 2000000;
 
 int64_t CoarseNanoseconds() {
@@ -79,7 +80,7 @@ absl::Status SerialExecutor::RunStep(const Step& step, Frame* frame, Outcome* ou
     case Step::kAdvance:
       break;
   }
-  return absl::InternalError("a part of a loop outside of it");
+  return absl::InternalError("a step of a loop runs outside of its loop");
 }
 
 absl::Status SerialExecutor::RunChosen(const Step& step, Frame* frame) {
@@ -96,9 +97,9 @@ absl::Status SerialExecutor::RunChosen(const Step& step, Frame* frame) {
   return Measure(step, size, frame);
 }
 
-// Runs both, and answers with what a stock session would.
+// Runs both kernels. The result is that of the kernel that a stock session would use.
 absl::Status SerialExecutor::Measure(const Step& step, int size, Frame* frame) {
-  // Neither is to write into what the other reads.
+  // Extra references keep each kernel from writing into the inputs of the other.
   std::vector<Tensor> held;
   for (int i = 0; i < step.num_inputs; ++i) {
     held.push_back(*frame->inputs[step.first_input + i].tensor);
@@ -109,7 +110,7 @@ absl::Status SerialExecutor::Measure(const Step& step, int size, Frame* frame) {
     *ns = absl::GetCurrentTimeNanos() - begun;
     return ran;
   };
-  // Also where a kernel throws.
+  // Even if a kernel throws.
   const auto ended = absl::MakeCleanup([&] { step.choice->EndMeasuring(size); });
   absl::Status ran;
   const int64_t end = absl::GetCurrentTimeNanos() + kMostMeasuring;
@@ -118,7 +119,7 @@ absl::Status SerialExecutor::Measure(const Step& step, int size, Frame* frame) {
     int64_t other_ns;
     if (!timed(step.other, &other_ns).ok()) other_ns = INT64_MAX;
     ran = timed(step.kernel, &stock_ns);
-    // What fails says nothing about those that don't.
+    // The time of a failed run says nothing about other runs.
     if (!ran.ok()) break;
     step.choice->Measured(size, stock_ns, other_ns);
   } while (step.choice->decision(size) == KernelChoice::kOpen && absl::GetCurrentTimeNanos() < end);
@@ -163,9 +164,9 @@ absl::Status SerialExecutor::RunLookups(const Step& step, Frame* frame, Outcome*
                                                    frame->slots.data() + step.first_output);
   if (found == Lookups::Outcome::kDone) return absl::OkStatus();
   if (found == Lookups::Outcome::kNoMemory) {
-    return absl::ResourceExhaustedError("out of memory for the rows of a lookup");
+    return absl::ResourceExhaustedError("out of memory for the rows of embedding lookups");
   }
-  // The kernels know what to do, or what to say.
+  // The kernels can do it, or report the error.
   outcome->was_unfused = true;
   for (const Step& gather : fused.kernels) {
     absl::Status ran = RunKernel(gather, gather.kernel, frame);

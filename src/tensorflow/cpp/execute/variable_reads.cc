@@ -3,17 +3,17 @@
 #include <algorithm>
 #include <utility>
 
-#include "execute/private_buffer.h"
+#include "graph/private_buffer.h"
 
 namespace session_group {
 namespace {
 
 using tensorflow::Tensor;
 
-// How many requests wait before a failed variable is tried again without a write.
+// After this many requests, a variable that could not be read is tried again, even without a write.
 constexpr uint32_t kRetryAfter = 64;
-// For how long a variable stays in the mode of sparse updates after it was brought back twice: the
-// first time this long, then twice as long each time.
+// How long a variable stays in the mode of sparse updates after this was ended twice: first this
+// long, then twice as long each time.
 constexpr std::chrono::milliseconds kFirstPause{100};
 constexpr int kMostDoublings = 10;
 
@@ -92,7 +92,7 @@ std::set<std::string> VariableReads::Unresolved() {
 
 bool VariableReads::RefreshSlowly(uint64_t* as_of, std::vector<Tensor>* values) {
   std::lock_guard<std::mutex> lock(mu_);
-  // What is written from here on is looked for again by the next request.
+  // The next request sees writes from here on.
   const uint64_t now = writes_->count() + 1;
   if (as_of_ != now) {
     std::vector<Tensor> read(variables_.size());
@@ -109,7 +109,7 @@ bool VariableReads::RefreshSlowly(uint64_t* as_of, std::vector<Tensor>* values) 
     as_of_ = now;
     failed_as_of_.store(0, std::memory_order_relaxed);  // A retry without a write may succeed.
   }
-  // Assigned one by one: there are pointers to these tensors.
+  // Assigned one by one, because there are pointers to these tensors.
   for (size_t i = 0; i < values_.size(); ++i) (*values)[i] = values_[i];
   *as_of = now;
   return true;

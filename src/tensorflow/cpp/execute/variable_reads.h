@@ -1,4 +1,4 @@
-// Variables that are looked up and locked once instead of by each request.
+// Looks up and locks variables once instead of for each request.
 #ifndef SESSION_GROUP_VARIABLE_READS_H_
 #define SESSION_GROUP_VARIABLE_READS_H_
 
@@ -17,35 +17,37 @@
 
 namespace session_group {
 
-// What may have changed the variables of a group. Each request reads the count, so it has cache
-// lines of its own.
+// Counts the events that may have changed the variables of a group. Each request reads the count,
+// so it has cache lines of its own.
 class alignas(128) Writes {
  public:
-  // Who keeps values.
+  // Keeps values of variables.
   class Reader {
    public:
     virtual ~Reader() = default;
-    // Values that are kept are out of date.
+    // The kept values are outdated.
     virtual void Written() = 0;
   };
 
   uint64_t count() const { return count_.load(std::memory_order_acquire); }
-  // Around a request that may write: those that begin after its end see what it wrote.
+  // Called before and after a request that may write. Requests that begin after End() see what it
+  // wrote.
   void Begin();
   void End();
-  // After a write that is over.
+  // Called after a write that is not a request.
   void Add();
-  // From now on there may be writes that are not announced, so that nothing can be kept.
+  // From now on, there may be writes that are not announced, so that no values can be kept.
   void Untrack();
   bool are_untracked() const { return untracked_.load(std::memory_order_relaxed); }
   void AddReader(Reader* reader);
   void RemoveReader(Reader* reader);
 
-  // TensorFlow's sparse updates put a variable into a mode, for good, in which they write into its
-  // bytes, whoever refers to them, and in which reading copies it. Ends the mode unless a request
-  // is under way that may write, and gives whether it did: then the variable's next sparse update
-  // starts anew, with a copy if somebody refers to the bytes. Where updates come all the time, the
-  // mode stays for longer and longer. For who holds the variable's lock.
+  // TensorFlow's sparse updates put a variable into a mode for good. In this mode, they write into
+  // the variable's bytes even if something refers to these, and each read copies the variable. Ends
+  // the mode, unless a request that may write is in progress. Returns whether it did. The next
+  // sparse update of the variable then starts the mode again, with a copy if something refers to
+  // the bytes. If updates are frequent, the mode stays longer each time. The caller holds the
+  // variable's lock.
   bool EndCopyOnRead(tensorflow::Var* variable);
 
  private:
@@ -58,19 +60,19 @@ class alignas(128) Writes {
   std::atomic<bool> untracked_{false};
   alignas(128) std::mutex mu_;
   std::set<Reader*> readers_;
-  std::mutex active_mu_;  // held while a mode ends, so that no write begins meanwhile
+  std::mutex active_mu_;  // held while a mode is ended, so that no write begins
   int active_ = 0;
   std::map<const tensorflow::Var*, SparselyWritten> sparsely_written_;
 };
 
-// The values of some variables as one session sees them: buffers of its own over the bytes that all
-// share. Reading a variable in TensorFlow's way takes the resource manager's lock and the
-// variable's, and counts references to its buffer, on cache lines that all cores then write.
+// The values of some variables for one session: buffers of its own over the shared bytes.
+// TensorFlow's way to read a variable takes the lock of the resource manager and of the variable,
+// and counts references to its buffer, on cache lines that all cores then write.
 //
-// A value holds a reference to the bytes, so TensorFlow never writes into them: whoever changes a
-// variable whose bytes are in use gives it new ones. (Sparse updates don't once a variable is in
-// their mode, which ends before it is read in this way.) Values are dropped with the next write, so
-// that they don't keep bytes in memory that nobody will read.
+// A value holds a reference to the bytes, so TensorFlow never writes into them: it gives a variable
+// new bytes if its bytes are in use. (Sparse updates write into used bytes once a variable is in
+// their mode, but the mode is ended before the variable is read here.) The next write drops the
+// values, so that they don't keep memory that nothing reads.
 class VariableReads {
  public:
   struct Variable {
@@ -78,26 +80,26 @@ class VariableReads {
     std::string name;
     tensorflow::DataType dtype;
 
-    // Of variables that differ, different.
+    // Different for different variables.
     std::string Key() const { return container + '\0' + name; }
   };
 
-  // Neither is owned.
+  // Owns neither.
   VariableReads(tensorflow::ResourceMgr* resources, Writes* writes)
       : resources_(resources), writes_(writes) {}
 
-  // Before the first Get(). Gives the index of the variable.
+  // To be called before the first Refresh(). Returns the index of the variable.
   size_t Add(Variable variable);
   size_t size() const { return variables_.size(); }
   bool empty() const { return variables_.empty(); }
 
-  // Where something was written since `as_of`, gives the values of now and sets `as_of`. False
-  // where a variable can't be read so: it has no value, has another type, or is being changed in
-  // place.
+  // If something was written since `as_of`, updates `values` and `as_of`. Returns false if a
+  // variable can't be read in this way, because it has no value, has another type, or is being
+  // changed in place.
   bool Refresh(uint64_t* as_of, std::vector<tensorflow::Tensor>* values) {
     return IsUpToDate(*as_of) || RefreshSlowly(as_of, values);
   }
-  // Whether Refresh() has failed, nothing was written since, and it is not worth trying again yet.
+  // Whether Refresh() has failed, nothing was written since, and it is too early to try again.
   bool HasFailed();
   // The keys of the variables for which Refresh() last failed.
   std::set<std::string> Unresolved();
@@ -112,12 +114,13 @@ class VariableReads {
   tensorflow::ResourceMgr* const resources_;
   Writes* const writes_;
   std::vector<Variable> variables_;
-  // When a variable could not be read: the next request need not try before something is written.
+  // When a variable could not be read. Requests don't try again before the next write, with the
+  // exception in HasFailed().
   std::atomic<uint64_t> failed_as_of_{0};
   std::atomic<uint32_t> since_failure_{0};  // requests
   std::mutex mu_;
   std::set<std::string> unresolved_;
-  uint64_t as_of_ = 0;  // as in Refresh
+  uint64_t as_of_ = 0;  // as in Refresh()
   std::vector<tensorflow::Tensor> values_;
 };
 

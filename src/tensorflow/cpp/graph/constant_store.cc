@@ -10,7 +10,7 @@ namespace {
 
 using tensorflow::Tensor;
 
-// Less than this is not worth looking for another one.
+// Smaller constants are not worth the search for an equal one.
 constexpr size_t kSmall = 1024;
 
 absl::string_view Bytes(const Tensor& tensor) {
@@ -40,7 +40,8 @@ Tensor ConstantStore::Share(const Tensor& tensor) {
 absl::Status ConstantStore::FromProto(const tensorflow::TensorProto& proto, Tensor* tensor) {
   Tensor parsed;
   if (!tensorflow::DataType_IsValid(proto.dtype()) || !parsed.FromProto(allocator_, proto)) {
-    return absl::InvalidArgumentError("a constant's value can't be read from the graph");
+    return absl::InvalidArgumentError(
+        "a constant's value can't be read from the graph: export the model again");
   }
   *tensor = Share(parsed);
   return absl::OkStatus();

@@ -1,4 +1,4 @@
-// Constants of a group, each of them once.
+// The constants of a group, each stored once.
 #ifndef SESSION_GROUP_CONSTANT_STORE_H_
 #define SESSION_GROUP_CONSTANT_STORE_H_
 
@@ -13,20 +13,20 @@
 
 namespace session_group {
 
-// Gives one copy of what has the same type, shape and bytes, whichever session, signature or
-// function it comes from. Thread-safe.
+// Keeps one copy of all constants with the same type, shape and bytes, whichever session, signature
+// or function they come from. Thread-safe.
 class ConstantStore {
  public:
   // The allocator must outlive the store; the tensors need not.
   explicit ConstantStore(tensorflow::Allocator* allocator) : allocator_(allocator) {}
 
   tensorflow::Allocator* allocator() const { return allocator_; }
-  // `tensor` itself, or one that is like it.
+  // An equal tensor that is already stored, or `tensor` itself, which is then stored.
   tensorflow::Tensor Share(const tensorflow::Tensor& tensor);
   absl::Status FromProto(const tensorflow::TensorProto& proto, tensorflow::Tensor* tensor);
-  // Lets go of what nobody else has.
+  // Drops the constants that only the store refers to.
   void Sweep();
-  // What is shared.
+  // The size of all stored constants.
   int64_t bytes() const;
 
  private:

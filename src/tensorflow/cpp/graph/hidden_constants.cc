@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "execute/private_buffer.h"
+#include "graph/private_buffer.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -30,10 +30,10 @@ using Nodes = tensorflow::protobuf::RepeatedPtrField<NodeDef>;
 
 // Smaller constants are left in the graph: shapes, axes, biases.
 constexpr size_t kLarge = size_t{64} << 10;
-// How much optimisers get to see. They copy a graph several times.
+// The most bytes that optimisers get to see, because they copy a graph several times.
 constexpr int64_t kMostRevealed = int64_t{256} << 20;
 
-// The values of all hidden constants of the process, by their numbers.
+// The values of all hidden constants of the process, by number.
 class Values {
  public:
   static Values* Get() {
@@ -48,7 +48,7 @@ class Values {
   }
 
   void Remove(int64_t number) {
-    Tensor value;  // freed without the lock
+    Tensor value;  // freed after the lock is released
     std::lock_guard<std::mutex> lock(mu_);
     const auto found = values_.find(number);
     if (found == values_.end()) return;
@@ -61,8 +61,8 @@ class Values {
     const auto found = values_.find(number);
     if (found == values_.end()) {
       return absl::NotFoundError(
-          "the graph has a constant of a session group that is gone: only its own sessions can run "
-          "it");
+          "the graph has a constant of a session group that was deleted: only sessions of that "
+          "group can run it, so load the model again");
     }
     *value = found->second;
     return absl::OkStatus();
@@ -79,7 +79,7 @@ class HiddenConstantOp final : public tensorflow::OpKernel {
   explicit HiddenConstantOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
     Tensor shared;
     OP_REQUIRES_OK(context, FindHiddenConstant(tensorflow::AttrSlice(def()), &shared));
-    // Each session counts references to its own.
+    // Each session counts references to a buffer of its own.
     value_ = PrivateBuffer::View(shared);
   }
 
@@ -89,8 +89,8 @@ class HiddenConstantOp final : public tensorflow::OpKernel {
   Tensor value_;
 };
 
-// Moves the bytes of a tensor, giving back the memory of each part before the next one is written:
-// a constant is not there twice at any time. `content` is of no use afterwards.
+// Moves the bytes of a tensor. Frees each part before it writes the next one, so that a constant
+// never takes its memory twice. `content` can't be used afterwards.
 void Move(std::string* content, Tensor* tensor) {
   constexpr size_t kPart = size_t{2} << 20;
   static const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -99,7 +99,7 @@ void Move(std::string* content, Tensor* tensor) {
   for (size_t left = content->size(); left > 0;) {
     const size_t part = std::min(left, kPart);
     std::memcpy(to, from, part);
-    // Whole pages of the string's own bytes. Where it fails, they go with the string.
+    // Frees only whole pages of the string. If madvise() fails, the string frees them later.
     const uintptr_t begin = (reinterpret_cast<uintptr_t>(from) + page - 1) / page * page;
     const uintptr_t end = (reinterpret_cast<uintptr_t>(from) + part) / page * page;
     if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
@@ -112,19 +112,19 @@ void Move(std::string* content, Tensor* tensor) {
 bool IsLarge(const NodeDef& node) {
   if (node.op() != "Const") return false;
   const auto value = node.attr().find("value");
-  // A value that is repeated takes little room; all others are as long as their bytes.
+  // A value that is repeated takes little room; any other value takes as much as its bytes.
   return value != node.attr().end() && value->second.tensor().ByteSizeLong() >= kLarge &&
          tensorflow::DataTypeCanUseMemcpy(value->second.tensor().dtype());
 }
 
-// The node that an input names; "^x", "x:0" and, within functions, "x:output:0" are all x.
+// The node that an input names: x for "^x", "x:0" and, within functions, "x:output:0".
 std::string NodeOf(const std::string& input) {
   const size_t begin = !input.empty() && input[0] == '^' ? 1 : 0;
   return input.substr(begin, input.find(':', begin) - begin);
 }
 
-// The nodes of a graph or a function, and who uses what. TensorFlow has not looked at the graph
-// yet: it may have cycles, names that are there twice or nowhere, and too many inputs or too few.
+// The nodes of a graph or a function, and their users. TensorFlow has not checked the graph yet: it
+// may have cycles, duplicate or unknown names, and too many or too few inputs.
 class Uses {
  public:
   explicit Uses(const Nodes& nodes) {
@@ -136,9 +136,9 @@ class Uses {
     }
   }
 
-  // Whether optimising can make nothing of a constant's value, but move it around: all that use it
-  // look rows up in it, or multiply with it what is not constant. What nobody uses may be for what
-  // extends the graph later.
+  // Whether optimisers can only move the constant around, because all its users look up rows in it
+  // or multiply it with something that is not constant. A constant without users is not opaque,
+  // because a later extension of the graph may use it.
   bool AreOpaque(const std::string& name) const {
     const std::vector<Use> uses = Past(name);
     return !uses.empty() && std::all_of(uses.begin(), uses.end(), [this](const Use& use) {
@@ -147,9 +147,9 @@ class Uses {
   }
 
  private:
-  using Use = std::pair<const NodeDef*, int>;  // with the number of the input
+  using Use = std::pair<const NodeDef*, int>;  // the user, and its input
 
-  // Who uses what a node gives, past those that only pass it on.
+  // The users of a node's output, with Identity nodes skipped.
   std::vector<Use> Past(const std::string& name) const {
     std::vector<Use> uses;
     std::set<std::string> seen = {name};
@@ -181,7 +181,7 @@ class Uses {
     if (user.input_size() < 2 || input > 1) return false;
     if (lookups->count(user.op()) > 0) return input == 0 && !IsConstant(user.input(1));
     if (!IsProduct(user)) return false;
-    // Products in a row are multiplied out.
+    // Optimisers multiply constants in a chain of products.
     const NodeDef* other = Find(user.input(1 - input));
     if (other == nullptr) return true;  // an argument of a function
     const std::vector<Use> uses = Past(user.name());
@@ -190,7 +190,7 @@ class Uses {
                         [](const Use& use) { return IsProduct(*use.first); });
   }
 
-  // The node that gives an input, past those that only pass it on; NULL for none.
+  // The node that an input comes from, with Identity nodes skipped; NULL if there is none.
   const NodeDef* Find(const std::string& input) const {
     std::string name = NodeOf(input);
     for (size_t steps = 0; steps <= by_name_.size(); ++steps) {
@@ -211,7 +211,7 @@ class Uses {
   std::map<std::string, std::vector<Use>> users_;
 };
 
-// The functions that machine code is made of, and those that they call.
+// The functions that XLA compiles, and those that they call.
 class CompiledFunctions {
  public:
   explicit CompiledFunctions(const tensorflow::GraphDef& graph) {
@@ -261,8 +261,8 @@ class CompiledFunctions {
 }  // namespace
 
 const std::string& HiddenConstantName() {
-  // TensorFlow keeps operations until the process ends. Another copy of this library may be loaded,
-  // whose constants are its own, so each has an operation of its own.
+  // TensorFlow keeps operations until the process ends. Each loaded copy of this library needs an
+  // operation of its own, because it has constants of its own, so the name includes an address.
   static const std::string* const name = [] {
     auto* name = new std::string(absl::StrCat(
         "SessionGroupConstant", absl::Hex(reinterpret_cast<uintptr_t>(Values::Get()))));
@@ -276,7 +276,7 @@ const std::string& HiddenConstantName() {
               .SetShapeFn(tensorflow::shape_inference::ExplicitShape)
               .Finalize(data);
         });
-    // It registers on construction.
+    // The constructor registers the kernel.
     tensorflow::kernel_factory::OpKernelRegistrar(
         tensorflow::KernelDefBuilder(name->c_str()).Device(tensorflow::DEVICE_CPU).Build(),
         "HiddenConstantOp", [](tensorflow::OpKernelConstruction* context) -> tensorflow::OpKernel* {
@@ -327,8 +327,8 @@ class HiddenConstants::Search {
     value.shape().AsProto(attrs["shape"].mutable_shape());
     const int64_t number = Values::Get()->Add(store_->Share(value));
     attrs["number"].set_i(number);
-    // TensorFlow's last folding passes such nodes over. It would take the node for an expression,
-    // and copy what it gives into memory that is never returned.
+    // TensorFlow's last constant folding skips nodes with this attribute. Otherwise it would fold
+    // the node and copy its value into memory that is never returned.
     attrs["_scoped_allocator"].mutable_list();
     hidden_->constants_.push_back({number, is_revealed});
     hidden_->can_reveal_ |= is_revealed;
@@ -351,9 +351,10 @@ class HiddenConstants::Search {
       Move(proto->mutable_tensor_content(), value);
     } else if (!value->FromProto(store_->allocator(), *proto)) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the value of the constant ", node->name(), " can't be read"));
+          absl::StrCat("the value of the constant ", node->name(),
+                       " can't be read from the graph: export the model again"));
     }
-    // Before the next constant is copied.
+    // Frees the value before the next constant is copied.
     proto->Clear();
     return absl::OkStatus();
   }

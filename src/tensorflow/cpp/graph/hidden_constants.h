@@ -1,4 +1,4 @@
-// Large constants, kept out of GraphDefs.
+// Keeps large constants out of GraphDefs.
 #ifndef SESSION_GROUP_HIDDEN_CONSTANTS_H_
 #define SESSION_GROUP_HIDDEN_CONSTANTS_H_
 
@@ -13,31 +13,31 @@
 
 namespace session_group {
 
-// The name of the operation that stands for a constant whose value is not in the graph. It has no
-// input and no state, like the constant. TensorFlow knows it from the first call on.
+// The name of the operation that replaces a constant whose value is not in the graph. Like a
+// constant, it has no input and no state. The first call registers it with TensorFlow.
 const std::string& HiddenConstantName();
 
-// The value of a node of this operation.
+// The value of a node of this operation, by its attributes.
 absl::Status FindHiddenConstant(const tensorflow::AttrSlice& attrs, tensorflow::Tensor* value);
 
-// The large constants of a graph, those of its functions included. A constant is in the GraphDef,
-// in each session's copies of that, in those that optimising makes, and in each kernel; a hidden
-// one is here. Nodes keep their names. Functions that a compiler makes machine code of are left
-// alone: it does not know the operation.
+// The large constants of a graph, including those of its functions. A constant would be in the
+// GraphDef, in the copies of it in each session and each optimiser, and in each kernel; a hidden
+// constant is stored once. Nodes keep their names. Functions that XLA compiles are left alone,
+// because XLA does not know the operation.
 class HiddenConstants {
  public:
   HiddenConstants() = default;
-  // Its nodes have no value any more.
+  // After this, the nodes have no value any more.
   ~HiddenConstants();
   HiddenConstants(const HiddenConstants&) = delete;
   void operator=(const HiddenConstants&) = delete;
 
-  // Hides the constants of a graph, once. On failure, the graph is of no use.
+  // Hides the constants of a graph. To be called once. After a failure, the graph can't be used.
   absl::Status Hide(tensorflow::GraphDef* graph, ConstantStore* store);
 
-  // Whether optimising could make something of a value: whether there is anything to reveal.
+  // Whether optimisers could use the value of a constant, so that there is something to reveal.
   bool can_reveal() const { return can_reveal_; }
-  // Puts these values back.
+  // Puts the values that optimisers could use back into the graph.
   absl::Status Reveal(tensorflow::GraphDef* graph) const;
 
  private:

@@ -8,7 +8,7 @@
 namespace session_group {
 namespace {
 
-// A node may call a function by having its name for an operation's.
+// A node calls a function if its operation has the name of the function.
 const tensorflow::OpDef* Operation(const tensorflow::GraphDef& graph, const std::string& name) {
   const tensorflow::OpDef* op = nullptr;
   if (tensorflow::OpRegistry::Global()->LookUpOpDef(name, &op).ok()) return op;

@@ -1,4 +1,4 @@
-// The nodes of a GraphDef by their names.
+// The nodes of a GraphDef by name.
 #ifndef SESSION_GROUP_NODE_INDEX_H_
 #define SESSION_GROUP_NODE_INDEX_H_
 
@@ -11,15 +11,15 @@
 
 namespace session_group {
 
-// Built by the first who asks; from then on the graph must stay as it is. Thread-safe.
+// Built by the first call; from then on the graph must not change. Thread-safe.
 class NodeIndex {
  public:
   static constexpr int32_t kUnknown = INT32_MAX;
   static constexpr int32_t kNone = -1;
 
-  // How many outputs a node has: -1 where there is no such node, kUnknown where TensorFlow can't
-  // tell without making the whole graph: it expands some nodes, as conditionals, into others, whose
-  // names begin with theirs.
+  // The number of outputs of a node: kNone if there is no such node, kUnknown if only TensorFlow
+  // knows, because it replaces some nodes, such as conditionals, by others whose names begin with
+  // theirs.
   int32_t Outputs(const tensorflow::GraphDef& graph, absl::string_view name);
 
  private:

@@ -11,10 +11,11 @@
 namespace session_group {
 namespace {
 
-// A table without a shared_name gets one that is private to its kernel, and kernels are private to
-// their session, so the table that one session initialises would not be there for the others. A
-// name made of the node's, which is unique in a graph, does within the group. Function bodies are
-// left alone: node names are not unique across them.
+// Gives tables a shared_name. Without one, TensorFlow gives a table a name that is private to its
+// kernel, and kernels are private to their session, so that the other sessions would not find a
+// table that one session initialised. A name made of the node's name is unique within the group,
+// because node names are unique in a graph. Function bodies are left alone, because node names are
+// not unique across functions.
 void ShareTables(tensorflow::GraphDef* graph) {
   for (tensorflow::NodeDef& node : *graph->mutable_node()) {
     const tensorflow::OpDef* op = nullptr;
@@ -32,8 +33,8 @@ void ShareTables(tensorflow::GraphDef* graph) {
   }
 }
 
-// An iterator runs functions on the device and the threads of the session that made it, also in the
-// background. Held by other sessions, it would outlive these.
+// An iterator runs functions on the device and the threads of the session that made it, even in the
+// background. If other sessions held it, it would outlive that session.
 absl::Status RefuseSharedIterators(
     const tensorflow::protobuf::RepeatedPtrField<tensorflow::NodeDef>& nodes) {
   for (const tensorflow::NodeDef& node : nodes) {
@@ -43,20 +44,19 @@ absl::Status RefuseSharedIterators(
       return absl::UnimplementedError(absl::StrCat(
           "node ", node.name(), " (", node.op(), ") is an iterator with the shared_name \"",
           shared_name->second.s(),
-          "\", which the sessions of a group can't share: feed tensors instead, or take the name "
-          "away for an iterator in each session"));
+          "\", which the sessions of a group can't share: feed tensors instead, or remove the "
+          "shared_name to give each session its own iterator"));
     }
   }
   return absl::OkStatus();
 }
 
-// TensorFlow's optimisers end the process where an attribute is missing that an operation must
-// have.
+// TensorFlow's optimisers end the process if a required attribute is missing.
 absl::Status CheckAttributes(
     const tensorflow::protobuf::RepeatedPtrField<tensorflow::NodeDef>& nodes) {
   for (const tensorflow::NodeDef& node : nodes) {
     const tensorflow::OpDef* op = nullptr;
-    // TensorFlow says itself what it does not know.
+    // TensorFlow itself refuses operations that it does not know.
     if (!tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok()) continue;
     for (const tensorflow::OpDef::AttrDef& attr : op->attr()) {
       if (!attr.has_default_value() && !node.attr().contains(attr.name())) {

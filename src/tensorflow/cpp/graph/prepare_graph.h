@@ -1,4 +1,4 @@
-// Making a graph fit for several sessions over the same devices.
+// Prepares a graph for several sessions over the same devices.
 #ifndef SESSION_GROUP_PREPARE_GRAPH_H_
 #define SESSION_GROUP_PREPARE_GRAPH_H_
 
@@ -7,7 +7,8 @@
 
 namespace session_group {
 
-// Refuses what sessions can't share, or what would end the process, and shares what they can.
+// Refuses graphs that sessions can't share or that would end the process. Lets sessions share the
+// tables of all others.
 absl::Status PrepareGraph(tensorflow::GraphDef* graph);
 
 }  // namespace session_group

@@ -16,7 +16,7 @@ bool CanSplit(const NodeDef& node) {
   return batch_dims == node.attr().end() || batch_dims->second.i() == 0;
 }
 
-// `value` is what an input has to say after the name of a ReadVariableOp.
+// `value` is the suffix of an input that names the output of a ReadVariableOp.
 void Split(tensorflow::protobuf::RepeatedPtrField<NodeDef>* nodes, const char* value) {
   const int n = nodes->size();
   for (int i = 0; i < n; ++i) {
@@ -30,7 +30,7 @@ void Split(tensorflow::protobuf::RepeatedPtrField<NodeDef>* nodes, const char* v
     read->add_input(node->input(0));
     auto& attrs = *node->mutable_attr();
     (*read->mutable_attr())["dtype"] = attrs["dtype"];
-    // What has to run before the gather has to run before it reads.
+    // The control inputs of the gather must run before the read.
     for (int input = 2; input < node->input_size(); ++input) read->add_input(node->input(input));
     if (const auto colocated = attrs.find("_class"); colocated != attrs.end()) {
       (*read->mutable_attr())["_class"] = colocated->second;

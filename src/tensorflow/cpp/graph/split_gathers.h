@@ -1,4 +1,4 @@
-// Gathers from variables, as TensorFlow's own sessions are to run them.
+// Prepares gathers from variables for TensorFlow's own sessions.
 #ifndef SESSION_GROUP_SPLIT_GATHERS_H_
 #define SESSION_GROUP_SPLIT_GATHERS_H_
 
@@ -6,10 +6,11 @@
 
 namespace session_group {
 
-// Makes of each ResourceGather a ReadVariableOp and a Gather, which give the same. The kernel of
-// the former copies a variable to whose bytes somebody else refers, as programs do to read it
-// without locks, and puts it for good into a mode in which such references can't be taken any more:
-// one request by names would double the memory of all tables, and slow down all that follow.
+// Replaces each ResourceGather by a ReadVariableOp and a Gather, which compute the same. Programs
+// hold references to the bytes of variables, to read them without locks. The kernel of
+// ResourceGather copies a variable whose bytes are referenced, and puts it for good into a mode in
+// which programs can't take references any more. One request by names would double the memory of
+// all tables and slow down all later requests.
 void SplitGathers(tensorflow::GraphDef* graph);
 
 }  // namespace session_group

@@ -14,7 +14,7 @@ using tensorflow::TensorSlice;
 namespace session_group {
 
 std::unique_ptr<Checkpoint> Checkpoint::Open(tensorflow::Env* env, const std::string& prefix) {
-  // TensorFlow takes the prefix for a pattern, and a checkpoint that none matches for one of the
+  // TensorFlow takes the prefix for a pattern, and a checkpoint that no file matches for one of the
   // first format.
   if (prefix.find_first_of("*?[\\") != std::string::npos) return nullptr;
   auto checkpoint = absl::WrapUnique(new Checkpoint(env, prefix));
@@ -46,14 +46,14 @@ bool Checkpoint::Find(const Wanted& wanted, TensorShape* shape, StoredBytes* byt
       return false;
     }
     if (entry.slices().empty()) {
-      // Stored whole: where a part is wanted, its bytes may lie apart.
+      // The tensor is stored whole, so the bytes of a slice may not be contiguous.
       if (!part.IsSameSize(*shape)) {
         *shape = part;
         return true;
       }
     } else {
       *shape = part;
-      // Stored in other slices than this one.
+      // The tensor is stored in other slices than this one.
       const std::string key = tensorflow::checkpoint::EncodeTensorNameSlice(wanted.name, slice);
       if (!Entry(key, &entry)) return true;
       if (entry.dtype() != wanted.dtype || !TensorShape(entry.shape()).IsSameSize(part)) {
@@ -61,7 +61,7 @@ bool Checkpoint::Find(const Wanted& wanted, TensorShape* shape, StoredBytes* byt
       }
     }
   }
-  // Whole, but stored in slices; or strings.
+  // Read() must assemble a whole tensor that is stored in slices, and decode strings.
   if (!entry.slices().empty() || wanted.dtype == tensorflow::DT_STRING) return true;
   return Bytes(entry, *shape, bytes);
 }
@@ -91,7 +91,7 @@ bool Checkpoint::Bytes(const BundleEntryProto& entry, const TensorShape& shape,
     return false;
   }
   const Shard* shard = Open(entry.shard_id());
-  // Before memory is asked for that nothing will be read into.
+  // Checked before the tensor is allocated.
   const uint64_t offset = entry.offset();
   if (shard == nullptr || offset > shard->size ||
       static_cast<uint64_t>(size) > shard->size - offset) {

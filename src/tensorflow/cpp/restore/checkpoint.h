@@ -1,4 +1,4 @@
-// A checkpoint that is open: what it says about each tensor, and the files that have their bytes.
+// An open checkpoint: its index, and the files that have the bytes of the tensors.
 #ifndef SESSION_GROUP_CHECKPOINT_H_
 #define SESSION_GROUP_CHECKPOINT_H_
 
@@ -16,7 +16,7 @@
 
 namespace session_group {
 
-// Where the bytes of a tensor are that lie in a file as they will in memory.
+// The position of a tensor whose bytes in the file are the same as in memory.
 struct StoredBytes {
   const tensorflow::RandomAccessFile* file = nullptr;
   int32_t shard = 0;
@@ -27,24 +27,24 @@ struct StoredBytes {
 
 // A tensor that is to be restored.
 struct Wanted {
-  // As RestoreV2 has them; the slice is empty for all of the tensor.
+  // As in the inputs of RestoreV2. An empty slice is the whole tensor.
   std::string name;
   std::string slice;
   tensorflow::DataType dtype;
 };
 
-// Reads by TensorFlow's own reader, of which only the index is used for most tensors. For one
-// thread, but for the files.
+// Uses TensorFlow's own reader, for most tensors only for the index. Not thread-safe, except for
+// the files.
 class Checkpoint {
  public:
-  // NULL where TensorFlow has to say what is wrong, or reads in another way.
+  // NULL if TensorFlow's kernel must report an error or can read the checkpoint in another way.
   static std::unique_ptr<Checkpoint> Open(tensorflow::Env* env, const std::string& prefix);
 
-  // Finds a tensor's shape and, unless only Read() knows how to read it, its bytes. False where
-  // TensorFlow has to say what is wrong.
+  // Finds the shape of a tensor and, unless only Read() can read it, the position of its bytes.
+  // False if TensorFlow's kernel must report an error.
   bool Find(const Wanted& wanted, tensorflow::TensorShape* shape, StoredBytes* bytes);
 
-  // Reads into a tensor of that shape what Find() has found no bytes for.
+  // Reads a tensor without StoredBytes into `tensor`, which has the shape from Find().
   bool Read(const Wanted& wanted, tensorflow::Tensor* tensor);
 
  private:

@@ -25,10 +25,11 @@ using tensorflow::tstring;
 namespace session_group {
 namespace {
 
-// What a thread takes at a time. A multiple of a huge page, so that each is written by one thread;
-// less than this in all is not worth another thread.
+// The bytes that a thread takes at a time. A multiple of a huge page, so that one thread writes
+// each page. Another thread is not worth its start for fewer bytes.
 constexpr uint64_t kPart = uint64_t{8} << 20;
-// What is read before its checksum is computed: it must still be in the second level cache.
+// The bytes that are read before their checksum is computed: few enough to still be in the
+// second-level cache.
 constexpr uint64_t kChunk = uint64_t{256} << 10;
 
 // A tensor that is being read.
@@ -45,11 +46,11 @@ struct Part {
   absl::crc32c_t checksum{0};
 };
 
-// What the threads of a restore share.
+// A restore in progress, which its threads share.
 class Reading {
  public:
   explicit Reading(std::vector<Output> outputs) : outputs_(std::move(outputs)) {
-    // As they lie in the files.
+    // In the order of the files.
     std::sort(outputs_.begin(), outputs_.end(), [](const Output& a, const Output& b) {
       return std::make_pair(a.stored.shard, a.stored.offset) <
              std::make_pair(b.stored.shard, b.stored.offset);
@@ -63,12 +64,12 @@ class Reading {
     }
   }
 
-  // How many threads have something to do, of so many.
+  // How many of `most` threads have something to do.
   size_t Threads(size_t most) const {
     return std::clamp<size_t>(std::min<uint64_t>(total_ / kPart, parts_.size()), 1, most);
   }
 
-  // Reads parts until there are none left. Gives the number of bytes.
+  // Reads parts until none is left. Returns the number of bytes.
   uint64_t Work() noexcept {
     uint64_t read = 0;
     const absl::Status status = Caught([&] {
@@ -86,7 +87,8 @@ class Reading {
 
   void Fail() { has_failed_ = true; }
 
-  // Whether all was read, and is what was written. After the last Work().
+  // Whether all bytes were read and have the right checksums. To be called after all Work() has
+  // returned.
   bool IsGood() const {
     if (has_failed_) return false;
     std::vector<absl::crc32c_t> checksums(outputs_.size());
@@ -115,7 +117,7 @@ class Reading {
       const absl::Status read = output.stored.file->Read(output.stored.offset + part->begin + done,
                                                          got, absl::MakeSpan(to + done, size));
       if (!read.ok() || got.size() != size) return false;
-      // File systems may have it in memory of their own.
+      // A file system may return memory of its own.
       if (got.data() != to + done) std::copy(got.begin(), got.end(), to + done);
       part->checksum = absl::ExtendCrc32c(part->checksum, absl::string_view(to + done, size));
       done += size;
@@ -130,7 +132,7 @@ class Reading {
   std::atomic<bool> has_failed_{false};
 };
 
-// Joins them whatever happens.
+// Joins the threads, even after an exception.
 struct Threads {
   ~Threads() {
     for (std::thread& thread : all) thread.join();
@@ -138,7 +140,7 @@ struct Threads {
   std::vector<std::thread> all;
 };
 
-// As TensorFlow's kernel does once all is restored.
+// Calls the checkpoint callbacks, as TensorFlow's kernel does at the end.
 absl::Status CallBack(OpKernelContext* context, const std::string& prefix) {
   using tensorflow::checkpoint::CheckpointCallbackManager;
   tensorflow::ResourceMgr* resources = context->resource_manager();
@@ -213,20 +215,19 @@ bool Restorer::Restore(OpKernelContext* context) {
       try {
         threads.all.emplace_back([this, &reading, read = &bytes[i]] {
           pthread_setname_np(pthread_self(), "sg-restore");
-          // Of the caller it has inherited the CPUs of one session. Where the system refuses, it
-          // makes do with them.
+          // The thread has inherited the CPUs of one session. If this call fails, it uses these.
           sched_setaffinity(0, cpus_.size() * sizeof(cpus_[0]),
                             reinterpret_cast<const cpu_set_t*>(cpus_.data()));
           *read = reading.Work();
         });
       } catch (const std::system_error&) {
-        // The system has no more threads; those that there are do it.
+        // The system refuses another thread, so the ones that exist do the work.
         break;
       }
     }
     for (auto& [wanted, output] : others) {
       if (!checkpoint->Read(wanted, &output.tensor)) {
-        // Its reader is not to be used again after that.
+        // The reader can't be used after a failure.
         reading.Fail();
         break;
       }

@@ -1,4 +1,4 @@
-// Restores a checkpoint with all CPUs.
+// Restores checkpoints with all CPUs.
 #ifndef SESSION_GROUP_RESTORE_H_
 #define SESSION_GROUP_RESTORE_H_
 
@@ -13,24 +13,25 @@
 
 namespace session_group {
 
-// Does the work of the operation RestoreV2 for the sessions of a group. TensorFlow's kernel reads
-// one tensor after the other on the thread that runs it, and only those of more than 16 million
-// elements on others.
+// Runs the operation RestoreV2 for the sessions of a group. TensorFlow's kernel reads one tensor
+// after the other on one thread, and uses other threads only for tensors of more than 16 million
+// elements.
 class Restorer {
  public:
   static bool Knows(absl::string_view op) { return op == "RestoreV2"; }
 
-  // How many CPUs there are to read with, and a mask of them as sched_setaffinity() takes it.
-  // Without them, nothing is restored here. To be called before there are sessions.
+  // Sets the CPUs to read with: their number, and a mask as sched_setaffinity() takes it. Before
+  // this call, Restore() does nothing. To be called before there are sessions.
   void SetCpus(size_t count, const uint64_t* mask, size_t words);
 
-  // Reads what a RestoreV2 is to read, each byte straight into the memory that it will stay in, by
-  // a thread for each CPU, the caller's among them. False where nothing was done: where something
-  // is wrong, or unknown here. TensorFlow's kernel then does it, or says what is wrong.
+  // Does what the kernel of RestoreV2 does, but each byte is read directly into its final memory,
+  // by one thread for each CPU, including the calling thread. Returns false, without an effect, if
+  // something is wrong or not known here. Then TensorFlow's kernel must run, which restores the
+  // tensors or reports the error.
   bool Restore(tensorflow::OpKernelContext* context);
 
-  // How many threads have restored so far, over all restores; the caller's is the first. Tells what
-  // each has read, as far as there is room.
+  // The number of threads in the largest restore so far; the first is the calling thread. Writes
+  // how many bytes each of them has read in all restores to `bytes`, as far as there is room.
   size_t BytesByThread(absl::Span<uint64_t> bytes) const;
 
  private:

@@ -3,21 +3,20 @@
 #define SESSION_GROUP_GROUP_SESSION_H_
 
 #include <atomic>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "abi/shim.h"
-#include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "session/callable_table.h"
 #include "tensorflow/core/public/session.h"
 
 namespace session_group {
 
-// All of a group, or one of its sessions. What it does not override, TensorFlow's base class
-// refuses with UNIMPLEMENTED.
+// A whole group or one of its sessions. TensorFlow's base class refuses everything that this class
+// does not override, with UNIMPLEMENTED.
 class GroupSession final : public tensorflow::Session {
  public:
   using Feeds = std::vector<std::pair<std::string, tensorflow::Tensor>>;
@@ -25,12 +24,13 @@ class GroupSession final : public tensorflow::Session {
   using Tensors = std::vector<tensorflow::Tensor>;
   using ThreadPools = tensorflow::thread::ThreadPoolOptions;
 
-  // A session number below 0 stands for all. Deletes the group with itself where it owns it.
+  // A session number below 0 stands for the whole group. If it owns the group, its destructor
+  // deletes the group.
   GroupSession(const sg_group_functions* rust, sg_group* group, int32_t number, bool owns_group);
   ~GroupSession() override;
 
   sg_group* group() const { return group_; }
-  // By which the copy of this library that made it is known.
+  // Identifies the copy of this library that made the session.
   const sg_group_functions* rust() const { return rust_; }
 
   absl::Status Create(const tensorflow::GraphDef& graph) override;
@@ -47,12 +47,13 @@ class GroupSession final : public tensorflow::Session {
   absl::Status Run(const tensorflow::RunOptions& options, const Feeds& inputs, const Names& outputs,
                    const Names& targets, Tensors* fetched,
                    tensorflow::RunMetadata* metadata) override;
-  // Where it brings pools, TensorFlow's session runs on them.
+  // If `pools` has pools, TensorFlow's session runs the request on them.
   absl::Status Run(const tensorflow::RunOptions& options, const Feeds& inputs, const Names& outputs,
                    const Names& targets, Tensors* fetched, tensorflow::RunMetadata* metadata,
                    const ThreadPools& pools) override;
 
-  // A partial run stays on the session that it was set up on, whose number its handle begins with.
+  // A partial run stays on the session that it was set up on. Its handle begins with the session's
+  // number.
   absl::Status PRunSetup(const Names& inputs, const Names& outputs, const Names& targets,
                          std::string* handle) override;
   absl::Status PRun(const std::string& handle, const Feeds& inputs, const Names& outputs,
@@ -67,22 +68,21 @@ class GroupSession final : public tensorflow::Session {
   absl::Status ReleaseCallable(CallableHandle handle) override;
 
   absl::Status ListDevices(std::vector<tensorflow::DeviceAttributes>* devices) override;
-  // Those of the first session, or of the one that this is.
+  // The devices of this session, or of the first session of the group.
   absl::Status LocalDeviceManager(const tensorflow::DeviceMgr** devices) override;
-  // Of a part of a group, closes that part's door only.
+  // Closes the whole group, or only this object if it is one session of a group.
   absl::Status Close() override;
   absl::Status Close(const tensorflow::RunOptions&) override { return Close(); }
 
  private:
-  struct Callable;
+  using SessionBody = absl::FunctionRef<absl::Status(sg_session* session, int32_t number)>;
 
   absl::Status AddGraph(tensorflow::GraphDef graph, bool extend);
-  // Calls `body` with a session and its number; `request` says whether that is a request.
-  template <typename Body>
-  absl::Status OnSession(bool request, int32_t number, Body body);
-  // What has state in the session that is not known to the group is made on each that can run it.
+  // Calls `body` with a session and its number. `request` says whether this is a request.
+  absl::Status OnSession(bool request, int32_t number, SessionBody body);
+  // Makes a callable on each session that can run it, because its state in the sessions is not
+  // known to the group.
   absl::Status MakeOnSessions(const tensorflow::CallableOptions& options, Callable* callable);
-  absl::Status Find(CallableHandle handle, Callable** callable);
   absl::Status CheckOpen() const;
 
   const sg_group_functions* const rust_;
@@ -90,13 +90,7 @@ class GroupSession final : public tensorflow::Session {
   const int32_t number_;
   const bool owns_group_;
   std::atomic<bool> closed_{false};
-
-  // By handle. Found without a lock, so that they stay until the session goes; one that was
-  // released serves the next who asks for the same.
-  static constexpr size_t kMostCallables = 1024;
-  std::mutex mu_;  // guards making callables
-  std::vector<std::unique_ptr<Callable>> callables_;
-  std::unique_ptr<std::atomic<Callable*>[]> by_handle_;
+  CallableTable callables_;
 };
 
 }  // namespace session_group

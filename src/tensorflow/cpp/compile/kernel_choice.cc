@@ -1,4 +1,4 @@
-#include "execute/kernel_choice.h"
+#include "compile/kernel_choice.h"
 
 #include <algorithm>
 #include <string>
@@ -12,10 +12,11 @@
 namespace session_group {
 namespace {
 
-// The first run of a kernel prepares things.
+// The first run of a kernel also sets it up.
 constexpr int kIgnoredSamples = 1;
 constexpr int kSamples = 7;
-// What is not faster by more than this is not worth other bits.
+// Results of the other kernel may differ in their last bits, so it must take less than this share
+// of the time.
 constexpr double kMuchFaster = 0.9;
 
 }  // namespace
@@ -58,7 +59,7 @@ std::optional<tensorflow::NodeDef> WithoutOneDnn(const tensorflow::Node& node,
     return std::nullopt;
   }
   const tensorflow::OpDef* op = nullptr;
-  // Fused operations are internal, others are not.
+  // Names of fused operations begin with an underscore, other names don't.
   for (const std::string& other : {absl::StrCat("_", name), std::string(name)}) {
     if (ops.LookUpOpDef(other, &op).ok()) break;
     op = nullptr;

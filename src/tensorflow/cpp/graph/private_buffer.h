@@ -1,4 +1,4 @@
-// Tensors over memory that others own, too, whose references are counted by one session alone.
+// Tensors over shared memory with a reference count of their own.
 #ifndef SESSION_GROUP_PRIVATE_BUFFER_H_
 #define SESSION_GROUP_PRIVATE_BUFFER_H_
 
@@ -7,10 +7,11 @@
 
 namespace session_group {
 
-// A reference count of its own for the bytes of another buffer.
+// A buffer over the bytes of another buffer. It has its own reference count, so that sessions don't
+// write to the same cache line.
 class PrivateBuffer final : public tensorflow::TensorBuffer {
  public:
-  // The same tensor, over such a buffer.
+  // The same tensor over a buffer of its own.
   static tensorflow::Tensor View(tensorflow::Tensor tensor) {
     tensorflow::TensorBuffer* shared = tensorflow::DMAHelper::buffer(&tensor);
     if (shared == nullptr) return tensor;  // no elements
@@ -27,12 +28,12 @@ class PrivateBuffer final : public tensorflow::TensorBuffer {
   ~PrivateBuffer() override { shared_->Unref(); }
 
   size_t size() const override { return shared_->size(); }
-  // Not the shared one: kernels that slice the tensor would count references to that.
+  // Not the shared buffer, because kernels that slice the tensor would count references to it.
   TensorBuffer* root_buffer() override { return this; }
   void FillAllocationDescription(tensorflow::AllocationDescription* proto) const override {
     shared_->FillAllocationDescription(proto);
   }
-  // So that no kernel takes the memory for its output.
+  // Keeps kernels from reusing the memory for their output.
   bool OwnsMemory() const override { return false; }
 
  private:
