@@ -37,7 +37,7 @@ SCOPE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test $(addprefix test-,$(PARTS)) test-debug bench bench-quick bench-memory bench-overhead bench-server \
-  bench-processor bench-scaling scaling-kit bench-models gpu-check nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
+  bench-processor bench-scaling scaling-kit bench-models gpu-check gpu-kit nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
   reproducible tensorflow system-packages build install deb dist package-test wheel server serve processor \
   install-serving models header docs lint requirements clean
 
@@ -132,6 +132,9 @@ bench-processor: processor ## How long requests wait for deltas of a large table
 
 gpu-check: tensorflow $(VENV)/installed ## On a GPU, compare groups with many streams with one stream and processes (GPU_ARGS=--dry-run)
 	tools/bench/gpu-check.sh $(GPU_ARGS)
+
+gpu-kit: $(VENV)/installed bench-models ## Make parts below 60 MiB that do this on a GPU without network or TensorFlow, in target/gpu-kit
+	tools/bench/kit/gpu-kit.sh
 
 bench-scaling: bench-models ## Requests a second on 1, 2, 4, ... and all CPUs, and the efficiency per CPU
 	$(BENCH) scaling $(BENCH_ARGS)

@@ -27,6 +27,23 @@ def test_docstrings(module: object) -> None:
     assert attempted and not failed
 
 
+def test_tests_that_the_table_of_defects_names() -> None:
+    missing = []
+    for line in (ROOT / "docs/defects.md").read_text().splitlines():
+        if not line.startswith("|"):
+            continue
+        text = ""
+        for code in re.findall(r"`([^`]+)`", line.rsplit("|", 2)[1]):
+            path, _, name = code.partition(": ")
+            if re.fullmatch(r"[\w./-]+\.(rs|c|cc|py|sh|hpp|h)", path):
+                text = (ROOT / path).read_text() if (ROOT / path).exists() else ""
+                missing += [] if text else [path]
+            else:
+                name = code
+            missing += [code] if name.strip("*").split("::")[-1] not in text else []
+    assert not missing
+
+
 def test_readme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for readme in ("README.md", "python/README.md"):

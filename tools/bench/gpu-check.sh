@@ -36,7 +36,9 @@ else
     PKG_CONFIG_PATH=$PWD/target/gpu/tensorflow/lib/pkgconfig
     CARGO_TARGET_DIR=$PWD/target/gpu/build
     LD_LIBRARY_PATH=$(find "$PWD/$venv/lib" -path '*/nvidia/*/lib' -type d | tr '\n' ':')${LD_LIBRARY_PATH:-}
-    export PKG_CONFIG_PATH CARGO_TARGET_DIR LD_LIBRARY_PATH
+    # With oneDNN, TensorFlow 2.21 fuses a layer normalisation on a GPU into an operation for the CPU alone.
+    TF_ENABLE_ONEDNN_OPTS=${TF_ENABLE_ONEDNN_OPTS:-0}
+    export PKG_CONFIG_PATH CARGO_TARGET_DIR LD_LIBRARY_PATH TF_ENABLE_ONEDNN_OPTS
     if command -v nvidia-cuda-mps-control >/dev/null && [ -z "${CUDA_MPS_PIPE_DIRECTORY:-}" ]; then
         CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d)
         CUDA_MPS_LOG_DIRECTORY=$CUDA_MPS_PIPE_DIRECTORY
