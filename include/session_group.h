@@ -127,7 +127,7 @@
 // the group.
 typedef struct SessionGroupCallable SessionGroupCallable;
 
-// How a group shall be made. What is not set is left to the environment, and then to defaults.
+// How to make a group. What is not set is left to the environment, and then to defaults.
 typedef struct SessionGroupOptions SessionGroupOptions;
 
 // N sessions that share variables and tables. May be used by many threads at a time.

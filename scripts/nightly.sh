@@ -10,6 +10,7 @@ make supply-chain
 make soak MINUTES=$MINUTES
 make fuzz MINUTES=$MINUTES
 make test-debug
+cargo check --release --lib --no-default-features
 make asan
 make memcheck
 make tsan

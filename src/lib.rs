@@ -31,10 +31,14 @@
 //! | `request` | the way of a request to a session and back |
 //! | `observe` | describe, explain, metrics, registry |
 //! | `group` | the group itself |
-//! | `ffi` | the C ABI |
+//! | `ffi` | the C ABI, with the feature `c-abi` |
+
+// What only the C ABI calls stays where it belongs.
+#![cfg_attr(not(feature = "c-abi"), allow(dead_code))]
 
 mod cpus;
 pub mod error;
+#[cfg(feature = "c-abi")]
 mod ffi;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -15,6 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{dir}");
     }
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libserving_processor.so");
+    // TensorFlow keeps what this registers with it until the process ends.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // It exports only its own functions, so that it and libsession_group.so can live in one process.
     println!("cargo::rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     println!("cargo::rerun-if-changed=build.rs");

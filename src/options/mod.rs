@@ -37,14 +37,6 @@ pub const MAX_SESSIONS: usize = 1024;
 pub(crate) const DRAIN_TIMEOUT_MS: i64 = 30_000;
 
 /// How to make a group. What is not set is left to the environment, and then to defaults.
-///
-/// ```
-/// use session_group::{Options, execution::Execution, policy::Policy};
-///
-/// let mut options = Options::new();
-/// options.session_num(4).execution(Execution::Worker).policy(Policy::LeastLoaded).cpuset("0-3;4-7;8-11;12-15")?;
-/// # Ok::<(), session_group::Error>(())
-/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub(crate) session_num: Option<i32>,
@@ -63,6 +55,15 @@ pub struct Options {
 
 impl Options {
     /// Everything left to the environment and to defaults.
+    ///
+    /// ```
+    /// use session_group::{Options, execution::Execution, policy::Policy};
+    ///
+    /// let mut options = Options::new();
+    /// options.session_num(4).execution(Execution::Worker).policy(Policy::LeastLoaded);
+    /// options.cpuset("0-3;4-7;8-11;12-15")?;
+    /// # Ok::<(), session_group::Error>(())
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }

@@ -12,9 +12,11 @@ pub(crate) mod buffer;
 pub(crate) mod devices;
 mod dtype;
 pub(crate) mod graph;
+#[cfg(feature = "c-abi")]
 pub(crate) mod group_session;
 pub(crate) mod large_blocks;
 pub(crate) mod log;
+#[cfg(feature = "c-abi")]
 pub(crate) mod policy_function;
 pub(crate) mod program;
 pub(crate) mod run_options;
