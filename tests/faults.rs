@@ -652,7 +652,7 @@ fn failures() {
             SessionGroup::load(
                 &one_thread(),
                 None,
-                &dir("wide_deep"),
+                dir("wide_deep"),
                 &["no"],
                 &group_options,
                 None

@@ -252,7 +252,7 @@ fn serve(models: &Models, numbers: &mut Numbers) -> Served {
     };
     if numbers.next().is_multiple_of(4) {
         let cpu = session_group::topology::allowed().unwrap().cpus()[0];
-        options.cpuset(&vec![cpu.to_string(); sessions as usize].join(";")).unwrap();
+        options.cpuset(&vec![cpu.to_string(); sessions].join(";")).unwrap();
         if numbers.next().is_multiple_of(2) {
             options.policy(Policy::CpuLocal);
         }

@@ -31,7 +31,7 @@ pub fn options(session_num: usize) -> Options {
 }
 
 pub fn load(name: &str, options: &Options) -> SessionGroup {
-    SessionGroup::load(&one_thread(), None, &dir(name), &["serve"], options, None).unwrap()
+    SessionGroup::load(&one_thread(), None, dir(name), &["serve"], options, None).unwrap()
 }
 
 pub fn create(name: &str, options: &Options) -> SessionGroup {

@@ -131,7 +131,7 @@ fn panel(report: &Report, model: &Scaled, x: f64, y: f64) -> Group {
 }
 
 /// Labels from the top, moved so that none lies on another and none below `bottom`.
-fn spread<'a>(mut labels: Vec<(f64, String, &'a str)>, bottom: f64) -> Vec<(f64, String, &'a str)> {
+fn spread(mut labels: Vec<(f64, String, &str)>, bottom: f64) -> Vec<(f64, String, &str)> {
     const HEIGHT: f64 = 14.0;
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     for i in 1..labels.len() {
