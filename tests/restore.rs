@@ -13,7 +13,7 @@ use session_group::affinity::on_thread;
 use session_group::cpuset::CpuSet;
 use session_group::optimization::Optimization;
 use session_group::tensorflow::Tensor;
-use session_group::{Options, Result, SessionGroup};
+use session_group::{Code, Options, Result, SessionGroup};
 use stock_session::{ON_CALLING_THREAD, StockSession};
 
 /// What a thread reads at a time; a thread more is started for each of these.
@@ -213,6 +213,29 @@ fn damaged_data_are_refused_as_stock_refuses_them() {
     }
     fs::remove_file(copy.data()).unwrap();
     copy.refused();
+}
+
+/// As of a folder that is being copied. TensorFlow's own loader takes it for a model without variables,
+/// whose requests fail later.
+#[test]
+fn a_model_whose_checkpoint_is_missing_is_refused() {
+    for name in ["restored", "restored_tf1", "wide_deep", "lookups", "tf1_saved_model", "half_plus"]
+    {
+        let copy = Copy::of(name);
+        fs::remove_file(copy.0.join("variables/variables.index")).unwrap();
+        for whole in [true, false] {
+            let error = copy.refused();
+            assert_eq!(error.code, Code::NotFound, "{name}: {error}");
+            assert!(error.message.contains("variables.index is missing"), "{name}: {error}");
+            if whole {
+                fs::remove_dir_all(copy.0.join("variables")).unwrap();
+            }
+        }
+    }
+    // A model that has none needs none.
+    let copy = Copy::of("strings");
+    fs::remove_dir_all(copy.0.join("variables")).unwrap();
+    assert!(load(copy.0.to_str().unwrap(), &options(2)).is_ok());
 }
 
 #[test]

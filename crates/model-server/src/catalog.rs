@@ -20,6 +20,9 @@ pub struct Catalog {
     statuses: Mutex<BTreeMap<String, OfVersions>>,
 }
 
+/// So many versions of a model that are gone are remembered, the latest ones.
+const MOST_GONE: usize = 32;
+
 type OfVersions = BTreeMap<Reverse<i64>, (State, StatusProto)>;
 
 /// One state of what is served.
@@ -83,6 +86,12 @@ impl Catalog {
         self.change(|serving| serving.labels = Some(labels.clone()));
     }
 
+    /// All labels of a model, with their versions.
+    pub fn labels(&self, name: &str) -> BTreeMap<String, i64> {
+        let serving = self.serving.load();
+        serving.labels.as_ref().and_then(|all| all.get(name)).cloned().unwrap_or_default()
+    }
+
     /// The version that has this label now.
     pub fn labelled(&self, name: &str, label: &str) -> Option<i64> {
         self.serving.load().version_of(name, label).ok()
@@ -114,15 +123,21 @@ impl Catalog {
         let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         let versions = statuses.entry(name.to_string()).or_default();
         versions.insert(Reverse(version), (state, status));
+        let gone = versions.iter().filter(|(_, (state, _))| *state == State::End);
+        if let Some(oldest) = gone.map(|(version, _)| *version).nth(MOST_GONE) {
+            versions.remove(&oldest);
+        }
     }
 
-    /// What has become of the versions of a model, or of the one that is named; the latest first. A label
-    /// does not choose here, in TensorFlow Serving either.
+    /// What has become of the versions of a model, or of the one that is named; the latest first.
     pub fn statuses(&self, spec: &ModelSpec) -> Result<GetModelStatusResponse> {
         let name = &spec.name;
-        let version = match spec.version_choice {
-            Some(VersionChoice::Version(version)) => Some(version),
-            _ => None,
+        let version = match &spec.version_choice {
+            Some(VersionChoice::Version(version)) => Some(*version),
+            Some(VersionChoice::VersionLabel(label)) => {
+                Some(self.serving.load().version_of(name, label)?)
+            }
+            None => None,
         };
         let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         let of_model = statuses.get(name).into_iter().flatten();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use session_group::Options;
 use session_group::environment::CPUSET_VARIABLE;
@@ -15,8 +15,11 @@ use crate::flags::Flags;
 use crate::grpc_arguments;
 use crate::manager::RetryPolicy;
 use crate::predict::ResponseFormat;
-use crate::proto::serving::{ModelConfig, ModelConfigList, ModelServerConfig, model_server_config};
-use crate::proto::tensorflow::{ConfigProto, GpuOptions};
+use crate::proto::serving::{
+    ModelConfig, ModelConfigList, ModelServerConfig, PlatformConfigMap,
+    SavedModelBundleSourceAdapterConfig, SessionBundleConfig, model_server_config,
+};
+use crate::proto::tensorflow::rewriter_config::Toggle;
 use crate::proto::{SessionGroupConfig, read_text};
 
 /// Refuses flags that contradict each other.
@@ -75,6 +78,12 @@ pub fn check(flags: &Flags) -> Result<()> {
         !limits.enable_prometheus || listen.rest_api_port != 0,
         "--enable_prometheus needs --rest_api_port, where metrics are served"
     );
+    if models.model_config_file.is_some() && models.model_base_path.is_some() {
+        warn!(
+            "--model_config_file says which models are served: --model_name and --model_base_path have no effect"
+        );
+    }
+    flags.ignored.warn();
     grpc_arguments::parse(&listen.grpc_channel_arguments)
         .try_for_each(|argument| argument.map(drop))?;
     if !sessions.use_per_session_threads {
@@ -102,6 +111,7 @@ pub fn retry_policy(flags: &Flags) -> RetryPolicy {
         retries: models.max_num_load_retries,
         retry_interval: Duration::from_micros(models.load_retry_interval_micros.max(0) as u64),
         allows_labels_ahead: models.allow_version_labels_for_unavailable_models,
+        keeps_last: models.servable_versions_always_present,
     }
 }
 
@@ -169,9 +179,23 @@ pub fn group_options(
     settings.options()
 }
 
-/// The `ConfigProto` of the sessions, serialised.
-pub fn config_proto(flags: &Flags) -> Vec<u8> {
-    let sessions = &flags.sessions;
+/// What a platform_config_file or the flags for it say of a model's sessions.
+pub fn bundle(flags: &Flags) -> Result<SessionBundleConfig> {
+    let (models, sessions) = (&flags.models, &flags.sessions);
+    let mut bundle = match &sessions.platform_config_file {
+        Some(file) => platform(file)?,
+        None => SessionBundleConfig::default(),
+    };
+    if let Some(file) = &sessions.tensorflow_session_config_file {
+        bundle.session_config = Some(read_text(file, "tensorflow.ConfigProto")?);
+    }
+    if let Some(precision) = &sessions.mixed_precision {
+        bundle.mixed_precision.clone_from(precision);
+    }
+    if bundle.saved_model_tags.is_empty() {
+        let tags = models.saved_model_tags.split(',');
+        bundle.saved_model_tags = tags.map(|tag| tag.trim().to_string()).collect();
+    }
     let or_both = |threads: i32| match threads {
         0 if sessions.tensorflow_intra_op_parallelism == 0
             && sessions.tensorflow_inter_op_parallelism == 0 =>
@@ -180,18 +204,57 @@ pub fn config_proto(flags: &Flags) -> Vec<u8> {
         }
         threads => threads,
     };
-    ConfigProto {
-        gpu_options: Some(GpuOptions {
-            allow_growth: sessions.allow_gpu_mem_growth,
-            per_process_gpu_memory_fraction: sessions.per_process_gpu_memory_fraction,
-            ..GpuOptions::default()
-        }),
-        ..session_config(
-            or_both(sessions.tensorflow_intra_op_parallelism),
-            or_both(sessions.tensorflow_inter_op_parallelism),
-        )
+    let own = session_config(
+        or_both(sessions.tensorflow_intra_op_parallelism),
+        or_both(sessions.tensorflow_inter_op_parallelism),
+    );
+    let config = bundle.session_config.get_or_insert_default();
+    // Flags come before files where they are set.
+    if own.intra_op_parallelism_threads != 0 {
+        config.intra_op_parallelism_threads = own.intra_op_parallelism_threads;
     }
-    .encode_to_vec()
+    if own.inter_op_parallelism_threads != 0 {
+        config.inter_op_parallelism_threads = own.inter_op_parallelism_threads;
+    }
+    config.use_per_session_threads = own.use_per_session_threads;
+    config.allow_soft_placement |= own.allow_soft_placement;
+    let gpus = config.gpu_options.get_or_insert_default();
+    gpus.allow_growth |= sessions.allow_gpu_mem_growth;
+    if sessions.per_process_gpu_memory_fraction != 0.0 {
+        gpus.per_process_gpu_memory_fraction = sessions.per_process_gpu_memory_fraction;
+    }
+    match bundle.mixed_precision.as_str() {
+        "" => {}
+        "bfloat16" => {
+            let graph = config.graph_options.get_or_insert_default();
+            let rewrites = graph.rewrite_options.get_or_insert_default();
+            rewrites.set_auto_mixed_precision_onednn_bfloat16(Toggle::On);
+        }
+        other => bail!("--mixed_precision is {other:?}: TensorFlow Serving knows bfloat16 only"),
+    }
+    Ok(bundle)
+}
+
+/// The settings of the platform `tensorflow`.
+fn platform(file: &Path) -> Result<SessionBundleConfig> {
+    let map: PlatformConfigMap = read_text(file, "tensorflow.serving.PlatformConfigMap")?;
+    if let Some(other) = map.platform_configs.keys().find(|name| *name != "tensorflow") {
+        bail!("{}: platform {other:?} is not served here: list tensorflow", file.display());
+    }
+    let tensorflow = map.platform_configs.get("tensorflow");
+    let Some(adapter) = tensorflow.and_then(|platform| platform.source_adapter_config.as_ref())
+    else {
+        return Ok(SessionBundleConfig::default());
+    };
+    let name = adapter.type_url.rsplit('/').next().unwrap_or_default();
+    ensure!(
+        name == "tensorflow.serving.SavedModelBundleSourceAdapterConfig",
+        "{}: source_adapter_config is a {name}: use tensorflow.serving.SavedModelBundleSourceAdapterConfig",
+        file.display()
+    );
+    let adapter = SavedModelBundleSourceAdapterConfig::decode(adapter.value.as_slice())
+        .with_context(|| format!("{}: source_adapter_config", file.display()))?;
+    Ok(adapter.legacy_config.unwrap_or_default())
 }
 
 /// Which requests of each model are traced.

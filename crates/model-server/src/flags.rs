@@ -7,6 +7,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use session_group::execution::Execution;
 use session_group::kernels::Kernels;
 use session_group::policy::Policy;
+use tracing::warn;
+
+use crate::manager::WaitFor;
 
 /// Serves TensorFlow SavedModels to TensorFlow Serving's clients, over gRPC and REST, each model on a
 /// group of sessions that share its variables.
@@ -54,6 +57,54 @@ pub struct IgnoredFlags {
     pub enable_profiler: Switch,
     #[arg(long, hide_default_value = true, default_value_t = true)]
     pub remove_unused_fields_from_bundle_metagraph: Switch,
+    #[arg(long, hide_default_value = true, default_value_t = false)]
+    pub use_alts_credentials: Switch,
+    #[arg(long, hide_default_value = true, default_value_t = false)]
+    pub prefer_tflite_model: Switch,
+    #[arg(long, hide_default_value = true, default_value_t = 1)]
+    pub num_tflite_pools: i32,
+    #[arg(long, hide_default_value = true, default_value_t = 1)]
+    pub num_tflite_interpreters_per_pool: i32,
+    #[arg(long, hide_default_value = true, default_value_t = false)]
+    pub xla_cpu_compilation_enabled: Switch,
+    #[arg(long, hide_default_value = true, default_value_t = false)]
+    pub xla_gpu_compilation_enabled: Switch,
+    #[arg(long)]
+    pub thread_pool_factory_config_file: Option<PathBuf>,
+    #[arg(long, hide_default_value = true, default_value_t = false)]
+    pub skip_initialize_tpu: Switch,
+}
+
+impl IgnoredFlags {
+    /// Says which of them are set to what has no effect here.
+    pub fn warn(&self) {
+        let set = [
+            (self.use_alts_credentials, "--use_alts_credentials", "use --ssl_config_file"),
+            (
+                self.prefer_tflite_model,
+                "--prefer_tflite_model",
+                "SavedModels are served as they are",
+            ),
+            (
+                self.xla_cpu_compilation_enabled,
+                "--xla_cpu_compilation_enabled",
+                "graphs are not compiled by XLA",
+            ),
+            (
+                self.xla_gpu_compilation_enabled,
+                "--xla_gpu_compilation_enabled",
+                "graphs are not compiled by XLA",
+            ),
+            (
+                self.thread_pool_factory_config_file.is_some(),
+                "--thread_pool_factory_config_file",
+                "each session has pools of its own",
+            ),
+        ];
+        for (_, flag, why) in set.iter().filter(|(is_set, ..)| *is_set) {
+            warn!("{flag} has no effect: {why}");
+        }
+    }
 }
 
 /// A flag that is given as --name, --name=true or --name=false.
@@ -102,9 +153,10 @@ pub struct Models {
     #[arg(long, default_value = "default")]
     pub model_name: String,
     /// Folder with a folder for each version of the model, named by its number
-    #[arg(long, conflicts_with = "model_config_file")]
+    #[arg(long)]
     pub model_base_path: Option<PathBuf>,
-    /// File with a ModelServerConfig, in protobuf's text format: models, version policies, labels
+    /// File with a ModelServerConfig, in protobuf's text format: models, version policies, labels. It comes
+    /// before --model_name and --model_base_path
     #[arg(long)]
     pub model_config_file: Option<PathBuf>,
     /// Seconds between looks at that file; 0: it is read once
@@ -113,7 +165,15 @@ pub struct Models {
     /// Seconds between looks for new versions; 0 or less: one look at each configuration
     #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     pub file_system_poll_wait_seconds: i64,
-    /// How often to try again to load a version
+    /// Keep the last version that serves when no version is found any more, as when storage lists nothing for a
+    /// moment; false: unload it, as TensorFlow Serving does
+    #[arg(long, default_value_t = true)]
+    pub servable_versions_always_present: Switch,
+    /// When to open the ports: once every model serves, or once every model was tried and one serves. Others are
+    /// tried again meanwhile
+    #[arg(long, value_enum, default_value_t = WaitFor::Any)]
+    pub wait_for_models: WaitFor,
+    /// How often to try again to load a version. Changed files are tried at once, and what no retry mends never
     #[arg(long, default_value_t = 5)]
     pub max_num_load_retries: u32,
     /// Microseconds between these tries
@@ -142,6 +202,16 @@ pub struct Models {
 #[derive(Args, Clone, Debug)]
 #[command(rename_all = "snake_case", next_help_heading = "Sessions")]
 pub struct Sessions {
+    /// File with a ConfigProto, in protobuf's text format: the settings of each session
+    #[arg(long)]
+    pub tensorflow_session_config_file: Option<PathBuf>,
+    /// File with a PlatformConfigMap, in protobuf's text format, of which session_config, saved_model_tags and
+    /// mixed_precision count
+    #[arg(long)]
+    pub platform_config_file: Option<PathBuf>,
+    /// bfloat16: compute what may lose precision in bfloat16, where oneDNN does
+    #[arg(long)]
+    pub mixed_precision: Option<String>,
     /// Threads of both pools of each session; 0: one for each of its CPUs
     #[arg(long, default_value_t = 0)]
     pub tensorflow_session_parallelism: i32,

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::core::{Call, Core, Lane, shortened};
 use crate::examples::{classify, multi_inference, regress};
+use crate::manager::WaitFor;
 use crate::predict::{ResponseFormat, predict};
 use crate::proto::serving::model_service_server::ModelService;
 use crate::proto::serving::model_spec::VersionChoice;
@@ -122,7 +123,7 @@ impl ModelService for Service {
             )));
         }
         // It may take as long as loading a model.
-        let result = self.core.manager.apply(&config).await;
+        let result = self.core.manager.apply(&config, WaitFor::All).await;
         let status = Some(StatusProto::default());
         reply(result.map(|()| ReloadConfigResponse { status, metric: Vec::new() }))
     }

@@ -20,6 +20,7 @@ pub mod connections;
 pub mod core;
 pub mod deadline;
 pub mod examples;
+mod files;
 pub mod flags;
 pub mod grpc;
 pub mod grpc_arguments;

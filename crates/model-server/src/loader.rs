@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use prost::Message;
 use session_group::tensorflow::SessionOptions;
+use session_group::{Error, SessionGroup};
 use session_group_serving::sessions::GroupSettings;
 use session_group_serving::timeline::{Timelines, TraceSchedule};
 use tracing::info;
@@ -13,13 +15,13 @@ use tracing::info;
 use crate::batching::{Batching, Scheduler};
 use crate::config;
 use crate::flags::Flags;
-use crate::manager::Load;
+use crate::manager::{Check, Load};
 use crate::metrics::Metrics;
 use crate::predict::ResponseFormat;
 use crate::proto::read_text;
 use crate::proto::serving::{BatchingParameters, ModelConfig};
 use crate::servable::{Servable, Sessions};
-use crate::warmup::warm_up;
+use crate::warmup::{ask, warm_up};
 
 /// What all versions of all models have in common.
 struct Loader {
@@ -42,13 +44,14 @@ struct Batches {
     for_all: Option<Batching>,
 }
 
-/// What loads versions as the command line says.
-pub fn load(flags: &Flags, metrics: Arc<Metrics>) -> Result<Arc<Load>> {
+/// What checks models and loads their versions, as the command line says.
+pub fn new(flags: &Flags, metrics: Arc<Metrics>) -> Result<(Arc<Check>, Arc<Load>)> {
     let models = &flags.models;
-    let loader = Loader {
+    let bundle = config::bundle(flags)?;
+    let loader = Arc::new(Loader {
         group_settings: config::group_settings(flags)?,
-        session_config: config::config_proto(flags),
-        tags: models.saved_model_tags.split(',').map(|tag| tag.trim().to_string()).collect(),
+        session_config: bundle.session_config.unwrap_or_default().encode_to_vec(),
+        tags: bundle.saved_model_tags,
         format: config::response_format(flags),
         warm_up_iterations: models
             .enable_model_warmup
@@ -56,8 +59,10 @@ pub fn load(flags: &Flags, metrics: Arc<Metrics>) -> Result<Arc<Load>> {
         batches: Batches::new(flags, &metrics)?,
         schedule: config::trace_schedule(flags)?,
         metrics,
-    };
-    Ok(Arc::new(move |model: &ModelConfig, version, path: &Path| {
+    });
+    let checks = loader.clone();
+    let check = Arc::new(move |model: &ModelConfig| checks.check(model));
+    let load = Arc::new(move |model: &ModelConfig, version, path: &Path| {
         let begun = Instant::now();
         let loaded = loader.load(model, version, path);
         let status = if loaded.is_ok() { "success" } else { "fail" };
@@ -66,7 +71,8 @@ pub fn load(flags: &Flags, metrics: Arc<Metrics>) -> Result<Arc<Load>> {
             info!("model {} version {version}: loaded in {:.1?}", model.name, begun.elapsed());
         }
         loaded
-    }))
+    });
+    Ok((check, load))
 }
 
 impl Batches {
@@ -100,17 +106,36 @@ impl Batches {
 }
 
 impl Loader {
+    /// How to make the sessions of a model.
+    fn sessions(&self, model: &ModelConfig) -> session_group::Result<Sessions> {
+        let mut session_options = SessionOptions::new();
+        session_options.set_config(&self.session_config)?;
+        let own = model.session_group.clone().unwrap_or_default();
+        let options = config::group_options(&self.group_settings, &own)?;
+        Ok(Sessions { session_options, options, tags: self.tags.clone() })
+    }
+
+    /// Whether this machine can have the sessions of a model, with their cpuset and threads. If not, loading it
+    /// would fail each time.
+    fn check(&self, model: &ModelConfig) -> session_group::Result<()> {
+        let named = |error: Error| {
+            Error::new(error.code, format!("model {}: {}", model.name, error.message))
+        };
+        let sessions = self.sessions(model).map_err(named)?;
+        if self.group_settings.multi_stream {
+            // Making them takes memory of GPUs.
+            return Ok(());
+        }
+        SessionGroup::new(&sessions.session_options, &sessions.options).map(drop).map_err(named)
+    }
+
     fn load(
         &self,
         model: &ModelConfig,
         version: i64,
         path: &Path,
     ) -> session_group::Result<Servable> {
-        let mut session_options = SessionOptions::new();
-        session_options.set_config(&self.session_config)?;
-        let own = model.session_group.clone().unwrap_or_default();
-        let options = config::group_options(&self.group_settings, &own)?;
-        let sessions = Sessions { session_options, options, tags: self.tags.clone() };
+        let sessions = self.sessions(model)?;
         let timelines = match &self.schedule {
             Some(schedule) => Some(Arc::new(Timelines::new(schedule.clone(), &model.name)?)),
             None => None,
@@ -121,7 +146,11 @@ impl Loader {
             let warm = warm_up(&servable, path, iterations, self.format);
             let code = warm.as_ref().err().map(|error| error.code);
             self.metrics.warmed_up(&model.base_path, code, begun.elapsed());
-            info!("model {} version {version}: {} warm-up requests", model.name, warm?);
+            let records = warm?;
+            info!("model {} version {version}: {records} warm-up requests", model.name);
+            if records == 0 {
+                ask(&servable);
+            }
         }
         let Some(batches) = &self.batches else { return Ok(servable.warmed_up(|_| None)) };
         let batching = batches.of_version(path)?;

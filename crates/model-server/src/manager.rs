@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -14,6 +14,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::catalog::Catalog;
+use crate::files::Files;
+use crate::proto::SessionGroupConfig;
 use crate::proto::serving::model_version_status::State;
 use crate::proto::serving::{ModelConfig, ModelServerConfig, model_server_config::Config};
 use crate::servable::Servable;
@@ -21,6 +23,9 @@ use crate::versions;
 
 /// Loads a version from its folder.
 pub type Load = dyn Fn(&ModelConfig, i64, &Path) -> Result<Servable> + Send + Sync;
+
+/// Says what is wrong with the settings of a model, which no retry mends.
+pub type Check = dyn Fn(&ModelConfig) -> Result<()> + Send + Sync;
 
 /// How models are looked after.
 #[derive(Clone, Copy, Debug)]
@@ -31,17 +36,32 @@ pub struct RetryPolicy {
     pub retry_interval: Duration,
     /// Whether a new label may name a version that does not serve yet.
     pub allows_labels_ahead: bool,
+    /// Whether the last version that serves stays when its folder is gone.
+    pub keeps_last: bool,
+}
+
+/// What a configuration waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WaitFor {
+    /// Every model serves
+    All,
+    /// Every model was tried once, and one serves
+    Any,
 }
 
 /// Looks after the models until it is dropped, which unloads them.
 pub struct Manager {
     messages: Sender<Message>,
-    thread: Option<JoinHandle<()>>,
+    check: Arc<Check>,
+    /// Disconnected once everything is unloaded.
+    ended: Receiver<()>,
 }
 
 enum Message {
-    Apply(Vec<ModelConfig>, oneshot::Sender<Result<()>>),
-    Loaded(String, i64, Result<Servable>),
+    Apply(Vec<ModelConfig>, WaitFor, oneshot::Sender<Result<()>>),
+    /// A try has failed, and another will follow.
+    Tried(String, i64, Error),
+    Loaded(String, i64, Source, Result<Servable>),
     Unloaded(String, i64),
     End,
 }
@@ -50,6 +70,7 @@ impl Manager {
     pub fn new(
         catalog: Arc<Catalog>,
         retry: RetryPolicy,
+        check: Arc<Check>,
         load: Arc<Load>,
     ) -> std::io::Result<Self> {
         let (messages, received) = unbounded();
@@ -62,27 +83,31 @@ impl Manager {
             waiting: Vec::new(),
             is_ending: false,
         };
-        let thread =
-            thread::Builder::new().name("manager".into()).spawn(move || worker.work(&received))?;
-        Ok(Self { messages, thread: Some(thread) })
+        let (ends, ended) = unbounded();
+        thread::Builder::new().name("manager".into()).spawn(move || {
+            worker.work(&received);
+            drop(ends);
+        })?;
+        Ok(Self { messages, check, ended })
     }
 
-    /// Replaces the models by those of the configuration, and waits until each new one serves, or has failed.
-    pub async fn apply(&self, config: &ModelServerConfig) -> Result<()> {
+    /// Replaces the models by those of the configuration, and waits until those that are new or changed serve, or
+    /// have failed.
+    pub async fn apply(&self, config: &ModelServerConfig, wait_for: WaitFor) -> Result<()> {
         let models = checked(config)?;
+        for model in &models {
+            (self.check)(model)?;
+        }
         let (reply, replied) = oneshot::channel();
         let ending = || Error::new(Code::Unavailable, "the server is ending");
-        self.messages.send(Message::Apply(models, reply)).map_err(|_| ending())?;
+        self.messages.send(Message::Apply(models, wait_for, reply)).map_err(|_| ending())?;
         replied.await.map_err(|_| ending())?
     }
-}
 
-impl Drop for Manager {
-    fn drop(&mut self) {
+    /// Unloads everything. Says whether that was done in time: what loads meanwhile can't be interrupted.
+    pub fn end(&self, patience: Duration) -> bool {
         let _ = self.messages.send(Message::End);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.ended.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
 }
 
@@ -161,22 +186,66 @@ struct Model {
     versions: BTreeMap<i64, Version>,
     /// What was last said about its folder, so as not to say it each time.
     said: Option<String>,
+    /// Whether the next look compares the files of versions that serve with those they were loaded from.
+    compares_files: bool,
 }
 
 enum Version {
-    /// Until the flag is set, it is tried again.
-    Loading(Arc<AtomicBool>),
-    Serving(Arc<Servable>),
+    Loading(Progress),
+    Serving(Serving),
     Unloading,
-    /// Not tried again before its folder has been away.
-    Failed(Error),
+    /// Tried again when its folder has been away or its files have changed.
+    Failed(Error, Source),
+}
+
+/// A version that serves, and what is to take its place.
+struct Serving {
+    servable: Arc<Servable>,
+    source: Source,
+    /// What can't be loaded in its place, and why.
+    refused: Option<(Source, Error)>,
+    /// The same version from another folder, with other sessions or other files.
+    replacement: Replacement,
+}
+
+enum Replacement {
+    None,
+    Wanted(PathBuf),
+    Loading(Progress),
+}
+
+/// A load that is under way.
+#[derive(Default)]
+struct Progress {
+    /// Until it is set, it is tried again.
+    is_given_up: Arc<AtomicBool>,
+    has_failed_once: bool,
+}
+
+/// What a version is loaded from.
+#[derive(Clone, Debug, PartialEq)]
+struct Source {
+    path: PathBuf,
+    sessions: Option<SessionGroupConfig>,
+    files: Files,
 }
 
 struct Waiting {
     models: BTreeSet<String>,
+    wait_for: WaitFor,
     /// Until it is sent.
     reply: Option<oneshot::Sender<Result<()>>>,
     since: Instant,
+}
+
+/// What has become of a model.
+enum Outcome {
+    Serves,
+    /// It can't be served as it is.
+    Failed(String),
+    /// It was tried without success, and is tried again.
+    Tried,
+    Unknown,
 }
 
 /// Between lines that say what is waited for.
@@ -201,12 +270,15 @@ impl Worker {
             }
             let until = next_poll.unwrap_or(now + REMIND).min(now + REMIND);
             match messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Message::Apply(models, reply)) => {
-                    self.apply(models, reply);
+                Ok(Message::Apply(models, wait_for, reply)) => {
+                    self.apply(models, wait_for, reply);
                     // With no period, it is looked once for what is new.
                     next_poll = Some(Instant::now());
                 }
-                Ok(Message::Loaded(name, version, result)) => self.loaded(&name, version, result),
+                Ok(Message::Tried(name, version, error)) => self.tried(&name, version, error),
+                Ok(Message::Loaded(name, version, source, result)) => {
+                    self.loaded(&name, version, source, result);
+                }
                 Ok(Message::Unloaded(name, version)) => {
                     self.catalog.report(&name, version, State::End, Ok(()));
                     if let Some(model) = self.models.get_mut(&name) {
@@ -224,7 +296,12 @@ impl Worker {
         }
     }
 
-    fn apply(&mut self, configs: Vec<ModelConfig>, reply: oneshot::Sender<Result<()>>) {
+    fn apply(
+        &mut self,
+        configs: Vec<ModelConfig>,
+        wait_for: WaitFor,
+        reply: oneshot::Sender<Result<()>>,
+    ) {
         if self.is_ending {
             return;
         }
@@ -233,8 +310,14 @@ impl Worker {
             return;
         }
         let names: BTreeSet<_> = configs.iter().map(|config| config.name.clone()).collect();
-        let is_new = |name: &&String| self.models.get(*name).is_none_or(Model::is_undecided);
-        let new = names.iter().filter(is_new).cloned().collect();
+        // What is known to be broken is not waited for again.
+        let is_broken = |config: &&ModelConfig| {
+            self.models.get(&config.name).is_some_and(|model| {
+                model.config == **config && matches!(model.outcome(), Outcome::Failed(_))
+            })
+        };
+        let awaited = configs.iter().filter(|config| !is_broken(config));
+        let awaited = awaited.map(|config| config.name.clone()).collect();
         for (name, model) in &mut self.models {
             if !names.contains(name) {
                 info!("removing model {name}");
@@ -244,22 +327,35 @@ impl Worker {
         for config in configs {
             info!("(re-)adding model {} at {}", config.name, config.base_path);
             match self.models.get_mut(&config.name) {
-                Some(model) => model.config = config,
+                Some(model) => {
+                    model.config = config;
+                    model.compares_files = true;
+                }
                 None => {
                     self.models.insert(config.name.clone(), Model::new(config));
                 }
             }
         }
-        self.waiting.push(Waiting { models: new, reply: Some(reply), since: Instant::now() });
+        self.waiting.push(Waiting {
+            models: awaited,
+            wait_for,
+            reply: Some(reply),
+            since: Instant::now(),
+        });
     }
 
-    /// Refuses labels of models that serve for versions that don't, before anything is changed.
+    /// Refuses labels of models that serve for versions that neither do nor will, before anything is changed.
     fn check_labels(&self, configs: &[ModelConfig]) -> Result<()> {
         let decided = configs.iter().filter(|config| {
             self.models.get(&config.name).is_some_and(|model| !model.is_undecided())
         });
         for config in decided {
-            check_labels(config, &self.catalog, self.retry.allows_labels_ahead)?;
+            let found = versions::list(Path::new(&config.base_path)).unwrap_or_default();
+            let wanted = versions::wanted(found, config.model_version_policy.as_ref());
+            let labels = config.version_labels.clone().into_iter();
+            let labels = labels.filter(|(_, version)| !wanted.contains_key(version)).collect();
+            let others = ModelConfig { version_labels: labels, ..config.clone() };
+            check_labels(&others, &self.catalog, self.retry.allows_labels_ahead)?;
         }
         Ok(())
     }
@@ -275,8 +371,11 @@ impl Worker {
                 Err(error) => Some(format!("model {name}: can't read {}: {error}", base.display())),
                 Ok(found) => {
                     let is_empty = found.is_empty();
-                    model.wanted =
-                        versions::wanted(found, model.config.model_version_policy.as_ref());
+                    // As a folder of network storage may list for a moment.
+                    if !(is_empty && self.retry.keeps_last) {
+                        let policy = model.config.model_version_policy.as_ref();
+                        model.wanted = versions::wanted(found, policy);
+                    }
                     (is_empty || model.wanted.is_empty()).then(|| {
                         format!(
                             "No versions of servable {name} found under base path {}. Did you forget to \
@@ -290,25 +389,50 @@ impl Worker {
                 warn!("{text}");
             }
             model.said = said;
+            model.compare();
         }
     }
 
-    fn loaded(&mut self, name: &str, version: i64, result: Result<Servable>) {
+    fn tried(&mut self, name: &str, version: i64, error: Error) {
         let Some(model) = self.models.get_mut(name) else { return };
-        match result {
-            Ok(servable) => {
-                let servable = Arc::new(servable);
-                self.catalog.publish(&servable);
-                info!(
-                    "serving version {version} of model {name}, on {} sessions",
-                    servable.session_num()
-                );
-                model.versions.insert(version, Version::Serving(servable));
+        match model.versions.get_mut(&version) {
+            Some(Version::Loading(progress)) => {
+                progress.has_failed_once = true;
+                self.catalog.report(name, version, State::Loading, Err(error));
             }
-            Err(error) => {
+            Some(Version::Serving(Serving {
+                replacement: Replacement::Loading(progress), ..
+            })) => progress.has_failed_once = true,
+            _ => {}
+        }
+    }
+
+    fn loaded(&mut self, name: &str, version: i64, source: Source, result: Result<Servable>) {
+        let Some(model) = self.models.get_mut(name) else { return };
+        let state = model.versions.get_mut(&version);
+        let servable = match (result, state) {
+            // It was unloaded while another was loaded in its place.
+            (Ok(servable), Some(Version::Unloading)) => return free(Arc::new(servable), || ()),
+            (Err(_), Some(Version::Unloading)) => return,
+            (Err(error), Some(Version::Serving(serving))) => {
+                error!("model {name} goes on with version {version} as it was loaded before");
+                serving.replacement = Replacement::None;
+                serving.refused = Some((source, error));
+                return;
+            }
+            (Err(error), _) => {
                 self.catalog.report(name, version, State::End, Err(error.clone()));
-                model.versions.insert(version, Version::Failed(error));
+                model.versions.insert(version, Version::Failed(error, source));
+                return;
             }
+            (Ok(servable), _) => Arc::new(servable),
+        };
+        self.catalog.publish(&servable);
+        info!("serving version {version} of model {name}, on {} sessions", servable.session_num());
+        let (refused, replacement) = (None, Replacement::None);
+        let serving = Version::Serving(Serving { servable, source, refused, replacement });
+        if let Some(Version::Serving(old)) = model.versions.insert(version, serving) {
+            free(old.servable, || ());
         }
     }
 
@@ -317,28 +441,52 @@ impl Worker {
         let (models, catalog) = (&self.models, &self.catalog);
         let ahead = self.retry.allows_labels_ahead;
         self.waiting.retain_mut(|waiting| {
-            let state = |name: &String| match models.get(name) {
-                Some(model) if !model.is_removed() => model.outcome(),
-                // By another configuration.
-                _ => Some(Err(format!("{{name: {name}}} due to error: it was removed, "))),
-            };
-            let undecided: Vec<_> =
-                waiting.models.iter().filter(|name| state(name).is_none()).cloned().collect();
+            let (mut serving, mut failed, mut undecided) = (0, Vec::new(), Vec::new());
+            let mut is_tried = true;
+            for name in &waiting.models {
+                let outcome = match models.get(name) {
+                    Some(model) if !model.is_removed() => model.outcome(),
+                    // By another configuration.
+                    _ => {
+                        Outcome::Failed(format!("{{name: {name}}} due to error: it was removed, "))
+                    }
+                };
+                match outcome {
+                    Outcome::Serves => serving += 1,
+                    Outcome::Failed(why) => failed.push(why),
+                    Outcome::Tried => undecided.push(name.as_str()),
+                    Outcome::Unknown => {
+                        undecided.push(name);
+                        is_tried = false;
+                    }
+                }
+            }
+            let any = waiting.wait_for == WaitFor::Any && serving > 0;
             if !undecided.is_empty() {
+                if let Some(reply) = waiting.reply.take_if(|_| any && is_tried) {
+                    warn!("serving without {}, which can't be loaded yet", undecided.join(", "));
+                    let _ = reply.send(Ok(()));
+                }
                 if waiting.since.elapsed() > REMIND {
                     info!("waiting for a version of {} to serve", undecided.join(", "));
                     waiting.since = Instant::now();
                 }
                 return true;
             }
-            let failed: Vec<_> =
-                waiting.models.iter().filter_map(|name| state(name)?.err()).collect();
+            let labelled = label(models, catalog, ahead);
             let result = match failed.len() {
-                0 => label(models, catalog, ahead),
+                0 => labelled,
                 n => Err(Error::new(
                     Code::Unknown,
                     format!("{n} model(s) did not become available: {{{}}}", failed.concat()),
                 )),
+            };
+            let result = match result {
+                Err(error) if any => {
+                    warn!("{error}");
+                    Ok(())
+                }
+                result => result,
             };
             if let Some(reply) = waiting.reply.take() {
                 let _ = reply.send(result);
@@ -348,18 +496,23 @@ impl Worker {
     }
 }
 
-/// Gives versions the labels that the configuration has for them.
+/// Gives versions the labels that the configuration has for them. A model whose labels can't be given keeps those
+/// that it has.
 fn label(models: &BTreeMap<String, Model>, catalog: &Catalog, ahead: bool) -> Result<()> {
     let mut labels = HashMap::new();
-    for (name, model) in models {
-        if model.is_removed() {
-            continue;
-        }
-        check_labels(&model.config, catalog, ahead)?;
-        labels.insert(name.clone(), model.config.version_labels.clone());
+    let mut result = Ok(());
+    for (name, model) in models.iter().filter(|(_, model)| !model.is_removed()) {
+        let given = match check_labels(&model.config, catalog, ahead) {
+            Ok(()) => model.config.version_labels.clone(),
+            Err(error) => {
+                result = result.and(Err(error));
+                catalog.labels(name)
+            }
+        };
+        labels.insert(name.clone(), given);
     }
     catalog.set_labels(labels);
-    Ok(())
+    result
 }
 
 /// Whether each label's version serves, or may be named before it does.
@@ -379,7 +532,13 @@ fn check_labels(config: &ModelConfig, catalog: &Catalog, ahead: bool) -> Result<
 
 impl Model {
     fn new(config: ModelConfig) -> Self {
-        Self { config, wanted: BTreeMap::new(), versions: BTreeMap::new(), said: None }
+        Self {
+            config,
+            wanted: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            said: None,
+            compares_files: false,
+        }
     }
 
     /// Its versions are unloaded from now on.
@@ -394,30 +553,97 @@ impl Model {
 
     /// Whether it is not known yet whether it serves.
     fn is_undecided(&self) -> bool {
-        self.is_removed() || self.outcome().is_none()
+        self.is_removed() || matches!(self.outcome(), Outcome::Unknown | Outcome::Tried)
     }
 
-    /// Whether it serves, or why not; `None` as long as that is not known.
-    fn outcome(&self) -> Option<std::result::Result<(), String>> {
-        let is_serving = |version: &Version| matches!(version, Version::Serving(_));
+    /// What has become of it, as it is configured now.
+    fn outcome(&self) -> Outcome {
         let is_undecided = |version: &i64| {
             let state = self.versions.get(version);
             self.wanted.contains_key(version)
                 && matches!(state, None | Some(Version::Loading(_) | Version::Unloading))
         };
-        if self.config.version_labels.values().any(is_undecided) {
-            return None;
+        let failed = |number: &i64, error: &Error| {
+            let name = &self.config.name;
+            Outcome::Failed(format!("{{name: {name} version: {number}}} due to error: {error}, "))
+        };
+        if self.compares_files || self.config.version_labels.values().any(is_undecided) {
+            return Outcome::Unknown;
         }
-        if self.versions.values().any(is_serving) {
-            return Some(Ok(()));
-        }
-        self.versions.iter().rev().find_map(|(number, version)| match version {
-            Version::Failed(error) => Some(Err(format!(
-                "{{name: {} version: {number}}} due to error: {error}, ",
+        let is_elsewhere = |version: &Version| matches!(version, Version::Serving(serving) if !self.is_of(&serving.source));
+        if let Some(said) = self.said.as_ref().filter(|_| self.versions.values().any(is_elsewhere))
+        {
+            return Outcome::Failed(format!(
+                "{{name: {}}} due to error: {said}, ",
                 self.config.name
-            ))),
-            _ => None,
-        })
+            ));
+        }
+        let mut is_tried = self.said.is_some();
+        let mut serves = false;
+        let mut why = None;
+        for (number, version) in self.versions.iter().rev() {
+            match version {
+                Version::Serving(serving) => match (&serving.replacement, &serving.refused) {
+                    (Replacement::None, Some((source, error))) if self.is_of(source) => {
+                        return failed(number, error);
+                    }
+                    (Replacement::None, _) if self.is_of(&serving.source) => serves = true,
+                    (Replacement::Loading(progress), _) => is_tried |= progress.has_failed_once,
+                    _ => {}
+                },
+                Version::Failed(error, _) => why = why.or_else(|| Some(failed(number, error))),
+                Version::Loading(progress) => is_tried |= progress.has_failed_once,
+                Version::Unloading => {}
+            }
+        }
+        let is_replaced = self.versions.values().any(|version| match version {
+            Version::Serving(serving) => !matches!(serving.replacement, Replacement::None),
+            _ => false,
+        });
+        match why {
+            _ if is_replaced && is_tried => Outcome::Tried,
+            _ if is_replaced => Outcome::Unknown,
+            _ if serves => Outcome::Serves,
+            Some(failed) => failed,
+            None if is_tried => Outcome::Tried,
+            None => Outcome::Unknown,
+        }
+    }
+
+    /// Whether this is what the configuration asks for.
+    fn is_of(&self, source: &Source) -> bool {
+        source.sessions == self.config.session_group
+            && source.path.parent() == Some(Path::new(&self.config.base_path))
+    }
+
+    /// Finds out which versions are to be loaded in place of what serves or has failed.
+    fn compare(&mut self) {
+        let sessions = &self.config.session_group;
+        let (wanted, compares_files) = (&self.wanted, self.compares_files);
+        self.versions.retain(|number, version| {
+            let Some(path) = wanted.get(number) else { return true };
+            match version {
+                Version::Failed(_, source) => *source == Source::of(path, sessions),
+                Version::Serving(serving) => {
+                    let files = match compares_files {
+                        true => Files::of(path),
+                        false => serving.source.files.clone(),
+                    };
+                    let source = Source { path: path.clone(), sessions: sessions.clone(), files };
+                    let refused = serving.refused.as_ref().map(|(refused, _)| refused);
+                    let is_loading = matches!(serving.replacement, Replacement::Loading(_));
+                    if !is_loading && source == serving.source {
+                        serving.replacement = Replacement::None;
+                        serving.refused = None;
+                    } else if !is_loading && (compares_files || Some(&source) != refused) {
+                        serving.replacement = Replacement::Wanted(path.clone());
+                    }
+                    true
+                }
+                _ => true,
+            }
+        });
+        self.compares_files = false;
     }
 
     /// Begins to load and to unload what can be now. The last version that serves stays until a wanted
@@ -433,10 +659,14 @@ impl Model {
         let wanted = &self.wanted;
         self.versions.retain(|version, state| {
             let is_wanted = wanted.contains_key(version);
-            if let Version::Loading(is_given_up) = state {
-                is_given_up.store(!is_wanted, Relaxed);
+            match state {
+                Version::Loading(progress)
+                | Version::Serving(Serving {
+                    replacement: Replacement::Loading(progress), ..
+                }) => progress.is_given_up.store(!is_wanted, Relaxed),
+                _ => {}
             }
-            is_wanted || !matches!(state, Version::Failed(_))
+            is_wanted || !matches!(state, Version::Failed(..))
         });
 
         let serving = |version: &Version| matches!(version, Version::Serving(_));
@@ -445,39 +675,65 @@ impl Model {
             let (kept, old): (Vec<_>, Vec<_>) =
                 all.map(|(number, _)| *number).partition(|number| wanted.contains_key(number));
             let Some(&oldest) = old.first() else { break };
-            if !(wanted.is_empty() || !kept.is_empty() || old.len() > 1) {
+            let goes = self.is_removed() || (wanted.is_empty() && !retry.keeps_last);
+            if !(goes || !kept.is_empty() || old.len() > 1) {
                 break;
             }
-            if let Some(Version::Serving(servable)) =
+            if let Some(Version::Serving(serving)) =
                 self.versions.insert(oldest, Version::Unloading)
             {
-                unload(servable, catalog, messages.clone());
+                unload(serving.servable, catalog, messages.clone());
             }
         }
 
-        let is_loading =
-            self.versions.values().any(|version| matches!(version, Version::Loading(_)));
-        let mut new = wanted.iter().rev().filter(|(number, _)| !self.versions.contains_key(number));
-        if let Some((&number, path)) = new.next().filter(|_| !is_loading) {
-            let is_given_up = Arc::new(AtomicBool::new(false));
-            self.versions.insert(number, Version::Loading(is_given_up.clone()));
-            catalog.report(name, number, State::Loading, Ok(()));
-            let attempt = Attempt {
-                config: self.config.clone(),
-                number,
-                path: path.clone(),
-                retry: *retry,
-                load: load.clone(),
-                is_given_up,
-            };
-            let failed = Error::new(Code::Internal, "it could not be loaded: see the log");
-            let loaded = Message::Loaded(name.to_string(), number, Err(failed));
-            let mut done = Done(messages.clone(), Some(loaded));
-            start("load", move || {
-                let result = attempt.load();
-                done.set(Message::Loaded(attempt.config.name.clone(), number, result));
-            });
+        // One at a time.
+        let is_loading = |version: &Version| match version {
+            Version::Loading(_) => true,
+            Version::Serving(serving) => matches!(serving.replacement, Replacement::Loading(_)),
+            _ => false,
+        };
+        if self.versions.values().any(is_loading) {
+            return;
         }
+        let next = wanted.iter().rev().find_map(|(number, path)| match self.versions.get(number) {
+            None => Some((*number, path.clone())),
+            Some(Version::Serving(Serving { replacement: Replacement::Wanted(path), .. })) => {
+                Some((*number, path.clone()))
+            }
+            _ => None,
+        });
+        let Some((number, path)) = next else { return };
+        let progress = Progress::default();
+        let mut attempt = Attempt {
+            config: self.config.clone(),
+            number,
+            source: Source::of(&path, &self.config.session_group),
+            retry: *retry,
+            load: load.clone(),
+            is_given_up: progress.is_given_up.clone(),
+            messages: messages.clone(),
+        };
+        match self.versions.get_mut(&number) {
+            Some(Version::Serving(serving)) => serving.replacement = Replacement::Loading(progress),
+            _ => {
+                self.versions.insert(number, Version::Loading(progress));
+                catalog.report(name, number, State::Loading, Ok(()));
+            }
+        }
+        let failed = Error::new(Code::Internal, "it could not be loaded: see the log");
+        let loaded = Message::Loaded(name.to_string(), number, attempt.source.clone(), Err(failed));
+        let mut done = Done(messages.clone(), Some(loaded));
+        start("load", move || {
+            let result = attempt.load();
+            let Attempt { config, source, .. } = attempt;
+            done.set(Message::Loaded(config.name, number, source, result));
+        });
+    }
+}
+
+impl Source {
+    fn of(path: &Path, sessions: &Option<SessionGroupConfig>) -> Self {
+        Self { path: path.to_path_buf(), sessions: sessions.clone(), files: Files::of(path) }
     }
 }
 
@@ -485,50 +741,82 @@ impl Model {
 struct Attempt {
     config: ModelConfig,
     number: i64,
-    path: PathBuf,
+    source: Source,
     retry: RetryPolicy,
     load: Arc<Load>,
     is_given_up: Arc<AtomicBool>,
+    messages: Sender<Message>,
 }
 
+/// Between looks whether the files of a version that could not be loaded have changed.
+const LOOK: Duration = Duration::from_secs(1);
+
 impl Attempt {
-    fn load(&self) -> Result<Servable> {
-        let name = &self.config.name;
+    fn load(&mut self) -> Result<Servable> {
+        let (name, number) = (self.config.name.clone(), self.number);
         let mut tries = 0;
         loop {
-            info!("loading version {} of model {name} from {}", self.number, self.path.display());
-            let error = match (self.load)(&self.config, self.number, &self.path) {
+            info!("loading version {number} of model {name} from {}", self.source.path.display());
+            let error = match (self.load)(&self.config, number, &self.source.path) {
                 Ok(servable) => return Ok(servable),
                 Err(error) => error,
             };
-            error!("loading version {} of model {name} failed: {error}", self.number);
-            let until = Instant::now() + self.retry.retry_interval;
+            error!("loading version {number} of model {name} failed: {error}");
             tries += 1;
-            if tries > self.retry.retries {
+            if tries > self.retry.retries || is_final(error.code) {
                 return Err(error);
             }
-            while Instant::now() < until {
-                if self.is_given_up.load(Relaxed) {
-                    return Err(error);
-                }
-                thread::sleep(Duration::from_millis(20));
+            let _ = self.messages.send(Message::Tried(name.clone(), number, error.clone()));
+            if !self.waits() {
+                return Err(error);
             }
         }
     }
+
+    /// Waits for the time of the next try, or for other files. `false` if it was given up.
+    fn waits(&mut self) -> bool {
+        let until = Instant::now() + self.retry.retry_interval;
+        let mut look = Instant::now() + LOOK;
+        while Instant::now() < until {
+            if self.is_given_up.load(Relaxed) {
+                return false;
+            }
+            if Instant::now() > look {
+                let files = Files::of(&self.source.path);
+                if files != self.source.files {
+                    break;
+                }
+                look = Instant::now() + LOOK;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.source.files = Files::of(&self.source.path);
+        true
+    }
 }
 
-/// Frees a version once no request uses it, which then does not have to.
+/// Whether trying again gives the same error as long as files and settings are the same.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::InvalidArgument | Code::Unimplemented | Code::AlreadyExists)
+}
+
+/// Frees a version once no request uses it.
 fn unload(servable: Arc<Servable>, catalog: &Arc<Catalog>, messages: Sender<Message>) {
     let (name, version) = (servable.name.clone(), servable.version);
     catalog.withdraw(&name, version);
     info!("unloading version {version} of model {name}");
     let done = Done(messages, Some(Message::Unloaded(name, version)));
+    free(servable, move || drop(done));
+}
+
+/// Drops what requests may still use, on a thread of its own, so that no request has to.
+fn free(servable: Arc<Servable>, then: impl FnOnce() + Send + 'static) {
     start("unload", move || {
         while Arc::strong_count(&servable) > 1 {
             thread::sleep(Duration::from_millis(5));
         }
         drop(servable);
-        drop(done);
+        then();
     });
 }
 

@@ -25,7 +25,7 @@ use crate::flags::Flags;
 use crate::grpc::Service;
 use crate::grpc_arguments;
 use crate::loader;
-use crate::manager::Manager;
+use crate::manager::{Manager, WaitFor};
 use crate::metrics::Metrics;
 use crate::proto::serving::model_service_server::ModelServiceServer;
 use crate::proto::serving::prediction_service_server::PredictionServiceServer;
@@ -50,8 +50,8 @@ pub fn serve(flags: Flags) -> Result<()> {
         .build()?;
     let metrics = Arc::new(Metrics::default());
     let catalog = Arc::new(Catalog::default());
-    let load = loader::load(&flags, metrics.clone())?;
-    let manager = Manager::new(catalog.clone(), config::retry_policy(&flags), load)?;
+    let (check, load) = loader::new(&flags, metrics.clone())?;
+    let manager = Manager::new(catalog.clone(), config::retry_policy(&flags), check, load)?;
     let core = Arc::new(Core {
         catalog,
         manager,
@@ -62,23 +62,39 @@ pub fn serve(flags: Flags) -> Result<()> {
     let most_waiting = flags.limits.max_waiting_requests;
     let grpc = Lane::new("GRPC", for_grpc, most_waiting);
     let rest = Lane::new("REST", for_rest, most_waiting);
-    let served = runtime.block_on(run(&flags, core, grpc, rest));
+    let served = runtime.block_on(run(&flags, &core, grpc, rest));
     // Requests that still compute are left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if served.is_ok() && !core.manager.end(Duration::from_secs(2)) {
+        info!("a model is still loading: it is left behind");
+        end_process(0);
+    }
     served
 }
 
-async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -> Result<()> {
-    core.manager.apply(&config::models(flags)?).await?;
-    // Before this line a signal ends the process at once, because no request needs draining.
+/// Unlike exit(), this skips the destructors of TensorFlow's libraries, which would free what other threads still
+/// use.
+fn end_process(status: i32) -> ! {
+    // SAFETY: no precondition.
+    unsafe { libc::_exit(status) }
+}
+
+async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -> Result<()> {
+    // Without handlers, the first process of a container ignores signals.
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let models = config::models(flags)?;
+    tokio::select! {
+        applied = core.manager.apply(&models, flags.models.wait_for_models) => applied?,
+        _ = terminate.recv() => return ended_while_loading("SIGTERM"),
+        _ = interrupt.recv() => return ended_while_loading("SIGINT"),
+    }
 
     let (end, ending) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let health = serve_grpc(flags, &core, grpc, &ending, &mut tasks).await?;
-    serve_rest(flags, &core, rest, &ending, &mut tasks).await?;
-    watch_config(flags, &core);
+    let health = serve_grpc(flags, core, grpc, &ending, &mut tasks).await?;
+    serve_rest(flags, core, rest, &ending, &mut tasks).await?;
+    watch_config(flags, core);
 
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: no new requests are taken"),
@@ -105,11 +121,15 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
         Ok(()) => info!("all requests are answered"),
         Err(_) => {
             warn!("some requests are not answered after {} s", flags.limits.drain_seconds);
-            // SAFETY: no precondition. Unlike exit(), this skips the destructors of TensorFlow's libraries, which
-            // would free what requests still use.
-            unsafe { libc::_exit(1) }
+            end_process(1);
         }
     }
+    Ok(())
+}
+
+/// No request needs draining, because no port is open yet.
+fn ended_while_loading(signal: &str) -> Result<()> {
+    info!("{signal}: ending before the models are loaded");
     Ok(())
 }
 
@@ -272,7 +292,8 @@ fn watch_config(flags: &Flags, core: &Arc<Core>) {
             if current != Some(&models) {
                 // In a task of its own, because the file may change again before all its models serve.
                 let (core, own) = (core.clone(), models.clone());
-                let task = tokio::spawn(async move { core.manager.apply(&own).await });
+                let task =
+                    tokio::spawn(async move { core.manager.apply(&own, WaitFor::All).await });
                 pending = Some((models, task));
             }
         }

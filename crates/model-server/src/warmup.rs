@@ -5,8 +5,11 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use prost::Message;
+use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
 use session_group_serving::checksum::masked;
+use session_group_serving::signature::{default_input, tensor_name, zeros};
+use tracing::{info, warn};
 
 use crate::examples::{classify, multi_inference, regress};
 use crate::predict::{ResponseFormat, predict};
@@ -61,6 +64,33 @@ pub fn warm_up(
         }
     }
     Ok(number)
+}
+
+/// Asks a version for an answer to a request of zeros, so that what is wrong with it shows before it serves. The
+/// request is made up, so that a failure only goes to the log.
+pub fn ask(servable: &Servable) {
+    let (name, version) = (&servable.name, servable.version);
+    match made_up(servable).and_then(|(inputs, outputs)| servable.run(inputs, &outputs, None)) {
+        Ok(_) => info!("model {name} version {version}: answers a request of zeros"),
+        Err(error) => warn!(
+            "model {name} version {version} does not answer a request of zeros, which may not fit it: {error}; \
+             put requests that do into {FILE}"
+        ),
+    }
+}
+
+/// A request to the default signature, or to the first there is.
+fn made_up(servable: &Servable) -> Result<(Vec<(&str, Tensor)>, Vec<&str>)> {
+    let signatures = &servable.signatures;
+    let signature = servable.signature("").1.or_else(|| signatures.values().next());
+    let signature = signature.ok_or_else(|| Error::invalid("it has no signature"))?;
+    let input = |(alias, info): (&String, _)| -> Result<_> {
+        let default = default_input(signature, alias);
+        Ok((tensor_name(info)?, default.unwrap_or_else(|| zeros(info))?))
+    };
+    let inputs = signature.inputs.iter().map(input).collect::<Result<_>>()?;
+    let outputs = signature.outputs.values().map(tensor_name).collect::<Result<_>>()?;
+    Ok((inputs, outputs))
 }
 
 fn run(servable: &Servable, log: PredictionLog, format: ResponseFormat) -> Result<()> {

@@ -140,13 +140,6 @@ def test_a_server_without_a_good_version_does_not_start(start, tmp_path):
     assert "1 model(s) did not become available" in log.read_text()
 
 
-def test_sigterm_while_loading(start, tmp_path):
-    flags = ["--model_name=half", f"--model_base_path={tmp_path / 'nothing'}"]
-    server = start(*flags, wait=False)
-    time.sleep(2)
-    assert server.stop() == -signal.SIGTERM
-
-
 def test_policies_and_labels(start, tmp_path):
     base = tmp_path / "half"
     for version in [1, 2, 3]:
@@ -373,7 +366,6 @@ def test_warm_up(start, tmp_path):
             ],
             "You cannot configure all",
         ),
-        (["--model_base_path=/m", "--model_config_file=/f"], "cannot be used with"),
         (
             ["--model_base_path=/m", "--session_num_per_grup=4"],
             "--session_num_per_group",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use session_group::tensorflow::Tensor;
 use session_group::{Error, Result};
-use session_group_serving::signature::{default_input, proto_name, tensor_name};
+use session_group_serving::signature::{default_input, proto_name, tensor_name, zeros_of};
 use session_group_serving::tensorflow::{SignatureDef, TensorInfo};
 use session_group_serving::text::beginning;
 
@@ -64,8 +64,6 @@ impl Signature {
     }
 }
 
-/// Elements of a tensor that warms up.
-const MOST_ZEROS: i64 = 1 << 24;
 /// Bytes of a client's text in a message.
 const MOST_QUOTED: usize = 200;
 
@@ -127,15 +125,6 @@ impl Port {
 
     /// A tensor of zeros, of a shape that is not out of proportion, or of empty strings, with one where a size is not known.
     pub fn zeros(&self) -> Result<Tensor> {
-        let dims = self.dims.as_deref().unwrap_or(&[1]);
-        let dims: Vec<i64> = dims.iter().map(|&dim| if dim < 0 { 1 } else { dim }).collect();
-        let count = dims.iter().try_fold(1i64, |count, &dim| count.checked_mul(dim));
-        let Some(count) = count.filter(|&count| count <= MOST_ZEROS) else {
-            return Err(Error::invalid(format!("shape {dims:?} is too large to be made up")));
-        };
-        if self.dtype == tensorflow_sys::TF_STRING as i32 {
-            return Tensor::from_strings(&dims, &vec![""; count as usize]);
-        }
-        Tensor::from_fill(self.dtype, &dims, |_| ())
+        zeros_of(self.dtype, self.dims.as_deref())
     }
 }

@@ -32,6 +32,31 @@ pub fn default_input(signature: &SignatureDef, alias: &str) -> Option<Result<Ten
     }))
 }
 
+/// Elements of a tensor of zeros.
+const MOST_ZEROS: i64 = 1 << 24;
+
+/// A tensor of zeros, or of empty strings, for an input; each size that is not known is one. An error where the shape
+/// is out of proportion.
+pub fn zeros(info: &TensorInfo) -> Result<Tensor> {
+    let shape = info.tensor_shape.as_ref().filter(|shape| !shape.unknown_rank);
+    let dims = shape.map(|shape| shape.dim.iter().map(|dim| dim.size).collect::<Vec<_>>());
+    zeros_of(info.dtype, dims.as_deref())
+}
+
+/// The same for a type and a shape, where a negative size is not known.
+pub fn zeros_of(dtype: i32, dims: Option<&[i64]>) -> Result<Tensor> {
+    let dims: Vec<i64> =
+        dims.unwrap_or(&[1]).iter().map(|&dim| if dim < 0 { 1 } else { dim }).collect();
+    let count = dims.iter().try_fold(1i64, |count, &dim| count.checked_mul(dim));
+    let Some(count) = count.filter(|&count| count <= MOST_ZEROS) else {
+        return Err(Error::invalid(format!("shape {dims:?} is too large to be made up")));
+    };
+    if dtype == DataType::DtString as i32 {
+        return Tensor::from_strings(&dims, &vec![""; count as usize]);
+    }
+    Tensor::from_fill(dtype, &dims, |_| ())
+}
+
 /// The name of a type in protobuf, such as `DT_FLOAT`.
 pub fn proto_name(dtype: i32) -> &'static str {
     DataType::try_from(dtype).unwrap_or(DataType::DtInvalid).as_str_name()

@@ -9,6 +9,7 @@
 #include "abi/shim.h"
 #include "devices/virtual_gpus.h"
 #include "graph/prepare_graph.h"
+#include "restore/required_checkpoint.h"
 #include "tensorflow/cc/saved_model/reader.h"
 
 using session_group::Caught;
@@ -78,6 +79,9 @@ sg_saved_model* sg_saved_model_read(sg_str export_dir, const sg_str* tags, size_
       absl::Status filled = FillBuffer(model->meta_graph, meta_graph_def);
       if (!filled.ok()) return filled;
     }
+    // Who restores in another way needs none.
+    model->has_checkpoint =
+        session_group::CheckRequiredCheckpoint(model->meta_graph, model->export_dir);
     // Restoring needs everything in the MetaGraphDef except for the graph, and the sessions need
     // only the graph.
     model->graph = std::make_unique<sg_graph>();

@@ -66,6 +66,7 @@ struct sg_saved_model {
   std::string export_dir;
   tensorflow::MetaGraphDef meta_graph;  // without its graph, which is in `graph`
   std::unique_ptr<sg_graph> graph;
+  absl::Status has_checkpoint;  // as far as restoring needs one
 };
 
 struct sg_run_options {

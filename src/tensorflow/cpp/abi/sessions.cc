@@ -150,7 +150,8 @@ void sg_session_add_revealed(sg_session* session, const sg_graph* graph, int32_t
 
 void sg_session_restore(sg_session* session, const sg_saved_model* model,
                         const sg_run_options* options, TF_Status* status) {
-  SetStatus(status, session->Use([&] {
+  SetStatus(status, session->Use([&]() -> absl::Status {
+    if (!model->has_checkpoint.ok()) return model->has_checkpoint;
     return tensorflow::RestoreSession(options->proto, model->meta_graph, model->export_dir,
                                       &session->session);
   }));
