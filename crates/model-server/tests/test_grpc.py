@@ -25,9 +25,7 @@ from tensorflow_serving.config import model_server_config_pb2
 CODES = grpc.StatusCode
 
 
-def predict(
-    server, model="half", signature="", inputs=None, outputs=(), version=None, **options
-):
+def request(model="half", signature="", inputs=None, outputs=(), version=None):
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
@@ -39,7 +37,11 @@ def predict(
             value if is_proto else tf.make_tensor_proto(value)
         )
     request.output_filter.extend(outputs)
-    return server.predict.Predict(request, timeout=60, **options)
+    return request
+
+
+def predict(server, *arguments, **options):
+    return server.predict.Predict(request(*arguments, **options), timeout=60)
 
 
 def fails(code, text, call):
