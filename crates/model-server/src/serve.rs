@@ -116,9 +116,14 @@ async fn run(flags: &Flags, core: Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -
 
 type Tasks = JoinSet<Result<()>>;
 
-/// Their names in health checks.
-const SERVICES: [&str; 3] =
-    ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"];
+/// Their names in health checks. TensorFlow Serving has the last two.
+const SERVICES: [&str; 5] = [
+    "",
+    "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+    "PredictionService",
+    "ModelService",
+];
 
 async fn serve_grpc(
     flags: &Flags,
@@ -135,17 +140,25 @@ async fn serve_grpc(
         grpc_arguments::largest_request(arguments)?.unwrap_or(flags.limits.max_request_bytes);
     let prediction = PredictionServiceServer::new(service.clone())
         .max_decoding_message_size(most)
-        .max_encoding_message_size(usize::MAX)
-        .accept_compressed(CompressionEncoding::Gzip);
+        .max_encoding_message_size(usize::MAX);
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure();
         builder.register_encoded_file_descriptor_set(DESCRIPTORS)
     };
-    let routes = Routes::new(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(prediction)
-        .add_service(ModelServiceServer::new(service))
+    let models = ModelServiceServer::new(service).max_encoding_message_size(usize::MAX);
+    /// As gRPC's libraries do, unless they are told otherwise.
+    macro_rules! compressed {
+        ($service:expr) => {
+            $service
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Deflate)
+        };
+    }
+    let routes = Routes::new(compressed!(health_service))
+        .add_service(compressed!(reflection().build_v1()?))
+        .add_service(compressed!(reflection().build_v1alpha()?))
+        .add_service(compressed!(prediction))
+        .add_service(compressed!(models))
         .prepare();
     let handshake = seconds(flags.limits.handshake_timeout_seconds);
     let grpc = |tls| -> Result<Grpc> {
