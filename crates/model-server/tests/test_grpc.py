@@ -460,6 +460,25 @@ def test_compressed_requests(half, kind):
         assert ProtoReflectionDescriptorDatabase(channel).get_services()
 
 
+def test_numbers_must_fit(half):
+    for name, field, value in [
+        ("int8", "int_val", 200),
+        ("uint8", "int_val", -1),
+        ("uint16", "int_val", 65536),
+        ("float16", "half_val", 70000),
+    ]:
+        proto = tf.make_tensor_proto(1, getattr(tf, name))
+        proto.ClearField("tensor_content")
+        proto.ClearField(field)
+        getattr(proto, field).append(value)
+        text = f"{value} is out of the range of DT_"
+        fails(
+            CODES.INVALID_ARGUMENT,
+            text,
+            lambda: predict(half, "types", name, {"x": proto}),
+        )
+
+
 def test_garbage_is_refused(half):
     method = "/tensorflow.serving.PredictionService/Predict"
     call = half.channel.unary_unary(method)
