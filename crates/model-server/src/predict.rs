@@ -33,6 +33,8 @@ pub struct Step<'a> {
     feeds: Vec<(&'a str, Tensor)>,
     aliases: Vec<&'a str>,
     fetches: Vec<&'a str>,
+    /// Whether some of the feeds are the signature's own.
+    has_defaults: bool,
 }
 
 impl<'a> Step<'a> {
@@ -42,7 +44,7 @@ impl<'a> Step<'a> {
         servable: &Servable,
         deadline: Option<Instant>,
     ) -> Result<impl Iterator<Item = (&'a str, Tensor)>> {
-        let tensors = servable.run(self.feeds, &self.fetches, deadline)?;
+        let tensors = servable.run(self.feeds, &self.fetches, self.has_defaults, deadline)?;
         Ok(self.aliases.into_iter().zip(tensors))
     }
 }
@@ -59,6 +61,7 @@ pub fn step<'a, T>(
     let (signature_name, signature) = find(servable, signature_name)?;
     check_method(signature, format)?;
     check_names(signature, &inputs)?;
+    let has_defaults = inputs.len() < signature.inputs.len();
     let mut feeds = Vec::with_capacity(signature.inputs.len());
     for (alias, info) in &signature.inputs {
         let tensor = match inputs.remove(alias) {
@@ -73,7 +76,7 @@ pub fn step<'a, T>(
         feeds.push((tensor_name(info)?, tensor));
     }
     let (aliases, fetches) = fetches(signature, output_filter)?.into_iter().unzip();
-    Ok(Step { signature_name, feeds, aliases, fetches })
+    Ok(Step { signature_name, feeds, aliases, fetches, has_defaults })
 }
 
 fn find<'a>(servable: &'a Servable, name: &'a str) -> Result<(&'a str, &'a SignatureDef)> {

@@ -217,10 +217,6 @@ fn predict(
             let message = format!("Serving signature name: \"{name}\" not found in signature def");
             Error::invalid(message)
         })?;
-        if signature.inputs.is_empty() {
-            let message = format!("Failed to get input map for signature: {name}");
-            return Err(Error::invalid(message));
-        }
         let (format, tensors) = request.tensors(signature)?;
         let step = predicting::step(servable, name, tensors, Ok, &[], core.format)?;
         let outputs: Vec<_> = step.run(servable, deadline)?.collect();
