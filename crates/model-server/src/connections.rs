@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use crate::activity::{Activity, Counting, Stall, Watched};
 use crate::authority::{Renamed, renamed};
 use crate::lane::Client;
+use crate::tls;
 
 /// Whether the server is ending.
 pub type Ending = watch::Receiver<bool>;
@@ -150,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Serve<S> for Grpc {
         };
         match tokio::time::timeout_at(until.into(), tls.accept(stream)).await {
             Ok(Ok(stream)) => self.serve_http2(stream, client, until, ending).await,
-            Ok(Err(error)) => debug!("a connection without TLS: {error}"),
+            Ok(Err(error)) => tls::say_why(&error),
             Err(_) => debug!("a connection that does not come to an agreement on TLS"),
         }
     }

@@ -205,6 +205,8 @@ def certificates(tmp_path_factory):
         openssl(*request.split(), "-subj", f"/CN={name}")
         sign = f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem"
         openssl(*sign.split(), "-days", "2", "-extfile", "names")
+    # Without extensions, a certificate is of version 1.
+    openssl(*f"{sign.replace('client.pem', 'old.pem')} -days 2".split())
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 

@@ -204,6 +204,25 @@ def test_tls(start, base, certificates, is_mutual):
         channel.close()
 
 
+def test_a_certificate_of_version_1(start, base, tmp_path, certificates):
+    log = tmp_path / "log"
+    server = start(
+        *only("half", base),
+        f"--ssl_config_file={ssl_config(base, certificates, is_mutual=True)}",
+        wait=False,
+        log=log,
+    )
+    server.wait_for_port()
+    old = grpc.ssl_channel_credentials(
+        certificates["ca.pem"], certificates["client.key"], certificates["old.pem"]
+    )
+    with grpc.secure_channel(f"localhost:{server.port}", old) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        fails(CODES.UNAVAILABLE, "", lambda: health.Check(request, timeout=30))
+    assert "it is of X.509's version 1" in log.read_text()
+
+
 def test_timelines(start, base, tmp_path):
     folder = tmp_path / "timelines"
     server = start(
