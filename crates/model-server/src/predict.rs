@@ -10,7 +10,7 @@ use session_group_serving::signature::{default_input, tensor_name};
 use crate::proto::serving::{
     ModelSpec, PredictRequest, PredictResponse, model_spec::VersionChoice,
 };
-use crate::proto::tensorflow::SignatureDef;
+use crate::proto::tensorflow::{SignatureDef, TensorInfo};
 use crate::servable::Servable;
 use crate::tensor;
 
@@ -73,7 +73,7 @@ pub fn step<'a, T>(
         let tensor = tensor.map_err(|error| {
             Error::new(error.code, format!("tensor parsing error: {alias}: {}", error.message))
         })?;
-        feeds.push((tensor_name(info)?, tensor));
+        feeds.push((tensor_of(alias, info)?, tensor));
     }
     let (aliases, fetches) = fetches(signature, output_filter)?.into_iter().unzip();
     Ok(Step { signature_name, feeds, aliases, fetches, has_defaults })
@@ -146,7 +146,7 @@ fn fetches<'a>(signature: &'a SignatureDef, filter: &[String]) -> Result<Vec<(&'
     let mut fetches: Vec<(&str, &str)> = Vec::new();
     if filter.is_empty() {
         for (alias, info) in &signature.outputs {
-            fetches.push((alias, tensor_name(info)?));
+            fetches.push((alias, tensor_of(alias, info)?));
         }
     }
     for alias in filter {
@@ -160,9 +160,15 @@ fn fetches<'a>(signature: &'a SignatureDef, filter: &[String]) -> Result<Vec<(&'
         if fetches.iter().any(|(seen, _)| seen == alias) {
             return Err(Error::invalid(format!("duplicate output tensor alias: {alias}")));
         }
-        fetches.push((alias, tensor_name(info)?));
+        fetches.push((alias, tensor_of(alias, info)?));
     }
     Ok(fetches)
+}
+
+/// The name of the tensor behind an alias. An error names the alias.
+fn tensor_of<'a>(alias: &str, info: &'a TensorInfo) -> Result<&'a str> {
+    tensor_name(info)
+        .map_err(|error| Error::new(error.code, format!("{alias:?}: {}", error.message)))
 }
 
 fn joined<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -479,6 +479,14 @@ def test_numbers_must_fit(half):
         )
 
 
+def test_sparse_tensors_are_named(half):
+    fails(
+        CODES.UNIMPLEMENTED,
+        '"x": an input or output of the signature is made of several tensors',
+        lambda: predict(half, "types", "sparse", {"x": [1.0]}),
+    )
+
+
 def test_garbage_is_refused(half):
     method = "/tensorflow.serving.PredictionService/Predict"
     call = half.channel.unary_unary(method)
