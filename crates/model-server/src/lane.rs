@@ -116,11 +116,11 @@ impl Lane {
         let has = |place: Place, most| state.taken[place as usize] < most;
         if has(Place::Any, self.threads) {
             Some(Place::Any)
-        } else if !state.of_model.contains_key(&asker.model) && has(Place::FirstOfModel, self.more)
+        } else if has(Place::FirstOfModel, self.more) && !state.of_model.contains_key(&asker.model)
         {
             Some(Place::FirstOfModel)
-        } else if !state.of_client.contains_key(&asker.client)
-            && has(Place::FirstOfClient, self.more)
+        } else if has(Place::FirstOfClient, self.more)
+            && !state.of_client.contains_key(&asker.client)
         {
             Some(Place::FirstOfClient)
         } else {
@@ -135,18 +135,19 @@ impl Lane {
         Thread { lane: self.clone(), asker, place }
     }
 
+    /// Whose turn it is, and which thread it gets.
+    fn turn(&self, state: &State) -> Option<(usize, Place)> {
+        /// Far more may wait than can be looked at each time. Their turn comes.
+        const LOOK_AT: usize = 64;
+        let mut turns = state.turns.iter().take(LOOK_AT).enumerate();
+        turns.find_map(|(at, asker)| Some((at, self.place(state, asker)?)))
+    }
+
     /// Gives threads to those that wait, as far as there are any.
     fn give(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let mut lost = Vec::new();
-        let mut passed = 0;
-        while passed < state.turns.len() {
-            let Some(asker) = state.turns.pop_front() else { break };
-            let Some(place) = self.place(&state, &asker) else {
-                state.turns.push_back(asker);
-                passed += 1;
-                continue;
-            };
-            passed = 0;
+        while let Some((at, place)) = self.turn(&state) {
+            let Some(asker) = state.turns.remove(at) else { break };
             let Some(own) = state.waiting.get_mut(&asker) else { continue };
             let first = own.pop_first();
             match own.is_empty() {
