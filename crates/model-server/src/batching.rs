@@ -187,14 +187,19 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Computes a request, together with others that arrive at about the same time.
+    /// Computes a request, together with others that arrive at about the same time. One without rows is computed alone,
+    /// and so is one that `has_defaults`, which the client can't give as many rows as its own inputs, if they have others.
     pub fn run(
         &self,
         inputs: Vec<(&str, Tensor)>,
         outputs: &[&str],
+        has_defaults: bool,
         deadline: Option<Instant>,
     ) -> Result<Vec<Tensor>> {
-        let rows = rows(&inputs)?;
+        let rows = match rows(&inputs) {
+            Err(_) if has_defaults => 0,
+            rows => rows?,
+        };
         if rows == 0 {
             let inputs: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
             return run(&self.group, &inputs, outputs, deadline);
@@ -311,9 +316,7 @@ fn rows(inputs: &[(&str, Tensor)]) -> Result<usize> {
         }
         rows = Some(first);
     }
-    let rows =
-        rows.ok_or_else(|| Error::invalid("Batching Run() must have at least one input tensor"))?;
-    Ok(rows as usize)
+    Ok(rows.unwrap_or(0) as usize)
 }
 
 impl Shared {

@@ -3,13 +3,14 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use hyper::server::conn::http2;
+use axum::Router;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Join};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -18,7 +19,10 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use tracing::{debug, warn};
 
+use crate::activity::{Activity, Counting, Stall, Watched};
 use crate::authority::{Renamed, renamed};
+use crate::lane::Client;
+use crate::tls;
 
 /// Whether the server is ending.
 pub type Ending = watch::Receiver<bool>;
@@ -59,60 +63,192 @@ impl Accept for UnixListener {
     }
 }
 
+/// Serves a connection of one protocol.
+pub trait Serve<S>: Clone + Send + 'static {
+    /// Until the client ends it, breaks a limit, or the server has answered its last request.
+    fn serve(self, stream: S, client: Client, ending: Ending) -> impl Future<Output = ()> + Send;
+}
+
+/// After what time a connection ends; `None` for never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// In which the client has to agree on TLS and HTTP/2, or to send the head of a REST request.
+    pub handshake: Duration,
+    /// Without a request.
+    pub idle: Option<Duration>,
+    /// In all. From then on it takes no more requests.
+    pub age: Option<Duration>,
+    /// That requests have from then on.
+    pub grace: Option<Duration>,
+}
+
 /// How gRPC's connections are served.
 #[derive(Clone)]
 pub struct Grpc {
     pub routes: Routes,
     pub tls: Option<TlsAcceptor>,
     pub http2: http2::Builder<TokioExecutor>,
+    pub times: Times,
 }
 
+/// Requests that a connection may have open. gRPC's C++ library has no limit; --max_waiting_requests is the one that
+/// clients should meet.
+const MOST_STREAMS: u32 = 100_000;
+/// Requests that a client gives up before the server has looked at them: all that it may have open.
+const MOST_RESETS: usize = MOST_STREAMS as usize;
+/// Requests that the server gives up over the life of a connection, such as those that are answered before they are
+/// complete. Each may take memory for as long as the client does not read.
+const MOST_OWN_RESETS: usize = 100_000;
+
 impl Grpc {
-    pub fn new(routes: Routes, tls: Option<TlsAcceptor>) -> Self {
+    pub fn new(routes: Routes, tls: Option<TlsAcceptor>, handshake: Duration) -> Self {
         // Room for the tensors of a request.
         const WINDOW: u32 = 8 << 20;
+        // To find peers that are gone without a word within a minute. gRPC's libraries need 2 hours.
+        const PING_AFTER: Duration = Duration::from_secs(30);
+        const PING_TIMEOUT: Duration = Duration::from_secs(20);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(2 * WINDOW)
-            .max_frame_size(1 << 20);
-        Self { routes, tls, http2 }
+            .max_frame_size(1 << 20)
+            .max_concurrent_streams(MOST_STREAMS)
+            .max_pending_accept_reset_streams(MOST_RESETS)
+            .max_local_error_reset_streams(MOST_OWN_RESETS)
+            .keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let times = Times { handshake, idle: None, age: None, grace: None };
+        Self { routes, tls, http2, times }
     }
 
-    /// Until the client ends it, or the server has answered its last request.
-    async fn serve<S>(&self, stream: S, ending: Ending)
+    async fn serve_http2<S>(&self, stream: S, client: Client, until: Instant, ending: Ending)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        const HANDSHAKE: Duration = Duration::from_secs(10);
+        let activity = Activity::http2(until);
+        let service = TowerToHyperService::new(self.routes.clone());
+        let service = Counting::new(service, client, activity.clone());
+        let stream = TokioIo::new(Watched::new(stream, activity.clone()));
+        let served = self.http2.serve_connection(stream, service);
+        finish(
+            served,
+            http2::Connection::graceful_shutdown,
+            &activity,
+            &self.times,
+            client,
+            ending,
+        )
+        .await;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Serve<S> for Grpc {
+    async fn serve(self, stream: S, client: Client, ending: Ending) {
+        let until = Instant::now() + self.times.handshake;
         let Some(tls) = &self.tls else {
-            return self.serve_http2(stream, ending).await;
+            return self.serve_http2(stream, client, until, ending).await;
         };
-        match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.serve_http2(stream, ending).await,
-            Ok(Err(error)) => debug!("a connection without TLS: {error}"),
+        match tokio::time::timeout_at(until.into(), tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.serve_http2(stream, client, until, ending).await,
+            Ok(Err(error)) => tls::say_why(&error),
             Err(_) => debug!("a connection that does not come to an agreement on TLS"),
         }
     }
+}
 
-    async fn serve_http2<S>(&self, stream: S, ending: Ending)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let service = TowerToHyperService::new(self.routes.clone());
-        let mut served = pin!(self.http2.serve_connection(TokioIo::new(stream), service));
-        let result = tokio::select! {
-            result = &mut served => result,
-            () = ended(ending) => {
-                served.as_mut().graceful_shutdown();
-                served.await
-            }
-        };
-        if let Err(error) = result {
-            debug!("a connection has failed: {error}");
-        }
+/// How REST's connections are served.
+#[derive(Clone)]
+pub struct Http {
+    pub routes: Router,
+    pub times: Times,
+}
+
+impl Serve<TcpStream> for Http {
+    async fn serve(self, stream: TcpStream, client: Client, ending: Ending) {
+        let activity = Activity::http1(self.times.handshake);
+        let service = TowerToHyperService::new(self.routes);
+        let service = Counting::new(service, client, activity.clone());
+        let stream = TokioIo::new(Watched::new(stream, activity.clone()));
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // An activity knows a connection that waits for a request from one that stalls in the middle of it.
+            .header_read_timeout(None)
+            .serve_connection(stream, service);
+        finish(
+            served,
+            http1::Connection::graceful_shutdown,
+            &activity,
+            &self.times,
+            client,
+            ending,
+        )
+        .await;
     }
+}
+
+/// Serves a connection until it ends, or has to.
+async fn finish<F, E>(
+    served: F,
+    shut_down: fn(Pin<&mut F>),
+    activity: &Arc<Activity>,
+    times: &Times,
+    client: Client,
+    ending: Ending,
+) where
+    F: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    /// After the server's or the connection's end was announced, and all requests were answered.
+    const QUIET: Duration = Duration::from_secs(5);
+    let mut served = pin!(served);
+    let age = times.age.map(|age| varied(age, client));
+    let aged = async {
+        match age {
+            Some(age) => tokio::time::sleep(age).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut grace = None;
+    let result = tokio::select! {
+        result = &mut served => Some(result),
+        stalled = activity.stalled(times.idle) => match stalled {
+            Stall::Halfway(why) => return debug!("a connection ends: {why}"),
+            Stall::Idle => None,
+        },
+        () = aged => {
+            grace = times.grace;
+            None
+        }
+        () = ended(ending) => None,
+    };
+    let result = match result {
+        Some(result) => result,
+        None if !activity.has_begun() => return,
+        None => {
+            shut_down(served.as_mut());
+            let graced = async {
+                match grace {
+                    Some(grace) => tokio::time::sleep(grace).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                result = served => result,
+                () = activity.quiet(QUIET) => return,
+                () = graced => return debug!("a connection ends, with requests, after its age and grace"),
+            }
+        }
+    };
+    if let Err(error) = result {
+        debug!("a connection has failed: {error}");
+    }
+}
+
+/// Up to 10 % more or less, as gRPC has it, so that connections that came together don't all go together.
+fn varied(age: Duration, client: Client) -> Duration {
+    let thousandths = 900 + client.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 201;
+    age.mul_f64(thousandths as f64 / 1000.0)
 }
 
 impl<L: Accept> Connections<L> {
@@ -134,17 +270,19 @@ impl<L: Accept> Connections<L> {
         }
     }
 
-    /// Serves gRPC until the server ends and all requests are answered.
-    pub async fn serve_grpc(self, grpc: Grpc, ending: Ending) {
+    /// Serves them until the server ends and all requests are answered.
+    pub async fn serve(self, protocol: impl Serve<L::Stream>, ending: Ending) {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
         let mut served = JoinSet::new();
         let mut end = pin!(ended(ending.clone()));
         loop {
             tokio::select! {
                 () = &mut end => break,
                 (stream, counts) = self.next() => {
-                    let (grpc, ending) = (grpc.clone(), ending.clone());
+                    let client = Client(NUMBER.fetch_add(1, Relaxed));
+                    let (protocol, ending) = (protocol.clone(), ending.clone());
                     served.spawn(async move {
-                        grpc.serve(stream, ending).await;
+                        protocol.serve(stream, client, ending).await;
                         drop(counts);
                     });
                 }
@@ -154,67 +292,5 @@ impl<L: Accept> Connections<L> {
         }
         drop(self);
         while served.join_next().await.is_some() {}
-    }
-}
-
-/// A connection of REST.
-pub struct Counted {
-    stream: TcpStream,
-    _counts: OwnedSemaphorePermit,
-}
-
-impl axum::serve::Listener for Connections<TcpListener> {
-    type Io = Counted;
-    type Addr = std::net::SocketAddr;
-
-    async fn accept(&mut self) -> (Counted, Self::Addr) {
-        let (stream, counts) = self.next().await;
-        let unknown = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-        let peer = stream.peer_addr().unwrap_or(unknown);
-        (Counted { stream, _counts: counts }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

@@ -1,16 +1,15 @@
 //! What both protocols share: finding the servable, waiting for a thread, computing, and counting.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use session_group::{Code, Error, Result};
 use session_group_serving::text::beginning;
-use tokio::sync::Semaphore;
 use tracing::info;
 
 use crate::catalog::Catalog;
 use crate::deadline::deadline_exceeded;
+use crate::lane::{Client, Lane, Thread};
 use crate::manager::Manager;
 use crate::metrics::{Metrics, status};
 use crate::predict::ResponseFormat;
@@ -26,26 +25,12 @@ pub struct Core {
     pub logs_access: bool,
 }
 
-/// The threads of a protocol, one for each request that is computed, and the requests that wait for one.
-pub struct Lane {
-    pub name: &'static str,
-    threads: Arc<Semaphore>,
-    most_waiting: usize,
-    waiting: AtomicUsize,
-}
-
-impl Lane {
-    pub fn new(name: &'static str, threads: usize, most_waiting: usize) -> Arc<Self> {
-        let threads = Arc::new(Semaphore::new(threads));
-        Arc::new(Self { name, threads, most_waiting, waiting: AtomicUsize::new(0) })
-    }
-}
-
 /// The part of a request that both protocols have.
 pub struct Call {
     pub api: &'static str,
     /// The model's name, as it was sent.
     pub model: String,
+    pub client: Client,
     pub deadline: Option<Instant>,
     /// When it arrived.
     pub begun: Instant,
@@ -61,9 +46,10 @@ impl Core {
         call: Call,
         work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Call { api, model, deadline, begun, is_counted } = call;
+        let Call { api, model, client, deadline, begun, is_counted } = call;
         let core = self.clone();
-        let result = self.on_thread(lane, deadline, move || work(&core)).await;
+        let thread = lane.thread(client, &model, &self.metrics);
+        let result = on_thread(thread, deadline, move || work(&core)).await;
         let code = result.as_ref().err().map(|error| error.code);
         if is_counted {
             // Unknown names share a counter, because clients could send any number of them.
@@ -88,33 +74,6 @@ impl Core {
         result
     }
 
-    async fn on_thread<T: Send + 'static>(
-        &self,
-        lane: &Arc<Lane>,
-        deadline: Option<Instant>,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let permit = match lane.threads.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let _waiting = Waiting::begin(self, lane)?;
-                lane.threads.clone().acquire_owned().await.map_err(|_| ending())?
-            }
-        };
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(deadline_exceeded());
-        }
-        let work = move || {
-            let _permit = permit;
-            work()
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => Err(panicked()),
-            Err(_) => Err(ending()),
-        }
-    }
-
     /// Logs a request if the access log is on.
     pub fn log(
         &self,
@@ -134,34 +93,29 @@ impl Core {
     }
 }
 
-/// A request that waits for a thread.
-struct Waiting<'a> {
-    core: &'a Core,
-    lane: &'a Lane,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(core: &'a Core, lane: &'a Lane) -> Result<Self> {
-        let before = lane.waiting.fetch_add(1, Relaxed);
-        core.metrics.waiting.inc();
-        let waiting = Self { core, lane };
-        match before < lane.most_waiting {
-            true => Ok(waiting),
-            false => Err(Error::new(
-                Code::ResourceExhausted,
-                format!(
-                    "{before} requests wait already: send fewer at a time, or let more wait with \
-                     --max_waiting_requests"
-                ),
-            )),
-        }
+async fn on_thread<T: Send + 'static>(
+    thread: impl Future<Output = Result<Thread>>,
+    deadline: Option<Instant>,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let thread = match deadline {
+        None => thread.await?,
+        // Even if no thread gets free until then.
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), thread)
+            .await
+            .map_err(|_| deadline_exceeded())??,
+    };
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return Err(deadline_exceeded());
     }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.lane.waiting.fetch_sub(1, Relaxed);
-        self.core.metrics.waiting.dec();
+    let work = move || {
+        let _thread = thread;
+        work()
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => Err(panicked()),
+        Err(_) => Err(ending()),
     }
 }
 

@@ -35,7 +35,8 @@ pub fn classify(
     let classifier = Classifier::of(signature, format)?;
     let examples = examples(request.input)?;
     let feeds = feeds(&[&classifier.input], &examples)?;
-    let outputs = servable.run(feeds, &classifier.fetches(), deadline)?;
+    let outputs =
+        servable.run(feeds, &classifier.fetches(), classifier.input.has_defaults(), deadline)?;
     Ok(ClassificationResponse {
         result: Some(classifier.result(examples.len(), &outputs.iter().collect::<Vec<_>>())?),
         model_spec: Some(answered_by(servable, name)),
@@ -53,7 +54,8 @@ pub fn regress(
     let regressor = Regressor::of(signature, format)?;
     let examples = examples(request.input)?;
     let feeds = feeds(&[&regressor.input], &examples)?;
-    let outputs = servable.run(feeds, &[regressor.output], deadline)?;
+    let outputs =
+        servable.run(feeds, &[regressor.output], regressor.input.has_defaults(), deadline)?;
     Ok(RegressionResponse {
         result: Some(regression(examples.len(), &outputs[0])?),
         model_spec: Some(answered_by(servable, name)),
@@ -116,8 +118,9 @@ pub fn multi_inference(
         })
         .collect();
     let feeds = feeds(&inputs, &examples)?;
+    let has_defaults = inputs.iter().any(|input| input.has_defaults());
     let fetches: Vec<_> = fetches.into_iter().collect();
-    let outputs = servable.run(feeds, &fetches, deadline)?;
+    let outputs = servable.run(feeds, &fetches, has_defaults, deadline)?;
     let outputs: BTreeMap<_, _> = fetches.into_iter().zip(outputs).collect();
     let results = tasks.into_iter().map(|(name, task)| {
         let result = match task {
@@ -182,6 +185,11 @@ impl<'a> Examples<'a> {
             Error::invalid(format!("No {what} inputs found in SignatureDef: {signature:?}"))
         })?;
         Ok(Self { signature, tensor: tensor_name(input)? })
+    }
+
+    /// Whether inputs of the signature's own are fed, too.
+    fn has_defaults(&self) -> bool {
+        self.signature.inputs.len() > 1
     }
 }
 

@@ -122,7 +122,8 @@ pub struct Listen {
     /// Port for REST, on all addresses; 0 for none
     #[arg(long, default_value_t = 0)]
     pub rest_api_port: u16,
-    /// Requests that are computed at the same time for REST; default: 4 for each CPU
+    /// Requests that are computed at the same time for REST, and up to a quarter each in addition that are the first of
+    /// their model or of their connection; default: 4 for each CPU
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub rest_api_num_threads: Option<u16>,
     /// How long a REST request may take, in milliseconds
@@ -131,11 +132,14 @@ pub struct Listen {
     /// Answer REST requests of web pages from elsewhere
     #[arg(long, default_value_t = false)]
     pub rest_api_enable_cors_support: Switch,
-    /// Requests that are computed at the same time for gRPC; default: 4 for each CPU
+    /// Requests that are computed at the same time for gRPC, and up to a quarter each in addition that are the first of
+    /// their model or of their connection; default: 4 for each CPU
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub grpc_max_threads: Option<u16>,
     /// Settings of gRPC as name=value, separated by commas: grpc.max_receive_message_length (bytes),
-    /// grpc.max_concurrent_streams (of a connection), grpc.keepalive_time_ms, grpc.keepalive_timeout_ms
+    /// grpc.max_concurrent_streams (of a connection), grpc.keepalive_time_ms (30000),
+    /// grpc.keepalive_timeout_ms (20000), grpc.max_connection_idle_ms, grpc.max_connection_age_ms,
+    /// grpc.max_connection_age_grace_ms, grpc.server_handshake_timeout_ms
     #[arg(long, default_value = "")]
     pub grpc_channel_arguments: String,
     /// File with an SSLConfig, in protobuf's text format: gRPC's port then takes TLS only
@@ -305,6 +309,12 @@ pub struct ServerLimits {
     /// Connections at the same time, for gRPC and REST each; more wait
     #[arg(long, default_value_t = 100_000)]
     pub max_connections: usize,
+    /// Seconds in which clients have to agree on TLS and HTTP/2, or to send the head of a REST request
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub handshake_timeout_seconds: u32,
+    /// Seconds after which a REST connection without a request is ended
+    #[arg(long, default_value_t = 75, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rest_api_idle_timeout_seconds: u32,
     /// Seconds that requests which are running have, after SIGTERM
     #[arg(long, default_value_t = 30)]
     pub drain_seconds: u64,

@@ -9,8 +9,9 @@ use session_group::{Error, Result};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::core::{Call, Core, Lane, shortened};
+use crate::core::{Call, Core, shortened};
 use crate::examples::{classify, multi_inference, regress};
+use crate::lane::Lane;
 use crate::manager::WaitFor;
 use crate::predict::{ResponseFormat, predict};
 use crate::proto::serving::model_service_server::ModelService;
@@ -47,12 +48,13 @@ impl Service {
     ) -> Answer<A> {
         let begun = Instant::now();
         let deadline = deadline(request.metadata(), begun);
+        let client = request.extensions().get().copied().unwrap_or_default();
         let request = request.into_inner();
         let found = spec(&request).cloned();
         let model = found.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         // As TensorFlow Serving, which does not count it.
         let is_counted = api != MULTI_INFERENCE;
-        let call = Call { api, model, deadline, begun, is_counted };
+        let call = Call { api, model, client, deadline, begun, is_counted };
         let work = move |core: &Core| {
             core.compute(api, found.as_ref(), |servable| {
                 compute(servable, request, deadline, core.format)

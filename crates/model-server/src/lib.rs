@@ -1,8 +1,8 @@
 //! A model server that TensorFlow Serving's clients can't tell from it, on session groups.
 //!
 //! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
-//! ends everything. [`connections`] accepts connections, with [`tls`], [`authority`] and [`grpc_arguments`]. [`grpc`]
-//! and [`rest`] are the protocols over [`core`], which finds a [`servable`] in the [`catalog`] and computes with it:
+//! ends everything. [`connections`] accepts connections, with [`tls`], [`activity`], [`authority`] and [`grpc_arguments`]. [`grpc`]
+//! and [`rest`] are the protocols over [`core`], which waits for a thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it:
 //! [`predict`] or [`examples`], alone or by [`batching`], until its [`deadline`]. [`manager`] decides which
 //! [`versions`] to load, by a [`loader`] and with their [`warmup`]. [`metrics`] counts; [`proto`] and [`tensor`]
 //! are the messages.
@@ -12,6 +12,7 @@
 
 #![allow(missing_docs)] // It is a program; its parts are public for the benchmark.
 
+pub mod activity;
 pub mod authority;
 pub mod batching;
 pub mod catalog;
@@ -24,6 +25,7 @@ mod files;
 pub mod flags;
 pub mod grpc;
 pub mod grpc_arguments;
+pub mod lane;
 pub mod loader;
 pub mod manager;
 pub mod metrics;

@@ -10,7 +10,7 @@ use session_group_serving::signature::{default_input, tensor_name};
 use crate::proto::serving::{
     ModelSpec, PredictRequest, PredictResponse, model_spec::VersionChoice,
 };
-use crate::proto::tensorflow::SignatureDef;
+use crate::proto::tensorflow::{SignatureDef, TensorInfo};
 use crate::servable::Servable;
 use crate::tensor;
 
@@ -33,6 +33,8 @@ pub struct Step<'a> {
     feeds: Vec<(&'a str, Tensor)>,
     aliases: Vec<&'a str>,
     fetches: Vec<&'a str>,
+    /// Whether some of the feeds are the signature's own.
+    has_defaults: bool,
 }
 
 impl<'a> Step<'a> {
@@ -42,7 +44,7 @@ impl<'a> Step<'a> {
         servable: &Servable,
         deadline: Option<Instant>,
     ) -> Result<impl Iterator<Item = (&'a str, Tensor)>> {
-        let tensors = servable.run(self.feeds, &self.fetches, deadline)?;
+        let tensors = servable.run(self.feeds, &self.fetches, self.has_defaults, deadline)?;
         Ok(self.aliases.into_iter().zip(tensors))
     }
 }
@@ -59,6 +61,7 @@ pub fn step<'a, T>(
     let (signature_name, signature) = find(servable, signature_name)?;
     check_method(signature, format)?;
     check_names(signature, &inputs)?;
+    let has_defaults = inputs.len() < signature.inputs.len();
     let mut feeds = Vec::with_capacity(signature.inputs.len());
     for (alias, info) in &signature.inputs {
         let tensor = match inputs.remove(alias) {
@@ -70,10 +73,10 @@ pub fn step<'a, T>(
         let tensor = tensor.map_err(|error| {
             Error::new(error.code, format!("tensor parsing error: {alias}: {}", error.message))
         })?;
-        feeds.push((tensor_name(info)?, tensor));
+        feeds.push((tensor_of(alias, info)?, tensor));
     }
     let (aliases, fetches) = fetches(signature, output_filter)?.into_iter().unzip();
-    Ok(Step { signature_name, feeds, aliases, fetches })
+    Ok(Step { signature_name, feeds, aliases, fetches, has_defaults })
 }
 
 fn find<'a>(servable: &'a Servable, name: &'a str) -> Result<(&'a str, &'a SignatureDef)> {
@@ -143,7 +146,7 @@ fn fetches<'a>(signature: &'a SignatureDef, filter: &[String]) -> Result<Vec<(&'
     let mut fetches: Vec<(&str, &str)> = Vec::new();
     if filter.is_empty() {
         for (alias, info) in &signature.outputs {
-            fetches.push((alias, tensor_name(info)?));
+            fetches.push((alias, tensor_of(alias, info)?));
         }
     }
     for alias in filter {
@@ -157,9 +160,15 @@ fn fetches<'a>(signature: &'a SignatureDef, filter: &[String]) -> Result<Vec<(&'
         if fetches.iter().any(|(seen, _)| seen == alias) {
             return Err(Error::invalid(format!("duplicate output tensor alias: {alias}")));
         }
-        fetches.push((alias, tensor_name(info)?));
+        fetches.push((alias, tensor_of(alias, info)?));
     }
     Ok(fetches)
+}
+
+/// The name of the tensor behind an alias. An error names the alias.
+fn tensor_of<'a>(alias: &str, info: &'a TensorInfo) -> Result<&'a str> {
+    tensor_name(info)
+        .map_err(|error| Error::new(error.code, format!("{alias:?}: {}", error.message)))
 }
 
 fn joined<'a>(names: impl Iterator<Item = &'a String>) -> String {

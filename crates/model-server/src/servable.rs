@@ -87,10 +87,11 @@ impl Servable {
         &self,
         inputs: Vec<(&str, Tensor)>,
         outputs: &[&str],
+        has_defaults: bool,
         deadline: Option<Instant>,
     ) -> Result<Vec<Tensor>> {
         if let Some(batcher) = &self.batcher {
-            return batcher.run(inputs, outputs, deadline);
+            return batcher.run(inputs, outputs, has_defaults, deadline);
         }
         let inputs: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let options = run_options(deadline)?;

@@ -19,11 +19,12 @@ use tracing::{error, info, warn};
 
 use crate::catalog::Catalog;
 use crate::config;
-use crate::connections::{Connections, Ending, Grpc, ended};
-use crate::core::{Core, Lane};
+use crate::connections::{Connections, Ending, Grpc, Http, Times};
+use crate::core::Core;
 use crate::flags::Flags;
 use crate::grpc::Service;
 use crate::grpc_arguments;
+use crate::lane::Lane;
 use crate::loader;
 use crate::manager::{Manager, WaitFor};
 use crate::metrics::Metrics;
@@ -41,10 +42,13 @@ pub fn serve(flags: Flags) -> Result<()> {
     let or_default = |threads: Option<u16>| threads.map_or(4 * cpus, usize::from);
     let (for_grpc, for_rest) =
         (or_default(flags.listen.grpc_max_threads), or_default(flags.listen.rest_api_num_threads));
+    let most_waiting = flags.limits.max_waiting_requests;
+    let grpc = Lane::new("GRPC", for_grpc, most_waiting);
+    let rest = Lane::new("REST", for_rest, most_waiting);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus)
         // 8 of them load models; the others compute answers.
-        .max_blocking_threads(for_grpc + for_rest + 8)
+        .max_blocking_threads(grpc.most() + rest.most() + 8)
         .thread_name("server")
         .enable_all()
         .build()?;
@@ -59,9 +63,6 @@ pub fn serve(flags: Flags) -> Result<()> {
         metrics,
         logs_access: flags.limits.access_log,
     });
-    let most_waiting = flags.limits.max_waiting_requests;
-    let grpc = Lane::new("GRPC", for_grpc, most_waiting);
-    let rest = Lane::new("REST", for_rest, most_waiting);
     let served = runtime.block_on(run(&flags, &core, grpc, rest));
     // Requests that still compute are left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -135,9 +136,14 @@ fn ended_while_loading(signal: &str) -> Result<()> {
 
 type Tasks = JoinSet<Result<()>>;
 
-/// Their names in health checks.
-const SERVICES: [&str; 3] =
-    ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"];
+/// Their names in health checks. TensorFlow Serving has the last two.
+const SERVICES: [&str; 5] = [
+    "",
+    "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+    "PredictionService",
+    "ModelService",
+];
 
 async fn serve_grpc(
     flags: &Flags,
@@ -154,28 +160,37 @@ async fn serve_grpc(
         grpc_arguments::largest_request(arguments)?.unwrap_or(flags.limits.max_request_bytes);
     let prediction = PredictionServiceServer::new(service.clone())
         .max_decoding_message_size(most)
-        .max_encoding_message_size(usize::MAX)
-        .accept_compressed(CompressionEncoding::Gzip);
+        .max_encoding_message_size(usize::MAX);
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure();
         builder.register_encoded_file_descriptor_set(DESCRIPTORS)
     };
-    let routes = Routes::new(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(prediction)
-        .add_service(ModelServiceServer::new(service))
+    let models = ModelServiceServer::new(service).max_encoding_message_size(usize::MAX);
+    /// As gRPC's libraries do, unless they are told otherwise.
+    macro_rules! compressed {
+        ($service:expr) => {
+            $service
+                .accept_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Deflate)
+        };
+    }
+    let routes = Routes::new(compressed!(health_service))
+        .add_service(compressed!(reflection().build_v1()?))
+        .add_service(compressed!(reflection().build_v1alpha()?))
+        .add_service(compressed!(prediction))
+        .add_service(compressed!(models))
         .prepare();
+    let handshake = seconds(flags.limits.handshake_timeout_seconds);
     let grpc = |tls| -> Result<Grpc> {
-        let mut grpc = Grpc::new(routes.clone(), tls);
-        grpc_arguments::apply(arguments, &mut grpc.http2)?;
+        let mut grpc = Grpc::new(routes.clone(), tls, handshake);
+        grpc_arguments::apply(arguments, &mut grpc)?;
         Ok(grpc)
     };
     let most = flags.limits.max_connections;
     if listen.port != 0 {
         let tls = listen.ssl_config_file.as_deref().map(tls::acceptor).transpose()?;
         let connections = Connections::new(bind(listen.port).await?, most);
-        let served = connections.serve_grpc(grpc(tls)?, ending.clone());
+        let served = connections.serve(grpc(tls)?, ending.clone());
         tasks.spawn(async move {
             served.await;
             Ok(())
@@ -185,7 +200,7 @@ async fn serve_grpc(
     if let Some(path) = listen.grpc_socket_path.clone() {
         let connections = Connections::new(bind_unix(&path)?, most);
         info!("Running gRPC ModelServer at UNIX socket {} ...", path.display());
-        let served = connections.serve_grpc(grpc(None)?, ending.clone());
+        let served = connections.serve(grpc(None)?, ending.clone());
         tasks.spawn(async move {
             served.await;
             let _ = std::fs::remove_file(&path);
@@ -229,15 +244,23 @@ async fn serve_rest(
         metrics_path,
         allows_other_origins: listen.rest_api_enable_cors_support,
     };
-    let app = Router::new().fallback(rest::answer).with_state(Arc::new(rest));
+    let routes = Router::new().fallback(rest::answer).with_state(Arc::new(rest));
+    let handshake = seconds(flags.limits.handshake_timeout_seconds);
+    let idle = Some(seconds(flags.limits.rest_api_idle_timeout_seconds));
+    let http = Http { routes, times: Times { handshake, idle, age: None, grace: None } };
     let listener = bind(listen.rest_api_port).await?;
     let connections = Connections::new(listener, flags.limits.max_connections);
-    let ending = ending.clone();
+    let served = connections.serve(http, ending.clone());
     tasks.spawn(async move {
-        Ok(axum::serve(connections, app).with_graceful_shutdown(ended(ending)).await?)
+        served.await;
+        Ok(())
     });
     info!("Exporting HTTP/REST API at:localhost:{} ...", listen.rest_api_port);
     Ok(())
+}
+
+fn seconds(number: u32) -> Duration {
+    Duration::from_secs(number.into())
 }
 
 /// Listens on all addresses, those of IPv6 included if the machine has any.

@@ -1,7 +1,8 @@
 //! TLS for gRPC, as an SSLConfig says.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustls::pki_types::pem::PemObject;
@@ -9,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
 
 use crate::proto::read_text;
 use crate::proto::serving::SslConfig;
@@ -39,6 +41,29 @@ pub fn acceptor(file: &Path) -> Result<TlsAcceptor> {
         builder.with_single_cert(chain, key).with_context(of("server_key or server_cert"))?;
     server.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(server).into())
+}
+
+/// Says why there is no agreement on TLS: in a warning where it is the client's certificate.
+pub fn say_why(error: &std::io::Error) {
+    /// Clients may try again and again.
+    const EVERY: Duration = Duration::from_secs(10);
+    static WARNED: Mutex<Option<Instant>> = Mutex::new(None);
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(why)) = inner else {
+        return debug!("a connection without TLS: {error}");
+    };
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.is_some_and(|warned| warned.elapsed() < EVERY) {
+        return debug!("a client's certificate is refused: {error}");
+    }
+    *warned = Some(Instant::now());
+    match format!("{why:?}").contains("UnsupportedCertVersion") {
+        true => warn!(
+            "a client's certificate is refused: it is of X.509's version 1, which has no extensions to check; \
+             issue one of version 3, such as by openssl x509 -req with -extfile"
+        ),
+        false => warn!("a client's certificate is refused: {error}"),
+    }
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {

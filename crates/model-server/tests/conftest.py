@@ -65,6 +65,15 @@ class Server:
         if wait:
             grpc.channel_ready_future(self.channel).result(60)
 
+    def wait_for_port(self, seconds=60):
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return socket.create_connection(("localhost", self.port)).close()
+            except OSError:
+                assert time.monotonic() < deadline and self.process.poll() is None
+                time.sleep(0.05)
+
     def status(self, name):
         """States of the versions of a model."""
         request = get_model_status_pb2.GetModelStatusRequest()
@@ -161,3 +170,56 @@ def half(tmp_path_factory):
     )
     yield server
     assert server.stop() == 0
+
+
+@pytest.fixture
+def base(tmp_path):
+    place(tmp_path / "half", 1, "half_plus")
+    place(tmp_path / "loop", 1, "tf1_saved_model")
+    place(tmp_path / "types", 1, "every_type")
+    return tmp_path
+
+
+def only(name, base):
+    return [f"--model_name={name}", f"--model_base_path={base / name}"]
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """An authority, and a server's and a client's keys and certificates."""
+    folder = tmp_path_factory.mktemp("keys")
+
+    def openssl(*arguments):
+        subprocess.run(
+            ["openssl", *arguments], cwd=folder, check=True, capture_output=True
+        )
+
+    openssl(
+        *"req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2".split(),
+        "-subj",
+        "/CN=ca",
+    )
+    (folder / "names").write_text("subjectAltName=DNS:localhost")
+    for name in ["server", "client"]:
+        request = f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr"
+        openssl(*request.split(), "-subj", f"/CN={name}")
+        sign = f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem"
+        openssl(*sign.split(), "-days", "2", "-extfile", "names")
+    # Without extensions, a certificate is of version 1.
+    openssl(*f"{sign.replace('client.pem', 'old.pem')} -days 2".split())
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def ssl_config(folder, certificates, is_mutual=False):
+    """A file with an SSLConfig."""
+    entries = {"server_key": "server.key", "server_cert": "server.pem"}
+    if is_mutual:
+        entries["custom_ca"] = "ca.pem"
+    quoted = {
+        field: json.dumps(certificates[name].decode())
+        for field, name in entries.items()
+    }
+    file = folder / "ssl"
+    text = "".join(f"{field}: {value} " for field, value in quoted.items())
+    file.write_text(text + f"client_verify: {str(is_mutual).lower()}")
+    return file

@@ -47,6 +47,7 @@ def export(folder):
             ),
             "regress": signature(given, {"outputs": each}, "regress", four),
             "other": signature(given, {"outputs": each}, "regress", {"scale": 7.0}),
+            "none": signature({}, {"y": tf.constant([1.0, 2.0])}, "predict", {}),
             "needs": signature(given, {"outputs": each}, "regress", {}),
         }
         builder = tf1.saved_model.Builder(str(folder))
@@ -54,12 +55,15 @@ def export(folder):
         builder.save()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["alone", "batched"])
+def server(tmp_path_factory, request):
     base = tmp_path_factory.mktemp("defaults")
     export(base / "1")
     server = Server(
-        "--model_name=defaults", f"--model_base_path={base}", log=base / "server.log"
+        "--model_name=defaults",
+        f"--model_base_path={base}",
+        f"--enable_batching={str(request.param).lower()}",
+        log=base / "server.log",
     )
     server.wait_for("defaults", {1: "AVAILABLE"})
     yield server
@@ -82,6 +86,8 @@ def server(tmp_path_factory):
         ({"signature_name": "only", "instances": [7]}, [8]),
         ({"signature_name": "only", "inputs": [7]}, [8]),
         ({"signature_name": "only", "inputs": {}}, [3, 2]),
+        ({"signature_name": "none", "inputs": {}}, [1, 2]),
+        ({"signature_name": "none", "instances": [{}]}, [1, 2]),
     ],
     ids=str,
 )
@@ -98,6 +104,9 @@ def test_rest(server, body, y):
         ({"inputs": {"k": [1, 2]}}, "Missing named input: x"),
         ({"signature_name": "all", "instances": [1]}, "expecting list of objects"),
         ({"signature_name": "all", "inputs": [1]}, "expecting an object"),
+        ({"signature_name": "none", "inputs": [1]}, "expecting an object"),
+        ({"signature_name": "none", "instances": [1]}, "expecting list of objects"),
+        ({"signature_name": "none", "instances": [{"x": 1}]}, "named input: x"),
     ],
     ids=str,
 )
@@ -118,6 +127,7 @@ def test_grpc(server):
     assert ask({"x": [1.0, 2.0]}) == [3, 10]
     assert ask({"x": [1.0, 2.0], "k": [7.0, 8.0]}) == [7, 16]
     assert ask({}, signature="all") == [6, 5]
+    assert ask({}, signature="none") == [1, 2]
 
 
 def test_examples_over_rest(server):

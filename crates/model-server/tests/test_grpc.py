@@ -16,8 +16,10 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     input_pb2,
+    model_service_pb2_grpc,
     predict_pb2,
     prediction_log_pb2,
+    prediction_service_pb2_grpc,
     regression_pb2,
 )
 from tensorflow_serving.config import model_server_config_pb2
@@ -25,9 +27,7 @@ from tensorflow_serving.config import model_server_config_pb2
 CODES = grpc.StatusCode
 
 
-def predict(
-    server, model="half", signature="", inputs=None, outputs=(), version=None, **options
-):
+def request(model="half", signature="", inputs=None, outputs=(), version=None):
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
@@ -39,7 +39,11 @@ def predict(
             value if is_proto else tf.make_tensor_proto(value)
         )
     request.output_filter.extend(outputs)
-    return server.predict.Predict(request, timeout=60, **options)
+    return request
+
+
+def predict(server, *arguments, **options):
+    return server.predict.Predict(request(*arguments, **options), timeout=60)
 
 
 def fails(code, text, call):
@@ -420,7 +424,13 @@ def test_status(half):
 
 def test_health(half):
     health = health_pb2_grpc.HealthStub(half.channel)
-    for service in ["", "tensorflow.serving.PredictionService"]:
+    for service in [
+        "",
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+        "PredictionService",
+        "ModelService",
+    ]:
         answer = health.Check(health_pb2.HealthCheckRequest(service=service))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
     unknown = health_pb2.HealthCheckRequest(service="no")
@@ -431,6 +441,50 @@ def test_reflection(half):
     services = ProtoReflectionDescriptorDatabase(half.channel).get_services()
     assert "tensorflow.serving.PredictionService" in services
     assert "tensorflow.serving.ModelService" in services
+
+
+@pytest.mark.parametrize("kind", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_requests(half, kind):
+    target = f"localhost:{half.port}"
+    with grpc.insecure_channel(target, compression=kind) as channel:
+        ones = request(inputs={"x": [1.0] * 1000})
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        assert values(stub.Predict(ones).outputs["y"]).tolist() == [2.5] * 1000
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "half"
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        assert stub.GetModelStatus(status).model_version_status
+        health = health_pb2_grpc.HealthStub(channel)
+        health.Check(health_pb2.HealthCheckRequest())
+        health.Watch(health_pb2.HealthCheckRequest()).next()
+        assert ProtoReflectionDescriptorDatabase(channel).get_services()
+
+
+def test_numbers_must_fit(half):
+    for name, field, value in [
+        ("int8", "int_val", 200),
+        ("uint8", "int_val", -1),
+        ("uint16", "int_val", 65536),
+        ("float16", "half_val", 70000),
+    ]:
+        proto = tf.make_tensor_proto(1, getattr(tf, name))
+        proto.ClearField("tensor_content")
+        proto.ClearField(field)
+        getattr(proto, field).append(value)
+        text = f"{value} is out of the range of DT_"
+        fails(
+            CODES.INVALID_ARGUMENT,
+            text,
+            lambda: predict(half, "types", name, {"x": proto}),
+        )
+
+
+def test_sparse_tensors_are_named(half):
+    fails(
+        CODES.UNIMPLEMENTED,
+        '"x": an input or output of the signature is made of several tensors',
+        lambda: predict(half, "types", "sparse", {"x": [1.0]}),
+    )
 
 
 def test_garbage_is_refused(half):

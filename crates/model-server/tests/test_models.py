@@ -3,7 +3,6 @@
 import pathlib
 import re
 import shutil
-import signal
 import struct
 import threading
 import time

@@ -1,7 +1,6 @@
 """Deadlines, limits, TLS, draining, timelines, batching: what operators rely on."""
 
 import json
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import UNLIMITED, place
+from conftest import UNLIMITED, only, place, ssl_config
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from test_grpc import fails, predict, values
@@ -26,18 +25,6 @@ def loop(server, n, **options):
     request.inputs["word"].CopyFrom(tf.make_tensor_proto(["a"]))
     request.inputs["n"].CopyFrom(tf.make_tensor_proto(n, tf.int32))
     return server.predict.Predict.future(request, **options)
-
-
-@pytest.fixture
-def base(tmp_path):
-    place(tmp_path / "half", 1, "half_plus")
-    place(tmp_path / "loop", 1, "tf1_saved_model")
-    place(tmp_path / "types", 1, "every_type")
-    return tmp_path
-
-
-def only(name, base):
-    return [f"--model_name={name}", f"--model_base_path={base / name}"]
 
 
 def metric(server, name):
@@ -190,40 +177,9 @@ def test_cors(start, base):
         assert headers["Access-Control-Allow-Methods"] == "POST, GET"
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """An authority, and a server's and a client's keys and certificates."""
-    folder = tmp_path_factory.mktemp("keys")
-
-    def openssl(*arguments):
-        subprocess.run(
-            ["openssl", *arguments], cwd=folder, check=True, capture_output=True
-        )
-
-    openssl(
-        *"req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2".split(),
-        "-subj",
-        "/CN=ca",
-    )
-    (folder / "names").write_text("subjectAltName=DNS:localhost")
-    for name in ["server", "client"]:
-        request = f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr"
-        openssl(*request.split(), "-subj", f"/CN={name}")
-        sign = f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem"
-        openssl(*sign.split(), "-days", "2", "-extfile", "names")
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
 @pytest.mark.parametrize("is_mutual", [False, True])
 def test_tls(start, base, certificates, is_mutual):
-    def quoted(name):
-        return json.dumps(certificates[name].decode())
-
-    file = base / "ssl"
-    text = f"server_key: {quoted('server.key')} server_cert: {quoted('server.pem')}"
-    if is_mutual:
-        text += f" custom_ca: {quoted('ca.pem')} client_verify: true"
-    file.write_text(text)
+    file = ssl_config(base, certificates, is_mutual)
     stranger = grpc.ssl_channel_credentials(certificates["ca.pem"])
     own = grpc.ssl_channel_credentials(
         certificates["ca.pem"], certificates["client.key"], certificates["client.pem"]
@@ -246,6 +202,25 @@ def test_tls(start, base, certificates, is_mutual):
             was_taken = False
         assert was_taken == is_welcome
         channel.close()
+
+
+def test_a_certificate_of_version_1(start, base, tmp_path, certificates):
+    log = tmp_path / "log"
+    server = start(
+        *only("half", base),
+        f"--ssl_config_file={ssl_config(base, certificates, is_mutual=True)}",
+        wait=False,
+        log=log,
+    )
+    server.wait_for_port()
+    old = grpc.ssl_channel_credentials(
+        certificates["ca.pem"], certificates["client.key"], certificates["old.pem"]
+    )
+    with grpc.secure_channel(f"localhost:{server.port}", old) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        fails(CODES.UNAVAILABLE, "", lambda: health.Check(request, timeout=30))
+    assert "it is of X.509's version 1" in log.read_text()
 
 
 def test_timelines(start, base, tmp_path):

@@ -5,7 +5,9 @@ import gzip
 import json
 import math
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 MODEL = "/v1/models/half"
 
@@ -65,11 +67,14 @@ def types(server, name, value, form="inputs"):
     [
         ("float32", [[1.5, -2.0], [3.25, 1e10]]),
         ("float64", 0.1),
+        ("float16", [1.5, -2.0, 65504.0]),
+        ("bfloat16", [[1.5], [-2.0]]),
         ("int8", [-128, 127]),
         ("int16", [-32768, 32767]),
         ("int32", [-(2**31), 2**31 - 1]),
         ("int64", [-(2**63), 2**63 - 1]),
         ("uint8", [0, 255]),
+        ("uint16", [0, 65535]),
         ("uint32", [0, 2**32 - 1]),
         ("uint64", [0, 2**64 - 1]),
         ("bool", [True, False]),
@@ -85,18 +90,56 @@ def test_types(half, name, value):
 
 
 def test_nan_and_infinity(half):
-    body = '{"signature_name": "float32", "inputs": [NaN, Infinity, -Infinity, 1e39]}'
+    body = '{"signature_name": "float32", "inputs": [NaN, Infinity, -Infinity]}'
     _, _, answer = half.http("POST", "/v1/models/types:predict", body)
-    assert b"NaN,\n        Infinity,\n        -Infinity,\n        Infinity" in answer
+    assert b"NaN,\n        Infinity,\n        -Infinity\n" in answer
     found = json.loads(answer)["outputs"]
     assert math.isnan(found[0])
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("int8", "200"),
+        ("int8", "-129"),
+        ("uint8", "-1"),
+        ("uint8", "256"),
+        ("int16", "32768"),
+        ("uint16", "-1"),
+        ("uint16", "65536"),
+        ("int32", "2147483648"),
+        ("int64", "9223372036854775808"),
+        ("uint32", "-1"),
+        ("uint64", "18446744073709551616"),
+        ("float16", "65520"),
+        ("bfloat16", "1e39"),
+        ("float32", "1e39"),
+        ("float32", "-1" + 39 * "0"),
+        ("float64", "1" + 400 * "0"),
+    ],
+)
+def test_numbers_must_fit(half, name, value):
+    body = f'{{"signature_name": "{name}", "inputs": [1, {value}]}}'
+    text = error(half, "/v1/models/types:predict", body)
+    name = {"float32": "float", "float64": "double", "float16": "half"}.get(name, name)
+    assert text.endswith(f"Type: Number is not of expected type: {name}")
+
+
+def test_halves_are_rounded_once(half):
+    for name in ["float16", "bfloat16"]:
+        values = [0.1, 1 / 3, 2049.0, 1e-7]
+        as_type = [float(v) for v in np.array(values, tf.as_dtype(name).as_numpy_dtype)]
+        assert np.float32(types(half, name, values)).tolist() == as_type
+    body = '{"signature_name": "float16", "inputs": [NaN, -Infinity]}'
+    _, _, answer = half.http("POST", "/v1/models/types:predict", body)
+    assert b"NaN,\n        -Infinity" in answer
+
+
 def test_types_that_json_does_not_have(half):
-    body = {"signature_name": "float16", "inputs": [1.0]}
+    body = {"signature_name": "complex64", "inputs": [1.0]}
     text = error(half, "/v1/models/types:predict", body, 501)
-    assert text == "Conversion of JSON Value: 1.0 to type: half"
-    body = {"signature_name": "float16", "instances": [1.0]}
+    assert text == "Conversion of JSON Value: 1.0 to type: complex64"
+    body = {"signature_name": "complex64", "instances": [1.0]}
     text = error(half, "/v1/models/types:predict", body)
     assert text.startswith(
         "Failed to process element: 0 of 'instances' list. Error: UNIMPLEMENTED"
@@ -379,3 +422,19 @@ def test_strings_may_be_bytes(half):
     body = {"signature_name": "named", "inputs": {"x": [1], "text": [{"b64": packed}]}}
     answer = half.rest(f"{MODEL}:predict", body)
     assert base64.b64decode(answer["outputs"]["text_bytes"][0]["b64"]) == data
+
+
+def test_strings_that_are_no_utf8_are_base64(half):
+    packed = {"b64": base64.b64encode(b"a\xff").decode()}
+    text = {"b64": base64.b64encode("ü".encode()).decode()}
+    for form in ["inputs", "instances"]:
+        assert types(half, "string", [packed, "b", text], form) == [packed, "b", "ü"]
+
+
+def test_a_byte_order_mark(half):
+    body = b"\xef\xbb\xbf" + json.dumps({"instances": [1]}).encode()
+    assert half.rest(f"{MODEL}:predict", body) == {"predictions": [2.5]}
+    examples = {"signature_name": "regress", "examples": [{"x": 1e39}]}
+    assert "1e39, which is out of the range" in error(
+        half, f"{MODEL}:regress", examples
+    )

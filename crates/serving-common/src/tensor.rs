@@ -40,20 +40,29 @@ pub fn from_proto(proto: TensorProto) -> Result<Tensor> {
             fill(&|to| spread(to, &proto.int_val, i32::to_ne_bytes))
         }
         DataType::DtInt16 | DataType::DtQint16 => {
-            fill(&|to| spread(to, &proto.int_val, |v| (v as i16).to_ne_bytes()))
+            let values = narrow::<i16>(&proto.int_val, count, dtype)?;
+            fill(&|to| spread(to, &values, i16::to_ne_bytes))
         }
         DataType::DtUint16 | DataType::DtQuint16 => {
-            fill(&|to| spread(to, &proto.int_val, |v| (v as u16).to_ne_bytes()))
+            let values = narrow::<u16>(&proto.int_val, count, dtype)?;
+            fill(&|to| spread(to, &values, u16::to_ne_bytes))
         }
-        DataType::DtInt8 | DataType::DtQint8 | DataType::DtUint8 | DataType::DtQuint8 => {
-            fill(&|to| spread(to, &proto.int_val, |v| [v as u8]))
+        DataType::DtInt8 | DataType::DtQint8 => {
+            let values = narrow::<i8>(&proto.int_val, count, dtype)?;
+            fill(&|to| spread(to, &values, i8::to_ne_bytes))
+        }
+        DataType::DtUint8 | DataType::DtQuint8 => {
+            let values = narrow::<u8>(&proto.int_val, count, dtype)?;
+            fill(&|to| spread(to, &values, u8::to_ne_bytes))
         }
         DataType::DtInt64 => fill(&|to| spread(to, &proto.int64_val, i64::to_ne_bytes)),
         DataType::DtUint32 => fill(&|to| spread(to, &proto.uint32_val, u32::to_ne_bytes)),
         DataType::DtUint64 => fill(&|to| spread(to, &proto.uint64_val, u64::to_ne_bytes)),
         DataType::DtBool => fill(&|to| spread(to, &proto.bool_val, |v| [u8::from(v)])),
         DataType::DtHalf | DataType::DtBfloat16 => {
-            fill(&|to| spread(to, &proto.half_val, |v| (v as u16).to_ne_bytes()))
+            // Their bits.
+            let values = narrow::<u16>(&proto.half_val, count, dtype)?;
+            fill(&|to| spread(to, &values, u16::to_ne_bytes))
         }
         DataType::DtComplex64 => {
             let pairs = pairs(&proto.scomplex_val);
@@ -84,6 +93,17 @@ fn spread<T: Copy, const N: usize>(to: &mut [u8], values: &[T], bytes: impl Fn(T
     for (to, value) in to.chunks_exact_mut(N).zip(values) {
         to.copy_from_slice(&bytes(value));
     }
+}
+
+/// Numbers that come in a wider type than they are of. Those that are surplus may be any.
+fn narrow<T: TryFrom<i32>>(values: &[i32], count: usize, dtype: DataType) -> Result<Vec<T>> {
+    let narrow = |&value: &i32| {
+        T::try_from(value).map_err(|_| {
+            let dtype = dtype.as_str_name();
+            Error::invalid(format!("{value} is out of the range of {dtype}: send one that fits"))
+        })
+    };
+    values.iter().take(count.max(1)).map(narrow).collect()
 }
 
 fn pairs<T: Copy>(values: &[T]) -> Vec<(T, T)> {
@@ -312,6 +332,33 @@ mod tests {
             proto(DataType::DtInvalid, &[]),
         ] {
             assert!(from_proto(wrong.clone()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_must_fit_their_type() {
+        for (dtype, good, bad) in [
+            (DataType::DtInt8, [-128, 127], [-129, 128]),
+            (DataType::DtQint8, [-128, 127], [-129, 200]),
+            (DataType::DtUint8, [0, 255], [-1, 256]),
+            (DataType::DtQuint8, [0, 255], [-1, i32::MAX]),
+            (DataType::DtInt16, [-32768, 32767], [-32769, 32768]),
+            (DataType::DtQint16, [-32768, 32767], [i32::MIN, 32768]),
+            (DataType::DtUint16, [0, 65535], [-1, 65536]),
+            (DataType::DtQuint16, [0, 65535], [-1, 65536]),
+            (DataType::DtHalf, [0, 65535], [-1, 65536]),
+            (DataType::DtBfloat16, [0, 65535], [-1, 65536]),
+        ] {
+            let of = |values: &[i32]| {
+                let (int_val, half_val) = (values.to_vec(), values.to_vec());
+                from_proto(TensorProto { int_val, half_val, ..proto(dtype, &[2]) })
+            };
+            assert!(of(&good).is_ok(), "{dtype:?}");
+            assert!(of(&[0, 1, bad[0]]).is_ok(), "surplus values are ignored");
+            for bad in bad {
+                let message = of(&[0, bad]).err().expect("it does not fit").message;
+                assert!(message.contains(&format!("{bad} is out of the range")), "{message}");
+            }
         }
     }
 

@@ -94,6 +94,11 @@ fn add(name: &str, value: &JsonValue<'_>, kind: &mut Option<feature::Kind>) -> R
     } else if let Some(number) = json::number(value) {
         let list = || Kind::FloatList(FloatList::default());
         match kind.get_or_insert_with(list) {
+            Kind::FloatList(_) if number.is_finite() && !(number as f32).is_finite() => {
+                return Err(Error::invalid(format!(
+                    "Feature: {name} has {number:e}, which is out of the range of float: send one that fits"
+                )));
+            }
             Kind::FloatList(list) => list.value.push(number as f32),
             other => return Err(mixed(name, other)),
         }

@@ -12,10 +12,12 @@ use crate::core::shortened;
 
 /// Reads a request's body.
 pub fn parse(body: &[u8]) -> Result<JsonValue<'_>> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if body.is_empty() {
         return Err(Error::invalid("JSON Parse error: The document is empty"));
     }
-    JsonValue::parse(body, true).map_err(|error| {
+    let document = JsonValue::parse(body, true).map_err(|error| {
         use JsonErrorType as Type;
         let text = match error.error_type {
             _ if body.iter().all(u8::is_ascii_whitespace) => "The document is empty.",
@@ -41,7 +43,23 @@ pub fn parse(body: &[u8]) -> Result<JsonValue<'_>> {
             _ => "Invalid value.",
         };
         Error::invalid(format!("JSON Parse error: {text} at offset: {}", error.index))
-    })
+    })?;
+    const INFINITY: &[u8] = b"Infinity";
+    if is_infinite(&document) && !body.windows(INFINITY.len()).any(|bytes| bytes == INFINITY) {
+        // As 1e400, which the parser rounds.
+        return Err(Error::invalid("JSON Parse error: Number too big to be stored in double."));
+    }
+    Ok(document)
+}
+
+/// Whether it is, or has, an infinite number.
+fn is_infinite(value: &JsonValue<'_>) -> bool {
+    match value {
+        JsonValue::Float(value) => value.is_infinite(),
+        JsonValue::Array(values) => values.iter().any(is_infinite),
+        JsonValue::Object(members) => members.iter().any(|(_, value)| is_infinite(value)),
+        _ => false,
+    }
 }
 
 /// The first member of this name.
@@ -414,6 +432,9 @@ mod tests {
         assert_eq!(wrong("instances = [1, 2]"), "JSON Parse error: Invalid value. at offset: 0");
         assert_eq!(wrong(""), "JSON Parse error: The document is empty");
         assert!(wrong("{} x").contains("must not be followed"));
+        assert!(wrong("[1e400]").contains("Number too big to be stored in double."));
+        assert!(parse("\u{feff}{}".as_bytes()).is_ok());
+        assert_eq!(wrong("\u{feff}"), wrong(""));
     }
 
     #[test]

@@ -16,8 +16,9 @@ use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use session_group::{Code, Error, Result};
 
-use crate::core::{Call, Core, Lane};
+use crate::core::{Call, Core};
 use crate::examples::{classify, regress};
+use crate::lane::{Client, Lane};
 use crate::proto::serving::{ClassificationRequest, ModelSpec, RegressionRequest, SignatureDefMap};
 use crate::{predict as predicting, proto};
 use path::{Endpoint, PathError, Target};
@@ -85,10 +86,15 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
         Endpoint::Status => statuses(&rest.core, &target.spec),
         Endpoint::Metadata => metadata(&rest.core, &target.spec),
         Endpoint::Explain => explain(&rest.core, &target.spec),
-        _ => match rest.body(body).await {
-            Ok(body) => rest.compute(target, body, is_packed(&head.headers), begun).await,
-            Err(error) => Err(error),
-        },
+        _ => {
+            let client = head.extensions.get().copied().unwrap_or_default();
+            let deadline = rest.timeout.and_then(|timeout| begun.checked_add(timeout));
+            let arrival = Arrival { client, begun, deadline };
+            match rest.body(body, deadline).await {
+                Ok(body) => rest.compute(target, body, is_packed(&head.headers), arrival).await,
+                Err(error) => Err(error),
+            }
+        }
     };
     match result {
         Ok(body) => response(StatusCode::OK, "application/json", body),
@@ -101,16 +107,34 @@ fn is_packed(headers: &HeaderMap) -> bool {
     encoding.is_some_and(|encoding| encoding.contains("gzip"))
 }
 
+/// Who has sent a request, when, and until when it is to be answered.
+struct Arrival {
+    client: Client,
+    begun: Instant,
+    deadline: Option<Instant>,
+}
+
 impl Rest {
-    async fn body(&self, body: Body) -> Result<Bytes> {
-        let body = Limited::new(body, self.most_bytes).collect().await.map_err(|error| {
-            match error.downcast_ref::<LengthLimitError>() {
-                Some(_) => Error::new(
-                    Code::ResourceExhausted,
-                    format!("the request has more than {} bytes", self.most_bytes),
-                ),
-                None => Error::invalid(format!("reading the request failed: {error}")),
+    async fn body(&self, body: Body, deadline: Option<Instant>) -> Result<Bytes> {
+        let body = Limited::new(body, self.most_bytes).collect();
+        let body = match deadline {
+            None => body.await,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), body).await.map_err(|_| {
+                    Error::new(
+                        Code::DeadlineExceeded,
+                        "the request was not complete in time: let it take longer with \
+                         --rest_api_timeout_in_ms",
+                    )
+                })?
             }
+        };
+        let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => Error::new(
+                Code::ResourceExhausted,
+                format!("the request has more than {} bytes", self.most_bytes),
+            ),
+            None => Error::invalid(format!("reading the request failed: {error}")),
         })?;
         Ok(body.to_bytes())
     }
@@ -120,13 +144,13 @@ impl Rest {
         target: Target,
         body: Bytes,
         is_packed: bool,
-        begun: Instant,
+        arrival: Arrival,
     ) -> Result<Vec<u8>> {
         let Target { endpoint, spec } = target;
         let api = name(endpoint);
-        let deadline = self.timeout.and_then(|timeout| begun.checked_add(timeout));
+        let Arrival { client, begun, deadline } = arrival;
         let model = spec.name.clone();
-        let call = Call { api, model, deadline, begun, is_counted: true };
+        let call = Call { api, model, client, deadline, begun, is_counted: true };
         let most = MOST_UNPACKED.min(self.most_bytes as u64);
         let work = move |core: &Core| {
             let body = if is_packed { unpacked(&body, most) } else { body };
@@ -193,10 +217,6 @@ fn predict(
             let message = format!("Serving signature name: \"{name}\" not found in signature def");
             Error::invalid(message)
         })?;
-        if signature.inputs.is_empty() {
-            let message = format!("Failed to get input map for signature: {name}");
-            return Err(Error::invalid(message));
-        }
         let (format, tensors) = request.tensors(signature)?;
         let step = predicting::step(servable, name, tensors, Ok, &[], core.format)?;
         let outputs: Vec<_> = step.run(servable, deadline)?.collect();

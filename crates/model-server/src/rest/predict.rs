@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use half::{bf16, f16};
 use jiter::JsonValue;
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
@@ -282,19 +283,49 @@ impl Column {
         let within = |least: i128, most: i128| {
             json::integer(value).filter(|value| (least..=most).contains(value)).ok_or_else(wrong)
         };
-        let int32 = || within(i32::MIN.into(), i32::MAX.into());
+        let number = || json::number(value).ok_or_else(wrong);
+        // What JSON has as a finite number stays one.
+        let finite = |number: f64, becomes: f64| match number.is_finite() && !becomes.is_finite() {
+            true => Err(wrong()),
+            false => Ok(()),
+        };
         match dtype {
             DataType::DtFloat => {
-                let value = json::number(value).ok_or_else(wrong)? as f32;
-                self.bytes.extend(value.to_ne_bytes());
+                let number = number()?;
+                finite(number, (number as f32).into())?;
+                self.bytes.extend((number as f32).to_ne_bytes());
+            }
+            DataType::DtHalf => {
+                let (number, half) = (number()?, f16::from_f64(number()?));
+                finite(number, half.to_f64())?;
+                self.bytes.extend(half.to_ne_bytes());
+            }
+            DataType::DtBfloat16 => {
+                let (number, half) = (number()?, bf16::from_f64(number()?));
+                finite(number, half.to_f64())?;
+                self.bytes.extend(half.to_ne_bytes());
             }
             DataType::DtDouble => {
-                let value = json::number(value).ok_or_else(wrong)?;
-                self.bytes.extend(value.to_ne_bytes());
+                let number = number()?;
+                // As 1e400, which is read as infinite.
+                if matches!(value, JsonValue::Int(_) | JsonValue::BigInt(_)) {
+                    finite(0.0, number)?;
+                }
+                self.bytes.extend(number.to_ne_bytes());
             }
-            DataType::DtInt32 => self.bytes.extend((int32()? as i32).to_ne_bytes()),
-            DataType::DtInt16 => self.bytes.extend((int32()? as i16).to_ne_bytes()),
-            DataType::DtInt8 | DataType::DtUint8 => self.bytes.push(int32()? as u8),
+            DataType::DtInt32 => {
+                let value = within(i32::MIN.into(), i32::MAX.into())?;
+                self.bytes.extend((value as i32).to_ne_bytes());
+            }
+            DataType::DtInt16 => {
+                let value = within(i16::MIN.into(), i16::MAX.into())?;
+                self.bytes.extend((value as i16).to_ne_bytes());
+            }
+            DataType::DtUint16 => {
+                self.bytes.extend((within(0, u16::MAX.into())? as u16).to_ne_bytes());
+            }
+            DataType::DtInt8 => self.bytes.push(within(i8::MIN.into(), i8::MAX.into())? as u8),
+            DataType::DtUint8 => self.bytes.push(within(0, u8::MAX.into())? as u8),
             DataType::DtInt64 => {
                 let value = within(i64::MIN.into(), i64::MAX.into())?;
                 self.bytes.extend((value as i64).to_ne_bytes());
@@ -447,11 +478,22 @@ impl<'a> Output<'a> {
             match DataType::try_from(tensor.dtype().number()).unwrap_or(DataType::DtInvalid) {
                 DataType::DtFloat => Values::F32(tensor.to_vec()?),
                 DataType::DtDouble => Values::F64(tensor.to_vec()?),
+                DataType::DtHalf => {
+                    let halves = tensor.bytes().chunks_exact(2);
+                    let value = |bits: &[u8]| f16::from_ne_bytes([bits[0], bits[1]]).to_f32();
+                    Values::F32(halves.map(value).collect())
+                }
+                DataType::DtBfloat16 => {
+                    let halves = tensor.bytes().chunks_exact(2);
+                    let value = |bits: &[u8]| bf16::from_ne_bytes([bits[0], bits[1]]).to_f32();
+                    Values::F32(halves.map(value).collect())
+                }
                 DataType::DtInt32 => plain::<i32>(tensor)?,
                 DataType::DtInt16 => plain::<i16>(tensor)?,
                 DataType::DtInt8 => plain::<i8>(tensor)?,
                 DataType::DtUint8 => plain::<u8>(tensor)?,
                 DataType::DtInt64 => plain::<i64>(tensor)?,
+                DataType::DtUint16 => plain::<u16>(tensor)?,
                 DataType::DtUint32 => plain::<u32>(tensor)?,
                 DataType::DtUint64 => plain::<u64>(tensor)?,
                 DataType::DtBool => {
@@ -495,6 +537,10 @@ impl<'a> Output<'a> {
             Values::F32(values) => writer.f32(values[i]),
             Values::F64(values) => writer.f64(values[i]),
             Values::Strings(values) if self.name.ends_with("_bytes") => writer.base64(values[i]),
+            // JSON has no other bytes.
+            Values::Strings(values) if std::str::from_utf8(values[i]).is_err() => {
+                writer.base64(values[i]);
+            }
             Values::Strings(values) => writer.string(values[i]),
             Values::Plain(text) => writer.raw(&text(i)),
         }
