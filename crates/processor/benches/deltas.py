@@ -84,7 +84,7 @@ def serve(arguments, folder):
         processor.wait(lambda info: info.model_path.endswith(f"-{step}"))
         processor.predict(request)
     print(f"resident: {resident():.0f} MB with {arguments.deltas} deltas")
-    conftest.library.destroy(processor.handle)
+    conftest.library.session_group_processor_destroy(processor.handle)
 
 
 def main():

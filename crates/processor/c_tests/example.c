@@ -28,6 +28,6 @@ int main(int argc, char** argv) {
     fprintf(stderr, "%s\n", (const char*)output);
   }
   free(output);
-  destroy(model);
+  session_group_processor_destroy(model);
   return state == 200 ? 0 : 1;
 }

@@ -19,7 +19,7 @@ int batch_process(void* model_buf, const void* input_data[], int* input_size, vo
                   int* output_size);
 int get_serving_model_info(void* model_buf, void** output_data, int* output_size);
 // Beside them.
-void destroy(void* model_buf);
+void session_group_processor_destroy(void* model_buf);
 
 enum { BATCH = 3, MOST_THREADS = 256, MOST_VERSIONS = 100000 };
 
@@ -139,7 +139,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < threads; ++i) CHECK(pthread_join(all[i], NULL) == 0);
   int versions = 0;
   for (int i = 0; i < MOST_VERSIONS; ++i) versions += atomic_load(&seen[i]) > 0;
-  destroy(model);
+  session_group_processor_destroy(model);
   void* output = NULL;
   int size = 0;
   CHECK(process(model, "", 0, &output, &size) == 500);

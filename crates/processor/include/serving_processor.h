@@ -3,7 +3,8 @@
  *
  * A process calls initialize() once for each model and process() for each request; new checkpoints
  * are found on disk and taken while requests go on. Functions of DeepRec's processor have its names
- * and types. destroy() and batch_process_n() are beside them.
+ * and types. Those beside them begin with session_group_processor_, so that a program may have a
+ * destroy() of its own.
  *
  * model_config is a JSON object. It must have savedmodel_dir; keys that DeepRec does not have are
  * checkpoint_poll_interval_ms (10000) and execution ("auto"). docs/processor.md tells of all.
@@ -64,7 +65,7 @@
  *         fprintf(stderr, "%s\n", (const char*)output);
  *       }
  *       free(output);
- *       destroy(model);
+ *       session_group_processor_destroy(model);
  *       return state == 200 ? 0 : 1;
  *     }
  */
@@ -88,8 +89,9 @@ extern "C" {
 //                      current folder.
 // @param model_config  JSON, zero-terminated; see above.
 // @param state         Set to 0, or to -1 on failure. May be NULL.
-// @return The model_buf of the other functions. The caller ends it with destroy(). NULL on failure; the
-//         reason is written to the standard error stream.
+// @return The model_buf of the other functions. The caller ends it with
+//         session_group_processor_destroy(). NULL on failure; the reason is written to the standard
+//         error stream.
 //
 // @par Thread safety: any thread may call it, also for several models in one process.
 // @since 0.1.0
@@ -126,7 +128,8 @@ int process(void *model_buf,
 //                     PredictResponse or to a message, which begins with "Processor ". The caller
 //                     frees each with free().
 // @param output_size  The length of each in bytes.
-// @return 200, or 500 if any request has failed. batch_process_n() says which.
+// @return 200, or 500 if any request has failed. session_group_processor_batch_process_n() says
+//         which.
 //
 // @par Thread safety: any number of threads may call it at the same time.
 // @since 0.1.0
@@ -150,13 +153,13 @@ int batch_process(void *model_buf,
 //
 // @par Thread safety: any number of threads may call it at the same time.
 // @since 0.1.0
-int batch_process_n(void *model_buf,
-                    int n,
-                    const void **input_data,
-                    int *input_size,
-                    void **output_data,
-                    int *output_size,
-                    int *states);
+int session_group_processor_batch_process_n(void *model_buf,
+                                            int n,
+                                            const void **input_data,
+                                            int *input_size,
+                                            void **output_data,
+                                            int *output_size,
+                                            int *states);
 
 // Reports what is being served.
 //
@@ -178,7 +181,7 @@ int get_serving_model_info(void *model_buf, void **output_data, int *output_size
 //
 // @par Thread safety: any thread may call it, also while requests run.
 // @since 0.1.0
-void destroy(void *model_buf);
+void session_group_processor_destroy(void *model_buf);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -22,10 +22,13 @@ use session_group_serving::signature::proto_name;
 use session_group_serving::tensorflow::DataType;
 
 use crate::proto::model::{BundleEntry, BundleHeader};
+use crate::versions::digest;
 
 /// A checkpoint that is open.
 pub struct Bundle {
     prefix: PathBuf,
+    /// Of its index.
+    digest: u64,
     shards: i32,
     entries: BTreeMap<String, BundleEntry>,
 }
@@ -68,7 +71,13 @@ impl Bundle {
         if header.endianness != 0 {
             return Err(Error::invalid("it was written on a big-endian machine"));
         }
-        Ok(Self { prefix: prefix.to_path_buf(), shards: header.num_shards, entries })
+        let digest = digest(&table);
+        Ok(Self { prefix: prefix.to_path_buf(), digest, shards: header.num_shards, entries })
+    }
+
+    /// Which index was read.
+    pub fn digest(&self) -> u64 {
+        self.digest
     }
 
     /// The names of all tensors.

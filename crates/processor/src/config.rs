@@ -78,7 +78,7 @@ pub struct Config {
     pub poll: Duration,
     /// How long to wait for the first of them.
     pub init_timeout: Duration,
-    /// How long destroy() lets requests finish.
+    /// How long session_group_processor_destroy() lets requests finish.
     pub drain: Duration,
     /// The signature of requests that name none.
     pub signature_name: String,
@@ -103,7 +103,8 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 impl Config {
     /// Reads the text. `schedulable_cpus` is the environment variable of that name.
     pub fn parse(text: &str, schedulable_cpus: Option<&str>) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|error| {
+        let json = without_comments(text)?;
+        let value: Value = serde_json::from_str(&json).map_err(|error| {
             Error::invalid(format!("model_config is not JSON: {error}: {:?}", beginning(text, 80)))
         })?;
         let Value::Object(object) = value else {
@@ -116,6 +117,51 @@ impl Config {
         text.warn_of_keys_without_effect();
         text.config(schedulable_cpus)
     }
+}
+
+/// JSON with blanks for comments, of C's or of C++'s kind, which DeepRec's parser takes. All else stays where
+/// it is, so that messages about it name the right place.
+fn without_comments(text: &str) -> Result<String> {
+    let mut json = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let is_comment = rest.starts_with("//") || rest.starts_with("/*");
+        let length = match c {
+            '"' => string_length(rest),
+            '/' if rest.starts_with("//") => rest.find(['\n', '\r']).unwrap_or(rest.len()),
+            '/' if is_comment => match rest[2..].find("*/") {
+                Some(end) => 2 + end + 2,
+                None => {
+                    let line = json.matches('\n').count() + 1;
+                    return Err(wrong(format!(
+                        "has a comment that begins in line {line} and does not end: end it with */"
+                    )));
+                }
+            },
+            _ => c.len_utf8(),
+        };
+        let (part, after) = rest.split_at(length);
+        match is_comment {
+            true => json.extend(part.bytes().map(|byte| match byte {
+                b'\n' => '\n',
+                _ => ' ',
+            })),
+            false => json.push_str(part),
+        }
+        rest = after;
+    }
+    Ok(json)
+}
+
+/// Of the string that a text begins with, quotes included; of all of it where the string does not end.
+fn string_length(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.char_indices().skip(1).find(|&(_, c)| {
+        let ends = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        ends
+    });
+    end.map_or(text.len(), |(at, _)| at + 1)
 }
 
 /// Refuses unknown keys, because most of them are misspelt.
@@ -437,6 +483,40 @@ mod tests {
         assert_eq!(policy(&config), "round_robin");
         assert_eq!(config.sessions.group.gpu_ids, [0, 1]);
         assert_eq!(config.checkpoint_dir, Some(PathBuf::from("/tmp/checkpoint/")));
+    }
+
+    #[test]
+    fn comments_are_blanks() {
+        let name = |text: &str| parse(text).map(|config| config.signature_name);
+        for text in [
+            "// first\n{\"savedmodel_dir\": \"/m\", // of the model\r\n\"signature_name\": \"s\"} // last",
+            "/* first */{\"savedmodel_dir\"/**/:/* \" */\"/m\", /* {\n // } */ \"signature_name\": \"s\"}/***/",
+            "{\"savedmodel_dir\": \"/m\", //\"signature_name\": \"t\",\n\"signature_name\": \"s\"}\n//",
+            "{\"savedmodel_dir\": \"/m\", /* ümläut // */ \"signature_name\": /*/ \"t\", /*/ \"s\"}",
+        ] {
+            assert_eq!(name(text).unwrap(), "s", "{text}");
+        }
+        // In strings they are text, behind escaped quotes, too.
+        for text in ["//s", "/*s*/", r#"a\"//s"#, r"\\", r#"\\\"/*"#] {
+            let config = with(&format!(", \"signature_name\": \"{text}\" // \"t\"\n")).unwrap();
+            let expected: String = serde_json::from_str(&format!("\"{text}\"")).unwrap();
+            assert_eq!(config.signature_name, expected);
+        }
+        let fails = |text: &str, says: &str| {
+            let message = parse(text).map(|_| ()).expect_err(text).message;
+            assert!(message.contains(says), "{says:?} in {message:?}");
+        };
+        fails(
+            "{\n\"savedmodel_dir\": \"/m\" /* no end }",
+            "a comment that begins in line 2 and does not end",
+        );
+        fails("{} /*/", "begins in line 1 and does not end");
+        fails("{\"savedmodel_dir\": /m}", "not JSON: expected value at line 1 column 20");
+        // It parts what it stands between, and what is behind it is where it was.
+        fails("{\"session_num\": 1/**/2}", "not JSON: expected `,` or `}` at line 1 column 22");
+        fails("/* a\nb */ {\"savedmodel_dir\"}", "at line 2 column 23");
+        fails("{\"savedmodel_dir\": \"/m // }", "not JSON: EOF while parsing a string");
+        fails("/", "not JSON");
     }
 
     #[test]

@@ -3,13 +3,16 @@
 //! All that can fail or take long is done before requests are kept waiting. What is left is copying
 //! the values into the variables' own memory, which no request reads meanwhile. Variables whose memory
 //! is not theirs alone, or not the CPU's, are assigned new values.
+//!
+//! Should even that fail half-way, no request sees the variables any more, and the model is loaded again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use session_group::tensorflow::Tensor;
 use session_group::tensorflow::Variable;
-use session_group::{Error, Request, Result, SessionGroup};
+use session_group::{Code, Error, Request, Result, SessionGroup};
 use session_group_serving::signature::proto_name;
 use tensorflow_sys::{TF_INT32, TF_INT64, TF_STRING};
 use tracing::{debug, info};
@@ -42,10 +45,15 @@ enum New {
 }
 
 impl<'a> Delta<'a> {
-    /// Reads all of it.
+    /// Reads all of it. Fails if it is not what it was when it was found.
     pub fn read(template: &'a Template, checkpoint: &Checkpoint) -> Result<Self> {
         let mut delta = Self { prefix: checkpoint.prefix.clone(), changes: Vec::new() };
-        delta.changes = delta.changes_of(template).map_err(|error| delta.of(error))?;
+        let bundle = Bundle::open(&delta.prefix).map_err(|error| delta.of(error))?;
+        if bundle.digest() != checkpoint.digest {
+            let error = Error::new(Code::Aborted, "it was written anew while it was read");
+            return Err(delta.of(error));
+        }
+        delta.changes = delta.changes_of(&bundle, template).map_err(|error| delta.of(error))?;
         Ok(delta)
     }
 
@@ -53,8 +61,7 @@ impl<'a> Delta<'a> {
         Error::new(error.code, format!("delta {}: {}", self.prefix.display(), error.message))
     }
 
-    fn changes_of(&self, template: &'a Template) -> Result<Vec<Change<'a>>> {
-        let bundle = Bundle::open(&self.prefix)?;
+    fn changes_of(&self, bundle: &Bundle, template: &'a Template) -> Result<Vec<Change<'a>>> {
         let (mut changes, mut others) = (Vec::new(), Vec::new());
         for key in bundle.keys() {
             let (name, is_rows) = match (key.strip_suffix(KEYS), key.strip_suffix(VALUES)) {
@@ -102,9 +109,19 @@ impl<'a> Delta<'a> {
         Ok(changes)
     }
 
-    /// Applies it, between requests. Says how long they had to wait. If it fails, nothing has changed.
+    /// Applies it, between requests. Says how long they had to wait. If it fails, nothing has changed, unless
+    /// what is served says that it is half-written.
     pub fn apply(&self, served: &Served) -> Result<Duration> {
-        self.apply_to(served).map_err(|error| self.of(error))
+        self.apply_to(served).map_err(|error| {
+            let error = self.of(error);
+            match served.is_half_written() {
+                true => Error::new(
+                    error.code,
+                    format!("{}: it failed half-way, so that the full checkpoint has to be loaded again", error.message),
+                ),
+                false => error,
+            }
+        })
     }
 
     fn apply_to(&self, served: &Served) -> Result<Duration> {
@@ -127,12 +144,13 @@ impl<'a> Delta<'a> {
             }
         }
         debug!("written in place: {}, assigned: {}", written.len(), assigned.len());
-        assign(&alone, &assigned)?;
-        for (change, dims) in written {
-            if !change.write(&alone, dims, true)? {
-                assign(&alone, &[change])?;
-            }
-        }
+        alone.set_half_written(true);
+        let done = catch_unwind(AssertUnwindSafe(|| write(&alone, &assigned, &written)));
+        let (done, is_whole) = done.unwrap_or_else(|_| {
+            (Err(Error::new(Code::Internal, "writing its values panicked")), false)
+        });
+        alone.set_half_written(!is_whole);
+        done?;
         Ok(begun.elapsed())
     }
 
@@ -196,6 +214,8 @@ impl Change<'_> {
         let Some((container, name)) = &self.variable.resource else { return Ok(false) };
         let (New::Whole(new) | New::Rows { values: new, .. }) = &self.new;
         let variable = Variable { container, name, dtype: new.dtype(), dims };
+        #[cfg(test)]
+        faults::meet(really)?;
         alone.group.write_variable(&variable, |bytes| {
             if really {
                 self.overwrite(bytes, dims);
@@ -237,17 +257,34 @@ impl Change<'_> {
     }
 }
 
-/// Gives variables whose memory can't be written to new values, all or none.
-fn assign(alone: &ExclusiveAccess<'_>, changes: &[&Change<'_>]) -> Result<()> {
-    if changes.is_empty() {
-        return Ok(());
+/// Writes all, what has to be assigned first. Also says whether the variables have all or none of it.
+fn write(
+    alone: &ExclusiveAccess<'_>,
+    assigned: &[&Change<'_>],
+    in_place: &[(&Change<'_>, &Vec<i64>)],
+) -> (Result<()>, bool) {
+    let (done, is_whole) = assign(alone, assigned);
+    if done.is_err() {
+        return (done, is_whole);
     }
-    let old = current(changes.iter().copied(), alone.group)?;
-    let new = changes.iter().zip(&old).map(|(change, old)| {
-        change.check(old)?;
-        change.whole(old)
+    let mut all = in_place.iter().map(|(change, dims)| match change.write(alone, dims, true)? {
+        true => Ok(()),
+        false => assign(alone, &[*change]).0,
     });
-    let new: Vec<Tensor> = new.collect::<Result<_>>()?;
+    let done = all.try_for_each(|one| one);
+    let is_whole = done.is_ok();
+    (done, is_whole)
+}
+
+/// Gives variables whose memory can't be written to new values. Also says whether all or none have them.
+fn assign(alone: &ExclusiveAccess<'_>, changes: &[&Change<'_>]) -> (Result<()>, bool) {
+    if changes.is_empty() {
+        return (Ok(()), true);
+    }
+    let (new, old) = match values(alone, changes) {
+        Ok(values) => values,
+        Err(error) => return (Err(error), true),
+    };
     let targets: Vec<_> = changes.iter().map(|change| change.variable.assign.as_str()).collect();
     let run = |values: &[Tensor]| {
         let names = changes.iter().map(|change| change.variable.value.as_str());
@@ -255,10 +292,24 @@ fn assign(alone: &ExclusiveAccess<'_>, changes: &[&Change<'_>]) -> Result<()> {
         let request = Request { inputs: &inputs, targets: &targets, ..Request::default() };
         alone.group.run_request(&request, None).map(drop)
     };
-    run(&new).inspect_err(|_| {
+    match run(&new) {
+        Ok(()) => (Ok(()), true),
         // Some of them may be assigned.
-        let _ = run(&old);
-    })
+        Err(error) => (Err(error), run(&old).is_ok()),
+    }
+}
+
+/// The new values of variables, and the old ones.
+fn values(
+    alone: &ExclusiveAccess<'_>,
+    changes: &[&Change<'_>],
+) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
+    let old = current(changes.iter().copied(), alone.group)?;
+    let new = changes.iter().zip(&old).map(|(change, old)| {
+        change.check(old)?;
+        change.whole(old)
+    });
+    Ok((new.collect::<Result<_>>()?, old))
 }
 
 fn indices(keys: &Tensor) -> Result<Vec<i64>> {
@@ -289,4 +340,30 @@ fn some<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
         text.push_str(&format!(" and {more} more"));
     }
     if text.is_empty() { "none".to_string() } else { text }
+}
+
+/// Failures of writing, which nothing else can cause on purpose.
+#[cfg(test)]
+pub mod faults {
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+
+    use session_group::{Code, Error, Result};
+
+    /// How many writes succeed before all fail; negative: all succeed.
+    pub static LEFT: AtomicI64 = AtomicI64::new(-1);
+    /// Whether they panic.
+    pub static PANICS: AtomicBool = AtomicBool::new(false);
+
+    pub fn meet(really: bool) -> Result<()> {
+        let left = LEFT.load(Relaxed);
+        if !really || left < 0 {
+            return Ok(());
+        }
+        if left == 0 {
+            assert!(!PANICS.load(Relaxed), "a panic on purpose");
+            return Err(Error::new(Code::ResourceExhausted, "a failure on purpose"));
+        }
+        LEFT.store(left - 1, Relaxed);
+        Ok(())
+    }
 }

@@ -26,8 +26,9 @@ const FAILED: c_int = 500;
 ///                      current folder.
 /// @param model_config  JSON, zero-terminated; see above.
 /// @param state         Set to 0, or to -1 on failure. May be NULL.
-/// @return The model_buf of the other functions. The caller ends it with destroy(). NULL on failure; the
-///         reason is written to the standard error stream.
+/// @return The model_buf of the other functions. The caller ends it with
+///         session_group_processor_destroy(). NULL on failure; the reason is written to the standard
+///         error stream.
 ///
 /// @par Thread safety: any thread may call it, also for several models in one process.
 /// @since 0.1.0
@@ -106,7 +107,8 @@ pub unsafe extern "C" fn process(
 ///                     PredictResponse or to a message, which begins with "Processor ". The caller
 ///                     frees each with free().
 /// @param output_size  The length of each in bytes.
-/// @return 200, or 500 if any request has failed. batch_process_n() says which.
+/// @return 200, or 500 if any request has failed. session_group_processor_batch_process_n() says
+///         which.
 ///
 /// @par Thread safety: any number of threads may call it at the same time.
 /// @since 0.1.0
@@ -136,9 +138,7 @@ pub unsafe extern "C" fn batch_process(
         n += 1;
     }
     // SAFETY: the caller passes n elements in each array.
-    unsafe {
-        batch_process_n(model_buf, n, input_data, input_size, output_data, output_size, null_mut())
-    }
+    unsafe { batch(model_buf, n, input_data, input_size, output_data, output_size, null_mut()) }
 }
 
 /// Like batch_process(), but takes the number of requests and reports the outcome of each.
@@ -156,7 +156,26 @@ pub unsafe extern "C" fn batch_process(
 /// @par Thread safety: any number of threads may call it at the same time.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn batch_process_n(
+pub unsafe extern "C" fn session_group_processor_batch_process_n(
+    model_buf: *mut c_void,
+    n: c_int,
+    input_data: *mut *const c_void,
+    input_size: *mut c_int,
+    output_data: *mut *mut c_void,
+    output_size: *mut c_int,
+    states: *mut c_int,
+) -> c_int {
+    // SAFETY: the caller passes what the documentation asks for.
+    unsafe { batch(model_buf, n, input_data, input_size, output_data, output_size, states) }
+}
+
+/// Not by way of an exported function, which a program can have one of its own instead of.
+///
+/// # Safety
+///
+/// The arrays must be NULL or have `n` elements, which nothing else uses meanwhile; each request must have as
+/// many bytes as its size says.
+unsafe fn batch(
     model_buf: *mut c_void,
     n: c_int,
     input_data: *mut *const c_void,
@@ -251,7 +270,7 @@ pub unsafe extern "C" fn get_serving_model_info(
 /// @par Thread safety: any thread may call it, also while requests run.
 /// @since 0.1.0
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn destroy(model_buf: *mut c_void) {
+pub unsafe extern "C" fn session_group_processor_destroy(model_buf: *mut c_void) {
     let _ = caught(|| {
         handles::remove(model_buf);
         Ok(())

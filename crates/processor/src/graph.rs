@@ -2,9 +2,10 @@
 //! these variables.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
+use session_group::{Error, Result};
 use session_group_serving::tensorflow::TensorProto;
 
 use crate::proto::model::attr::Value;
@@ -38,22 +39,34 @@ pub struct Restored {
 const PREFIX: &str = "serving_processor";
 /// What each checkpoint of TensorFlow 2 has.
 const OBJECT_GRAPH: &str = "_CHECKPOINTABLE_OBJECT_GRAPH";
+/// Nodes that a graph may have once each call is replaced by what the function has.
+const MOST_NODES: usize = 1 << 20;
 /// Of functions that call functions.
-const MOST_NESTED: usize = 16;
+const MOST_NESTED: usize = 64;
 
-/// Finds what `restore_op` restores.
-pub fn restored(graph: &Graph, restore_op: &str) -> Restored {
+/// Finds what `restore_op` restores. A graph of any shape is looked at in bounded time.
+pub fn restored(graph: &Graph, restore_op: &str) -> Result<Restored> {
     let functions: HashMap<&str, &Function> = graph
         .library
         .iter()
         .flat_map(|library| &library.function)
         .filter_map(|function| Some((function.signature.as_ref()?.name.as_str(), function)))
         .collect();
-    let main = Scope::new(&graph.node, HashMap::new());
-    let mut finder =
-        Finder { functions, main: &main, found: BTreeMap::new(), names: BTreeSet::new() };
+    let main = Scope::new(&graph.node, None);
+    let mut finder = Finder {
+        functions,
+        main: &main,
+        found: BTreeMap::new(),
+        names: BTreeSet::new(),
+        calls: Vec::new(),
+    };
     let reached = main.reachable(restore_op);
-    finder.look(&main, &|node| reached.contains(node.name.as_str()), 0);
+    let wanted = graph.node.iter().filter(|node| reached.contains(node.name.as_str()));
+    finder.check_calls(wanted)?;
+    finder.look(&main, &|node| reached.contains(node.name.as_str()))?;
+    while let Some(Call { function, arguments }) = finder.calls.pop() {
+        finder.look(&Scope::new(&function.node_def, Some(arguments)), &|_| true)?;
+    }
     let mut restored = Restored { others: finder.names, ..Restored::default() };
     restored.others.remove(OBJECT_GRAPH);
     for (i, (key, variables)) in finder.found.into_iter().enumerate() {
@@ -64,7 +77,7 @@ pub fn restored(graph: &Graph, restore_op: &str) -> Restored {
             restored.variables.insert(key, variable);
         }
     }
-    restored
+    Ok(restored)
 }
 
 struct Finder<'a, 'm> {
@@ -74,46 +87,122 @@ struct Finder<'a, 'm> {
     found: BTreeMap<String, Vec<(&'a Node, bool)>>,
     /// All of these names.
     names: BTreeSet<String>,
+    /// Still to be looked at.
+    calls: Vec<Call<'a>>,
+}
+
+/// A function to be looked at, and the main graph's tensor for each of its arguments.
+struct Call<'a> {
+    function: &'a Function,
+    arguments: HashMap<&'a str, &'a str>,
+}
+
+/// A function that is being counted.
+struct Counted<'a> {
+    name: &'a str,
+    /// The node that calls it.
+    caller: &'a Node,
+    nodes: std::slice::Iter<'a, Node>,
+    /// How many nodes those before make.
+    count: usize,
 }
 
 impl<'a> Finder<'a, '_> {
-    fn look(&mut self, scope: &Scope<'a>, is_wanted: &dyn Fn(&Node) -> bool, depth: usize) {
-        for node in scope.nodes.values().filter(|node| is_wanted(node)) {
-            if node.op == "RestoreV2" {
-                let names = node.input.get(1).and_then(|names| scope.strings(names));
-                self.names.extend(names.iter().flat_map(|names| names.iter().cloned()));
+    /// The function that a node calls.
+    fn called(&self, node: &'a Node) -> Option<(&'a str, &'a Function)> {
+        let Value::Func(called) = attr(node, "f")? else { return None };
+        self.functions.get_key_value(called.name.as_str()).map(|(name, called)| (*name, *called))
+    }
+
+    /// Refuses calls that would have no end, or nearly none, for us and for TensorFlow, which replaces them by
+    /// what the functions have. Each function is counted once.
+    fn check_calls(&self, nodes: impl Iterator<Item = &'a Node>) -> Result<()> {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for node in nodes {
+            let counted = |caller: &'a Node| {
+                let (name, function) = self.called(caller)?;
+                Some(Counted { name, caller, nodes: function.node_def.iter(), count: 0 })
+            };
+            let mut stack: Vec<_> = counted(node).into_iter().collect();
+            while let Some(top) = stack.last_mut() {
+                let (name, caller) = (top.name, top.caller);
+                let refused = |what: String| {
+                    Error::invalid(format!(
+                        "node {} calls the function {name}, {what}: save the model with a restore function that \
+                         calls fewer others",
+                        caller.name
+                    ))
+                };
+                let Some(node) = top.nodes.next() else {
+                    let count = top.count;
+                    counts.insert(name, count);
+                    stack.pop();
+                    if let Some(caller) = stack.last_mut() {
+                        caller.count += count;
+                    }
+                    continue;
+                };
+                let called = counted(node);
+                let known = called.as_ref().and_then(|called| counts.get(called.name));
+                top.count += 1 + known.copied().unwrap_or(0);
+                if top.count > MOST_NODES {
+                    return Err(refused(format!("which makes more than {MOST_NODES} nodes")));
+                }
+                let Some(called) = called.filter(|_| known.is_none()) else { continue };
+                if stack.iter().any(|open| open.name == called.name) {
+                    return Err(Error::invalid(format!(
+                        "node {} calls the function {}, within which it is: save the model without this \
+                         recursion",
+                        node.name, called.name
+                    )));
+                }
+                if stack.len() == MOST_NESTED {
+                    return Err(refused(format!("the last of {MOST_NESTED} that call each other")));
+                }
+                stack.push(called);
             }
-            if let Some((key, variable, is_slice)) = scope.assigned(node, self.main) {
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, scope: &Scope<'a>, is_wanted: &dyn Fn(&Node) -> bool) -> Result<()> {
+        for node in scope.nodes.values().copied().filter(|node| is_wanted(node)) {
+            if node.op == "RestoreV2"
+                && let Some(names) = node.input.get(1)
+                && let Some(names) = scope.strings(names)?
+            {
+                self.names.extend(names.values.iter().cloned());
+            }
+            if let Some((key, variable, is_slice)) = scope.assigned(node, self.main)? {
                 self.found.entry(key).or_default().push((variable, is_slice));
             }
-            let Some(Value::Func(called)) = attr(node, "f") else { continue };
-            let Some(function) = self.functions.get(called.name.as_str()).copied() else {
-                continue;
-            };
-            if depth == MOST_NESTED {
-                continue;
-            }
+            let Some((_, function)) = self.called(node) else { continue };
+            let given: Vec<_> =
+                data_inputs(node).map(|input| scope.given(input)).collect::<Result<_>>()?;
             let names = function.signature.iter().flat_map(|signature| &signature.input_arg);
-            let given = data_inputs(node).map(|input| scope.given(input));
-            let arguments = names.map(|arg| arg.name.as_str()).zip(given).collect();
-            self.look(&Scope::new(&function.node_def, arguments), &|_| true, depth + 1);
+            let names = names.map(|arg| arg.name.as_str());
+            let arguments = names.zip(given).filter_map(|(name, given)| Some((name, given?)));
+            self.calls.push(Call { function, arguments: arguments.collect() });
         }
+        Ok(())
     }
 }
 
 /// The nodes of the graph, or of a function with its arguments.
 struct Scope<'a> {
     nodes: HashMap<&'a str, &'a Node>,
-    /// The main graph's tensor for each.
-    arguments: HashMap<&'a str, &'a str>,
+    /// The main graph's tensor for each; of the main graph, none.
+    arguments: Option<HashMap<&'a str, &'a str>>,
     /// Of constants.
-    strings: RefCell<HashMap<&'a str, Rc<Vec<String>>>>,
+    strings: RefCell<HashMap<&'a str, Rc<Strings>>>,
+    /// For nodes that only pass something on: whose output, and which.
+    passed_on: RefCell<HashMap<&'a str, (&'a str, usize)>>,
 }
 
 impl<'a> Scope<'a> {
-    fn new(nodes: &'a [Node], arguments: HashMap<&'a str, &'a str>) -> Self {
+    fn new(nodes: &'a [Node], arguments: Option<HashMap<&'a str, &'a str>>) -> Self {
         let nodes = nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-        Self { nodes, arguments, strings: RefCell::default() }
+        Self { nodes, arguments, strings: RefCell::default(), passed_on: RefCell::default() }
     }
 
     /// The names of all that a node depends on.
@@ -130,52 +219,103 @@ impl<'a> Scope<'a> {
 
     /// Where a node assigns a restored tensor to a variable of the main graph: the tensor's name, the
     /// variable, and whether that is a slice of it.
-    fn assigned(&self, node: &Node, main: &Scope<'a>) -> Option<(String, &'a Node, bool)> {
+    fn assigned(
+        &self,
+        node: &'a Node,
+        main: &Scope<'a>,
+    ) -> Result<Option<(String, &'a Node, bool)>> {
         if !matches!(node.op.as_str(), "AssignVariableOp" | "Assign") {
-            return None;
+            return Ok(None);
         }
-        let [variable, value] = node.input.as_slice() else { return None };
-        let (restore, output) = self.behind(value)?;
+        let [variable, value] = node.input.as_slice() else { return Ok(None) };
+        let Some((restore, output)) = self.behind(value)? else { return Ok(None) };
         if restore.op != "RestoreV2" {
-            return None;
+            return Ok(None);
         }
-        let [_, names, slices] = restore.input.as_slice() else { return None };
-        let key = self.strings(names)?.get(output)?.clone();
-        let is_slice = !self.strings(slices)?.get(output)?.is_empty();
-        let (variable, _) = main.behind(self.given(variable))?;
+        let [_, names, slices] = restore.input.as_slice() else { return Ok(None) };
+        let (Some(names), Some(slices)) = (self.strings(names)?, self.strings(slices)?) else {
+            return Ok(None);
+        };
+        let (Some(key), Some(slice)) = (names.get(output), slices.get(output)) else {
+            return Ok(None);
+        };
+        let Some(variable) = self.given(variable)? else { return Ok(None) };
+        let Some((variable, _)) = main.behind(variable)? else { return Ok(None) };
         let is_variable = matches!(variable.op.as_str(), "VarHandleOp" | "VariableV2" | "Variable");
-        is_variable.then_some((key, variable, is_slice))
+        Ok(is_variable.then(|| (key.to_string(), variable, !slice.is_empty())))
     }
 
-    /// What the main graph gives for an argument; else the input itself.
-    fn given<'b>(&self, input: &'b str) -> &'b str
-    where
-        'a: 'b,
-    {
-        self.arguments.get(producer(input).0).copied().unwrap_or(input)
+    /// The main graph's tensor that an input is; `None` for what a function makes itself.
+    fn given(&self, input: &'a str) -> Result<Option<&'a str>> {
+        let Some(arguments) = &self.arguments else { return Ok(Some(input)) };
+        Ok(arguments.get(self.source(input)?.0).copied())
     }
 
     /// The node, and which of its outputs, that gives an input, beyond nodes that only pass it on.
-    fn behind(&self, input: &str) -> Option<(&'a Node, usize)> {
+    fn behind(&self, input: &'a str) -> Result<Option<(&'a Node, usize)>> {
+        let (name, output) = self.source(input)?;
+        Ok(self.nodes.get(name).map(|node| (*node, output)))
+    }
+
+    /// The name of the node or argument, and which of its outputs, that gives an input, beyond nodes that
+    /// only pass it on. Each of these is passed only once.
+    fn source(&self, input: &'a str) -> Result<(&'a str, usize)> {
         let (mut name, mut output) = producer(input);
-        loop {
-            let node = self.nodes.get(name)?;
-            if node.op != "Identity" {
-                return Some((node, output));
+        let mut known = self.passed_on.borrow_mut();
+        let mut passed = HashSet::new();
+        while let Some(node) = self.nodes.get(name).filter(|node| node.op == "Identity") {
+            if let Some(&source) = known.get(name) {
+                (name, output) = source;
+                break;
             }
-            (name, output) = producer(node.input.first()?);
+            if !passed.insert(name) {
+                return Err(Error::invalid(format!(
+                    "node {name} gets its own output, by Identity nodes that form a circle: save the model \
+                     without it"
+                )));
+            }
+            let Some(input) = node.input.first() else { break };
+            (name, output) = producer(input);
         }
+        known.extend(passed.into_iter().map(|passed| (passed, (name, output))));
+        Ok((name, output))
     }
 
     /// The strings of the constant that gives an input.
-    fn strings(&self, input: &str) -> Option<Rc<Vec<String>>> {
-        let (node, _) = self.behind(input)?;
+    fn strings(&self, input: &'a str) -> Result<Option<Rc<Strings>>> {
+        let Some((node, _)) = self.behind(input)? else { return Ok(None) };
         if let Some(known) = self.strings.borrow().get(node.name.as_str()) {
-            return Some(known.clone());
+            return Ok(Some(known.clone()));
         }
-        let strings = Rc::new(strings(node)?);
+        let Some(strings) = Strings::of(node).map(Rc::new) else { return Ok(None) };
         self.strings.borrow_mut().insert(&node.name, strings.clone());
-        Some(strings)
+        Ok(Some(strings))
+    }
+}
+
+/// The strings of a constant.
+struct Strings {
+    /// The last of them stands for the rest.
+    values: Vec<String>,
+    count: usize,
+}
+
+impl Strings {
+    fn of(node: &Node) -> Option<Self> {
+        let Some(Value::Tensor(TensorProto { string_val, tensor_shape, .. })) = attr(node, "value")
+        else {
+            return None;
+        };
+        let mut dims = tensor_shape.iter().flat_map(|shape| &shape.dim).map(|dim| dim.size);
+        let count = dims.try_fold(1i64, |count, dim| count.checked_mul(dim))?;
+        let text = |bytes: &bytes::Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let values: Vec<_> = string_val.iter().map(text).collect();
+        Some(Self { values, count: usize::try_from(count).ok()? })
+    }
+
+    fn get(&self, index: usize) -> Option<&str> {
+        let index = (index < self.count).then(|| index.min(self.values.len().saturating_sub(1)))?;
+        self.values.get(index).map(String::as_str)
     }
 }
 
@@ -193,27 +333,6 @@ fn data_inputs(node: &Node) -> impl Iterator<Item = &str> {
 
 fn attr<'a>(node: &'a Node, name: &str) -> Option<&'a Value> {
     node.attr.get(name)?.value.as_ref()
-}
-
-/// The strings of a constant.
-fn strings(node: &Node) -> Option<Vec<String>> {
-    let Some(Value::Tensor(TensorProto { string_val, tensor_shape, .. })) = attr(node, "value")
-    else {
-        return None;
-    };
-    let dims = tensor_shape.iter().flat_map(|shape| &shape.dim).map(|dim| dim.size);
-    let count = usize::try_from(dims.product::<i64>()).ok()?;
-    let text = |bytes: &bytes::Bytes| String::from_utf8_lossy(bytes).into_owned();
-    // The last of them may stand for the rest.
-    let last = string_val.last().map(text)?;
-    Some(
-        string_val
-            .iter()
-            .map(text)
-            .chain(std::iter::repeat(last))
-            .take(count.min(1 << 24))
-            .collect(),
-    )
 }
 
 /// Adds nodes that read and assign a variable.

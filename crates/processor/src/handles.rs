@@ -60,7 +60,8 @@ pub fn hold(handle: *mut c_void) -> Result<ModelGuard> {
         Error::invalid(match handle.is_null() {
             true => "model_buf is NULL: pass what initialize() returned".to_string(),
             false => format!(
-                "model_buf is {handle:?}, which is no model, or one that destroy() has ended"
+                "model_buf is {handle:?}, which is no model, or one that \
+                 session_group_processor_destroy() has ended"
             ),
         })
     })
@@ -87,7 +88,7 @@ pub fn remove(handle: *mut c_void) {
             model.end_updates();
             if let Err(error) = model.cancel() {
                 // Who still uses the model may be the last, and frees it then.
-                return warn!("destroy(): {}", error.message);
+                return warn!("session_group_processor_destroy(): {}", error.message);
             }
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -1,6 +1,6 @@
 //! A version that serves, and the lock between its requests and deltas.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
@@ -19,6 +19,9 @@ pub struct Served {
     variables: [CachePadded<RwLock<()>>; LOCKS],
     /// How long the next delta waits for requests, while others wait for it, in milliseconds.
     patience: AtomicU64,
+    /// Whether a delta has failed half-way, so that no request may see the variables any more. It changes only
+    /// under the locks.
+    half_written: AtomicBool,
 }
 
 const LOCKS: usize = 32;
@@ -27,7 +30,12 @@ const PATIENCE_MS: (u64, u64) = (100, 5000);
 
 impl Served {
     pub fn new(group: SessionGroup) -> Self {
-        Self { group, variables: Default::default(), patience: AtomicU64::new(PATIENCE_MS.0) }
+        Self {
+            group,
+            variables: Default::default(),
+            patience: AtomicU64::new(PATIENCE_MS.0),
+            half_written: AtomicBool::new(false),
+        }
     }
 
     /// Runs a request on a session of the policy's choice.
@@ -35,6 +43,13 @@ impl Served {
         let (inputs, outputs) = (step.feeds(), step.fetches());
         let request = Request { inputs: &inputs, outputs: &outputs, ..Request::default() };
         let _unchanged = self.unchanged();
+        if self.is_half_written() {
+            return Err(Error::new(
+                Code::Unavailable,
+                "a delta has failed half-way, and the full checkpoint is being loaded again: send the request \
+                 again in a while; get_serving_model_info() says why",
+            ));
+        }
         let tensors = match timelines.and_then(Timelines::next) {
             None => self.group.run_request(&request, None)?,
             Some(timeline) => timeline.record(&self.group, &request)?,
@@ -73,7 +88,16 @@ impl Served {
             ));
         };
         self.patience.store(PATIENCE_MS.0, Relaxed);
-        Ok(ExclusiveAccess { group: &self.group, _guards: guards })
+        Ok(ExclusiveAccess {
+            group: &self.group,
+            half_written: &self.half_written,
+            _guards: guards,
+        })
+    }
+
+    /// Whether some variables have a delta's values, and others do not.
+    pub fn is_half_written(&self) -> bool {
+        self.half_written.load(Relaxed)
     }
 
     /// For runs that don't matter to requests.
@@ -85,5 +109,13 @@ impl Served {
 /// A group on which no request runs.
 pub struct ExclusiveAccess<'a> {
     pub group: &'a SessionGroup,
+    half_written: &'a AtomicBool,
     _guards: Vec<RwLockWriteGuard<'a, ()>>,
+}
+
+impl ExclusiveAccess<'_> {
+    /// Says whether only half of a change is done. Requests that begin when this is dropped know of it.
+    pub fn set_half_written(&self, half: bool) {
+        self.half_written.store(half, Relaxed);
+    }
 }

@@ -66,7 +66,8 @@ impl Template {
             op: operation(&saver.restore_op_name).to_string(),
         });
         let restored = match &restore {
-            Some(restore) => graph::restored(&parsed, &restore.op),
+            Some(restore) => graph::restored(&parsed, &restore.op)
+                .map_err(|error| doing("what its restore operation restores", error))?,
             None => Restored::default(),
         };
         let assets = assets(&meta, folder).map_err(|error| doing("its assets", error))?;

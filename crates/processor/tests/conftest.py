@@ -35,7 +35,7 @@ library.process.argtypes = [
     ctypes.c_void_p,
 ]
 library.get_serving_model_info.argtypes = [ctypes.c_void_p] * 3
-library.destroy.argtypes = [ctypes.c_void_p]
+library.session_group_processor_destroy.argtypes = [ctypes.c_void_p]
 _free = ctypes.CDLL(None).free
 _free.argtypes = [ctypes.c_void_p]
 
@@ -112,7 +112,7 @@ def start(capfd):
 
     yield initialize
     for processor in made:
-        library.destroy(processor.handle)
+        library.session_group_processor_destroy(processor.handle)
 
 
 class Versioned(tf.Module):

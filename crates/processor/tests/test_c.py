@@ -48,6 +48,23 @@ def test_the_example(tmp_path, compiler):
     assert run.returncode == 1 and 'has no input "x": it has text' in run.stderr
 
 
+def test_exported_names():
+    """DeepRec's, which clients know, and ours, which no other library of a process has."""
+    command = ["nm", "-D", "--defined-only", "--format=just-symbols", LIBRARY]
+    nm = subprocess.run(command, capture_output=True, text=True, check=True)
+    listed = (ROOT / "crates/processor/tests/exports.txt").read_text()
+    assert sorted(nm.stdout.split()) == listed.split()
+
+
+def test_a_program_with_functions_of_the_same_names(tmp_path):
+    """Such as destroy(), which any program may have: neither is taken for the other."""
+    program = compiled("names.c", tmp_path, ("gcc", "-std=c11", "-rdynamic"))
+    run = subprocess.run(
+        [program, MODELS / "half_plus"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "answered twice, ended\n"
+
+
 def test_what_is_installed(tmp_path):
     """As a stranger would use it, from another place than it was installed to."""
     for target in ("install", "install-serving"):

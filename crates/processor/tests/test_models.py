@@ -351,6 +351,17 @@ def test_wrong_configurations(start, trainer, config, says, monkeypatch):
     start(config, fails=says)
 
 
+def test_a_configuration_with_comments(start, trainer):
+    """As DeepRec's parser takes them."""
+    trainer.full(1)
+    text = json.dumps(trainer.config(), indent=2)
+    lines = [f"{line} // \"of\" {{ this" for line in text.splitlines()]
+    config = "/* A model,\n   * and its // checkpoints. */\n" + "\n".join(lines)
+    processor = start(config.encode())
+    assert processor.predict(REQUEST)["least"].float_val[0] == 1
+    start(b'{"savedmodel_dir": "/m" /* and so on }', fails="in line 1 and does not end")
+
+
 def test_a_model_without_variables_takes_no_checkpoints(start, trainer):
     trainer.full(1)
     start(

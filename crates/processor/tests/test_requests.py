@@ -186,7 +186,7 @@ def one_for_all(tmp_path_factory):
     trainer.full(1)
     processor = Processor(trainer.config())
     yield processor
-    library.destroy(processor.handle)
+    library.session_group_processor_destroy(processor.handle)
 
 
 def test_any_bytes_are_answered(one_for_all):
@@ -247,7 +247,7 @@ def test_null_and_foreign_handles(one_for_all):
             assert call(handle) == FAILED
             assert says in ctypes.string_at(data, size.value)
             _free(data)
-        library.destroy(handle)
+        library.session_group_processor_destroy(handle)
     own = one_for_all.handle
     assert process(own, right, len(right), None, out_size) == FAILED
     assert process(own, right, len(right), out, None) == FAILED
@@ -255,7 +255,7 @@ def test_null_and_foreign_handles(one_for_all):
 
 
 def batch(processor, requests, sizes=None, states=True):
-    """By batch_process_n, or, without states, by batch_process."""
+    """By session_group_processor_batch_process_n, or, without states, by batch_process."""
     n = len(requests)
     sizes = (
         [len(request) if request else 0 for request in requests]
@@ -267,7 +267,7 @@ def batch(processor, requests, sizes=None, states=True):
     own_states = (ctypes.c_int * n)()
     handle = ctypes.c_void_p(processor.handle)
     if states:
-        state = library.batch_process_n(
+        state = library.session_group_processor_batch_process_n(
             handle,
             n,
             inputs,
@@ -309,13 +309,13 @@ def test_batches(one_for_all):
     state, answers, _ = batch(one_for_all, [right, right], [0, len(right)])
     assert state == OK and json.loads(answers[0])["signature_name"]
     handle = ctypes.c_void_p(one_for_all.handle)
-    assert library.batch_process_n(handle, 0, None, None, None, None, None) == OK
+    assert library.session_group_processor_batch_process_n(handle, 0, None, None, None, None, None) == OK
     assert (
-        library.batch_process_n(ctypes.c_void_p(7), 0, None, None, None, None, None)
+        library.session_group_processor_batch_process_n(ctypes.c_void_p(7), 0, None, None, None, None, None)
         == FAILED
     )
-    assert library.batch_process_n(handle, -1, None, None, None, None, None) == FAILED
-    assert library.batch_process_n(handle, 1, None, None, None, None, None) == FAILED
+    assert library.session_group_processor_batch_process_n(handle, -1, None, None, None, None, None) == FAILED
+    assert library.session_group_processor_batch_process_n(handle, 1, None, None, None, None, None) == FAILED
     assert library.batch_process(handle, None, None, None, None) == FAILED
     output, size = ctypes.c_void_p(), ctypes.c_int()
     slot = (ctypes.byref(output), ctypes.byref(size))
@@ -347,11 +347,11 @@ def test_destroy_waits_for_requests(trainer):
     begin.wait()
     while OK not in states:
         pass
-    library.destroy(processor.handle)
+    library.session_group_processor_destroy(processor.handle)
     for thread in threads:
         thread.join()
     assert states == {OK, FAILED}
-    library.destroy(processor.handle)
+    library.session_group_processor_destroy(processor.handle)
 
 
 def test_a_zero_byte_follows_the_answer(one_for_all):

@@ -82,7 +82,7 @@ def test_destroy_cancels_a_request_that_does_not_end():
     while not asking.is_alive():
         pass
     asking.join(0.5)
-    library.destroy(ctypes.c_void_p(processor.handle))
+    library.session_group_processor_destroy(ctypes.c_void_p(processor.handle))
     asking.join()
     [(state, message)] = answers
     assert state == FAILED != OK and message

@@ -1,5 +1,6 @@
 """New checkpoints while a model serves."""
 
+import os
 import pathlib
 import shutil
 import threading
@@ -338,3 +339,170 @@ def test_a_static_model_serves_its_own_variables(start, trainer):
     info = processor.info()
     assert info.model_path == str(trainer.saved_model)
     assert info.update_error == ""
+
+
+def rewritten(prefix, write):
+    """Lets `write` write a checkpoint anew, which then seems to be as old and as long as it was."""
+    index = pathlib.Path(f"{prefix}.index")
+    before = index.stat()
+    write()
+    assert index.stat().st_size == before.st_size
+    os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def rows_of(trainer, value, first=0):
+    """A change of a delta: only some rows of the table."""
+
+    def change(tensors):
+        tensors.clear()
+        tensors[f"table{ATTRIBUTE}{KEYS}"] = np.arange(first, first + 7)
+        tensors[f"table{ATTRIBUTE}{VALUES}"] = np.full([7, 8], value, "f4")
+
+    return change
+
+
+def row(processor, index):
+    """A row of the table, of which one element is told: the others have the same value."""
+    ask = REQUEST | {"ids": eas.array("INT64", [index])}
+    outputs = processor.predict(ask)
+    values = {outputs["least"].float_val[0], outputs["most"].float_val[0]}
+    return max(values - {20}, default=20)
+
+
+def deltas(info):
+    return [int(path.rpartition("-")[2]) for path in info.deltas]
+
+
+# What the trainer writes after it has gone back: deltas of these steps, and what is served then. Of the old
+# ones, those that were written before an earlier one are left out.
+@pytest.mark.parametrize(
+    "anew, expected",
+    [
+        ([25, 35], [25, 35]),
+        ([30, 35], [25, 30, 35]),
+        ([25, 30, 35], [25, 30, 35]),
+        ([25], [25]),
+        ([30], [25, 30]),
+        # Between the old ones, and before them.
+        ([27, 35], [25, 27, 35]),
+        ([22], [22]),
+    ],
+)
+def test_a_trainer_that_goes_back(start, trainer, capfd, anew, expected):
+    """Each delta changes rows of its own: a row that is left from the old history tells."""
+    trainer.full(20)
+    for step in (25, 30):
+        trainer.delta(step, change=rows_of(trainer, step, step * 10))
+    processor = start(trainer.config())
+    assert deltas(processor.info()) == [25, 30]
+    assert (row(processor, 250), row(processor, 300)) == (25, 30)
+    time.sleep(0.02)
+    for step in anew:
+        # As often as not, a look falls between two of them.
+        trainer.delta(step, change=rows_of(trainer, 1000 + step, step * 10))
+        time.sleep(POLL_MS / 1000)
+    info = processor.wait(lambda info: info.full_updates and deltas(info) == expected)
+    assert info.update_error == ""
+    for step in (22, 25, 27, 30, 35):
+        value = 20 if step not in expected else step + 1000 * (step in anew)
+        assert row(processor, step * 10) == value, step
+    log = capfd.readouterr().err
+    assert "is not the one that was applied" in log or "was not applied" in log
+    assert "model.ckpt-20 is loaded again" in log
+
+
+def test_going_back_is_seen_before_the_next_delta_is_applied(start, trainer):
+    """By looks that are too rare to see one without the other."""
+    trainer.full(20)
+    trainer.delta(25, change=rows_of(trainer, 25, 250))
+    processor = start(trainer.config(checkpoint_poll_interval_ms=1000))
+    assert row(processor, 250) == 25
+    trainer.delta(25, change=rows_of(trainer, 1025, 100))
+    trainer.delta(35, change=rows_of(trainer, 1035, 350))
+    processor.wait(lambda info: deltas(info) == [25, 35] and info.full_updates)
+    assert [row(processor, i) for i in (100, 250, 350)] == [1025, 20, 1035]
+
+
+@pytest.mark.parametrize("name", ["full", "delta"])
+def test_what_is_written_anew_is_seen_though_it_seems_as_old(start, trainer, name):
+    full = trainer.full(20)
+    delta = trainer.delta(25, change=rows_of(trainer, 25))
+    processor = start(trainer.config())
+    assert (row(processor, 0), row(processor, 50)) == (25, 20)
+    # Longer than any clock may need to show a difference.
+    time.sleep(0.05)
+    if name == "delta":
+        rewritten(
+            delta, lambda: trainer.delta(25, change=rows_of(trainer, 26))
+        )
+        processor.wait(lambda info: info.full_updates == 1)
+        assert (row(processor, 0), row(processor, 50)) == (26, 20)
+    else:
+        rewritten(full, lambda: write_full(trainer, 20, 21))
+        processor.wait(lambda info: info.full_updates == 1)
+        assert row(processor, 50) == 21
+
+
+def write_full(trainer, step, value):
+    """A full checkpoint with values other than its step."""
+    for variable in trainer.module.variables:
+        variable.assign(tf.fill(variable.shape, float(value)))
+    folder = trainer.checkpoints / "run"
+    tf.train.Checkpoint(root=trainer.module).write(str(folder / f"model.ckpt-{step}"))
+
+
+def test_a_full_checkpoint_that_is_written_anew_takes_no_old_deltas(start, trainer):
+    trainer.full(20)
+    trainer.delta(25, change=rows_of(trainer, 25, 250))
+    processor = start(trainer.config())
+    time.sleep(0.02)
+    write_full(trainer, 20, 21)
+    processor.wait(lambda info: info.full_updates == 1)
+    info = processor.info()
+    assert deltas(info) == [] and info.update_error == ""
+    ask = REQUEST | {"ids": eas.array("INT64", [250])}
+    assert processor.predict(ask)["most"].float_val[0] == 21
+    trainer.delta(30, change=rows_of(trainer, 30, 300))
+    processor.wait(lambda info: deltas(info) == [30])
+    # Written anew, it belongs to what is there.
+    trainer.delta(25, change=rows_of(trainer, 1025, 250))
+    processor.wait(lambda info: deltas(info) == [25])
+
+
+def test_the_same_checkpoints_copied_are_no_others(start, trainer, capfd):
+    """Their contents count, and not when their files were written."""
+    trainer.full(20)
+    trainer.delta(25)
+    trainer.delta(30)
+    processor = start(trainer.config())
+    for path in (trainer.checkpoints / "run").rglob("*-*"):
+        if path.is_file():
+            copy = path.with_name(path.name + ".copy")
+            shutil.copyfile(path, copy)
+            copy.rename(path)
+    trainer.delta(35)
+    serves(processor, 35)
+    info = processor.info()
+    assert (info.full_updates, info.delta_updates) == (0, 1)
+    assert deltas(info) == [25, 30, 35]
+
+
+def test_each_folder_has_a_history_of_its_own(start, trainer):
+    trainer.full(20, "a")
+    trainer.delta(25, "a")
+    processor = start(trainer.config())
+    serves(processor, 25)
+    trainer.full(20, "b")
+    serves(processor, 20)
+    trainer.delta(25, "b")
+    serves(processor, 25)
+    updates = processor.info().full_updates
+    # Of a folder that is not served: no reason to load anything.
+    trainer.delta(25, "a", change=rows_of(trainer, 1))
+    trainer.delta(30, "b")
+    serves(processor, 30)
+    assert processor.info().full_updates == updates
+    trainer.delta(25, "b", change=rows_of(trainer, 1025, 250))
+    processor.wait(lambda info: deltas(info) == [25])
+    trainer.delta(35, "b")
+    processor.wait(lambda info: deltas(info) == [25, 35])
