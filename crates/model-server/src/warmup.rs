@@ -70,7 +70,9 @@ pub fn warm_up(
 /// request is made up, so that a failure only goes to the log.
 pub fn ask(servable: &Servable) {
     let (name, version) = (&servable.name, servable.version);
-    match made_up(servable).and_then(|(inputs, outputs)| servable.run(inputs, &outputs, None)) {
+    match made_up(servable)
+        .and_then(|(inputs, outputs)| servable.run(inputs, &outputs, false, None))
+    {
         Ok(_) => info!("model {name} version {version}: answers a request of zeros"),
         Err(error) => warn!(
             "model {name} version {version} does not answer a request of zeros, which may not fit it: {error}; \
