@@ -61,7 +61,7 @@ enum Message {
     Apply(Vec<ModelConfig>, WaitFor, oneshot::Sender<Result<()>>),
     /// A try has failed, and another will follow.
     Tried(String, i64, Error),
-    Loaded(String, i64, Source, Result<Servable>),
+    Loaded(String, i64, Source, Result<Box<Servable>>),
     Unloaded(String, i64),
     End,
 }
@@ -407,12 +407,12 @@ impl Worker {
         }
     }
 
-    fn loaded(&mut self, name: &str, version: i64, source: Source, result: Result<Servable>) {
+    fn loaded(&mut self, name: &str, version: i64, source: Source, result: Result<Box<Servable>>) {
         let Some(model) = self.models.get_mut(name) else { return };
         let state = model.versions.get_mut(&version);
         let servable = match (result, state) {
             // It was unloaded while another was loaded in its place.
-            (Ok(servable), Some(Version::Unloading)) => return free(Arc::new(servable), || ()),
+            (Ok(servable), Some(Version::Unloading)) => return free(Arc::from(servable), || ()),
             (Err(_), Some(Version::Unloading)) => return,
             (Err(error), Some(Version::Serving(serving))) => {
                 error!("model {name} goes on with version {version} as it was loaded before");
@@ -425,7 +425,7 @@ impl Worker {
                 model.versions.insert(version, Version::Failed(error, source));
                 return;
             }
-            (Ok(servable), _) => Arc::new(servable),
+            (Ok(servable), _) => Arc::from(servable),
         };
         self.catalog.publish(&servable);
         info!("serving version {version} of model {name}, on {} sessions", servable.session_num());
@@ -724,7 +724,7 @@ impl Model {
         let loaded = Message::Loaded(name.to_string(), number, attempt.source.clone(), Err(failed));
         let mut done = Done(messages.clone(), Some(loaded));
         start("load", move || {
-            let result = attempt.load();
+            let result = attempt.load().map(Box::new);
             let Attempt { config, source, .. } = attempt;
             done.set(Message::Loaded(config.name, number, source, result));
         });

@@ -81,8 +81,11 @@ pub fn ask(servable: &Servable) {
     }
 }
 
+/// Tensors by name, and names of tensors.
+type FeedsAndFetches<'a> = (Vec<(&'a str, Tensor)>, Vec<&'a str>);
+
 /// A request to the default signature, or to the first there is.
-fn made_up(servable: &Servable) -> Result<(Vec<(&str, Tensor)>, Vec<&str>)> {
+fn made_up(servable: &Servable) -> Result<FeedsAndFetches<'_>> {
     let signatures = &servable.signatures;
     let signature = servable.signature("").1.or_else(|| signatures.values().next());
     let signature = signature.ok_or_else(|| Error::invalid("it has no signature"))?;

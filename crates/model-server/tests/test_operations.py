@@ -317,8 +317,8 @@ def test_requests_are_batched(start, base, tmp_path, metrics):
     )
     assert rows == sum(map(len, xs)) and runs <= 32
     assert padded >= rows and padded % 4 == 0
-    # On all sessions of the group.
-    assert metric(server, "session_group_requests_total") == runs
+    # On all sessions of the group, each of which has answered a request before.
+    assert metric(server, "session_group_requests_total") == runs + 2
     text = "Task size 9 is larger than maximum input batch size 8"
     fails(
         CODES.INVALID_ARGUMENT, text, lambda: predict(server, inputs={"x": [0.0] * 9})
