@@ -72,7 +72,7 @@ impl Slice {
         let rank = self.full.len();
         let count = volume(&self.length).unwrap_or(0);
         let length = self.length.last().map_or(1, |&last| last as usize);
-        let pieces = if length == 0 { 0 } else { count / length };
+        let pieces = count.checked_div(length).unwrap_or(0);
         (0..pieces).map(move |piece| {
             let (mut rest, mut at, mut stride) = (piece, 0, 1);
             for dim in (0..rank).rev() {
