@@ -95,9 +95,7 @@ extern "C" {
 //
 // @par Thread safety: any thread may call it, also for several models in one process.
 // @since 0.1.0
-void *initialize(const char *model_entry,
-                 const char *model_config,
-                 int *state);
+void *initialize(const char *model_entry, const char *model_config, int *state);
 
 // Answers a request on a session of the group.
 //

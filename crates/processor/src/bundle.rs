@@ -22,6 +22,7 @@ use session_group_serving::signature::proto_name;
 use session_group_serving::tensorflow::DataType;
 
 use crate::proto::model::{BundleEntry, BundleHeader};
+use crate::slices::{self, Slice};
 use crate::versions::digest;
 
 /// A checkpoint that is open.
@@ -31,6 +32,8 @@ pub struct Bundle {
     digest: u64,
     shards: i32,
     entries: BTreeMap<String, BundleEntry>,
+    /// Of tensors that are in slices, by their keys in the index.
+    slices: BTreeMap<Vec<u8>, BundleEntry>,
 }
 
 const FOOTER: usize = 48;
@@ -54,17 +57,19 @@ impl Bundle {
         }
         let mut rest = footer;
         let (_meta, index) = (Handle::take(&mut rest)?, Handle::take(&mut rest)?);
-        let mut entries = BTreeMap::new();
+        let (mut entries, mut slices) = (BTreeMap::new(), BTreeMap::new());
         let mut header = None;
         for (_, handle) in block(&table, index)? {
             for (key, value) in block(&table, Handle::take(&mut handle.as_slice())?)? {
-                let key = String::from_utf8(key).map_err(damaged)?;
                 if key.is_empty() {
                     header = Some(BundleHeader::decode(value.as_slice()).map_err(damaged)?);
-                } else {
-                    let entry = BundleEntry::decode(value.as_slice()).map_err(damaged)?;
-                    entries.insert(key, entry);
+                    continue;
                 }
+                let entry = BundleEntry::decode(value.as_slice()).map_err(damaged)?;
+                match key[0] {
+                    0 => slices.insert(key, entry),
+                    _ => entries.insert(String::from_utf8(key).map_err(damaged)?, entry),
+                };
             }
         }
         let header = header.ok_or_else(|| damaged("it has no header"))?;
@@ -72,7 +77,13 @@ impl Bundle {
             return Err(Error::invalid("it was written on a big-endian machine"));
         }
         let digest = digest(&table);
-        Ok(Self { prefix: prefix.to_path_buf(), digest, shards: header.num_shards, entries })
+        Ok(Self {
+            prefix: prefix.to_path_buf(),
+            digest,
+            shards: header.num_shards,
+            entries,
+            slices,
+        })
     }
 
     /// Which index was read.
@@ -94,19 +105,36 @@ impl Bundle {
         let of = |error: Error| Error::new(error.code, format!("{key}: {}", error.message));
         let entry = self.entries.get(key);
         let entry = entry.ok_or_else(|| Error::invalid(format!("it has no tensor {key}")))?;
-        self.read(entry).map_err(of)
+        match entry.slices.is_empty() {
+            true => self.read(entry).map_err(of),
+            false => self.put_together(key, entry).map_err(of),
+        }
+    }
+
+    /// A tensor from its slices.
+    fn put_together(&self, key: &str, entry: &BundleEntry) -> Result<Tensor> {
+        let dims = dims(entry)?;
+        let slices =
+            entry.slices.iter().map(|slice| Slice::of(&dims, slice)).collect::<Option<_>>();
+        let slices: Vec<Slice> = slices.ok_or_else(|| damaged("a slice is not in its tensor"))?;
+        slices::check_whole(&dims, &slices)?;
+        let parts = entry.slices.iter().zip(&slices).map(|(listed, slice)| {
+            let part = self.slices.get(&Slice::key(key, listed));
+            let part = part.ok_or_else(|| damaged("a slice that it lists is not there"))?;
+            let tensor = self.read(part)?;
+            match tensor.dims() == slice.dims() && tensor.dtype().number() == entry.dtype {
+                true => Ok(tensor),
+                false => Err(damaged("a slice is not of the size or type that is listed")),
+            }
+        });
+        let parts: Vec<Tensor> = parts.collect::<Result<_>>()?;
+        let parts: Vec<_> = slices.into_iter().zip(parts).collect();
+        slices::put_together(entry.dtype, &dims, &parts)
     }
 
     fn read(&self, entry: &BundleEntry) -> Result<Tensor> {
-        if !entry.slices.is_empty() {
-            return Err(Error::invalid("it is in slices: use a full checkpoint"));
-        }
-        let shape = entry.shape.clone().unwrap_or_default();
-        let dims: Vec<i64> = shape.dim.iter().map(|dim| dim.size).collect();
+        let dims = dims(entry)?;
         let is_string = entry.dtype == DataType::DtString as i32;
-        if shape.unknown_rank || dims.iter().any(|&dim| dim < 0) {
-            return Err(damaged("a shape is not fully known"));
-        }
         let bytes = self.bytes(entry)?;
         if is_string {
             return strings(&dims, &bytes, entry.crc32c);
@@ -135,6 +163,15 @@ impl Bundle {
         let mut bytes = vec![0; size as usize];
         file.read_exact_at(&mut bytes, offset).map_err(unread)?;
         Ok(bytes)
+    }
+}
+
+fn dims(entry: &BundleEntry) -> Result<Vec<i64>> {
+    let shape = entry.shape.clone().unwrap_or_default();
+    let dims: Vec<i64> = shape.dim.iter().map(|dim| dim.size).collect();
+    match shape.unknown_rank || dims.iter().any(|&dim| dim < 0) {
+        true => Err(damaged("a shape is not fully known")),
+        false => Ok(dims),
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Should even that fail half-way, no request sees the variables any more, and the model is loaded again.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,8 +19,9 @@ use tensorflow_sys::{TF_INT32, TF_INT64, TF_STRING};
 use tracing::{debug, info};
 
 use crate::bundle::Bundle;
-use crate::graph;
+use crate::graph::{self, Part};
 use crate::served::{ExclusiveAccess, Served};
+use crate::slices::{self, Slice};
 use crate::template::Template;
 use crate::versions::Checkpoint;
 
@@ -34,7 +36,8 @@ pub struct Delta<'a> {
 }
 
 struct Change<'a> {
-    key: &'a str,
+    /// What messages call it.
+    key: String,
     variable: &'a graph::Variable,
     new: New,
 }
@@ -63,6 +66,8 @@ impl<'a> Delta<'a> {
 
     fn changes_of(&self, bundle: &Bundle, template: &'a Template) -> Result<Vec<Change<'a>>> {
         let (mut changes, mut others) = (Vec::new(), Vec::new());
+        // Operations that assign the variables that are changed.
+        let (mut changed, mut has_any) = (HashSet::new(), false);
         for key in bundle.keys() {
             let (name, is_rows) = match (key.strip_suffix(KEYS), key.strip_suffix(VALUES)) {
                 (Some(name), _) => (name, true),
@@ -76,10 +81,10 @@ impl<'a> Delta<'a> {
             if template.others.contains(name) {
                 return Err(Error::invalid(format!(
                     "{name} is not simply assigned to a variable when it is restored, but put into a \
-                     slice, a table or several variables, or changed before: use a full checkpoint"
+                     table or several variables, or changed before: use a full checkpoint"
                 )));
             }
-            let Some((name, variable)) = template.variables.get_key_value(name) else {
+            let Some(parts) = template.variables.get(name) else {
                 others.push(key);
                 continue;
             };
@@ -93,9 +98,16 @@ impl<'a> Delta<'a> {
                     values: bundle.tensor(&format!("{name}{VALUES}"))?,
                 },
             };
-            changes.push(Change { key: name, variable, new });
+            has_any = true;
+            for (key, variable, new) in divided(name, new, parts)? {
+                if !changed.insert(variable.assign.as_str()) {
+                    let message = format!("{name} is there as a whole and by its parts");
+                    return Err(Error::invalid(message));
+                }
+                changes.push(Change { key, variable, new });
+            }
         }
-        if changes.is_empty() {
+        if !has_any {
             return Err(Error::invalid(format!(
                 "it has none of the model's variables: it has {}; the model has {}",
                 some(others.into_iter()),
@@ -159,39 +171,54 @@ impl<'a> Delta<'a> {
     }
 }
 
+/// A new value by the variables that it goes into: for each, what messages call it, and its part.
+fn divided<'a>(
+    name: &str,
+    new: New,
+    parts: &'a [Part],
+) -> Result<Vec<(String, &'a graph::Variable, New)>> {
+    if let [Part { variable, slice: None }] = parts {
+        return Ok(vec![(name.to_string(), variable, new)]);
+    }
+    let mut all = Vec::new();
+    for Part { variable, slice } in parts {
+        let Some(slice) = slice else { continue };
+        if let Some(what) = new.misfit(&slice.full) {
+            return Err(Error::invalid(format!("{name} {what}")));
+        }
+        // Of some rows, there may be none in a part.
+        if let Some(part) = new.of_slice(slice)? {
+            all.push((variable.name.clone(), variable, part));
+        }
+    }
+    Ok(all)
+}
+
 /// The variables' values.
 fn current<'a>(
     changes: impl IntoIterator<Item = &'a Change<'a>>,
     group: &SessionGroup,
 ) -> Result<Vec<Tensor>> {
     let outputs: Vec<_> = changes.into_iter().map(|change| change.variable.read.as_str()).collect();
+    if outputs.is_empty() {
+        return Ok(Vec::new());
+    }
     group.run_request(&Request { outputs: &outputs, ..Request::default() }, None)
 }
 
-impl Change<'_> {
-    fn check(&self, current: &Tensor) -> Result<()> {
-        self.misfit(current)
-            .map_or(Ok(()), |what| Err(Error::invalid(format!("{} {what}", self.key))))
-    }
-
-    /// Why the new value is none for a variable of this one.
-    fn misfit(&self, current: &Tensor) -> Option<String> {
-        let (dtype, dims) = (current.dtype().number(), current.dims());
-        let (New::Whole(new) | New::Rows { values: new, .. }) = &self.new;
-        if new.dtype().number() != dtype {
-            let (own, models) = (proto_name(new.dtype().number()), proto_name(dtype));
-            return Some(format!("is {own} in the delta, and {models} in the model"));
-        }
-        let indices = match &self.new {
-            New::Whole(new) if new.dims() == dims => return None,
-            New::Whole(new) => {
+impl New {
+    /// Why it is none for a variable of this shape.
+    fn misfit(&self, dims: &[i64]) -> Option<String> {
+        let (indices, new) = match self {
+            Self::Whole(new) if new.dims() == dims => return None,
+            Self::Whole(new) => {
                 let own = new.dims();
                 return Some(format!("has shape {own:?} in the delta, and {dims:?} in the model"));
             }
-            New::Rows { .. } if dtype == TF_STRING as i32 => {
+            Self::Rows { values, .. } if values.dtype().number() == TF_STRING as i32 => {
                 return Some("is a variable of strings, which have no rows to change".to_string());
             }
-            New::Rows { indices, .. } => indices,
+            Self::Rows { indices, values } => (indices, values),
         };
         let Some((&rows, row)) = dims.split_first() else {
             return Some("is a scalar, which has no rows to change".to_string());
@@ -206,6 +233,41 @@ impl Change<'_> {
         }
         let wrong = indices.iter().find(|&&index| index < 0 || index >= rows)?;
         Some(format!("has {rows} rows, and no row {wrong} to change"))
+    }
+
+    /// What of it is for a slice of the variable, which it fits; `None` where no row is.
+    fn of_slice(&self, slice: &Slice) -> Result<Option<Self>> {
+        let (indices, values) = match self {
+            Self::Whole(new) => return slices::cut(new, slice).map(|part| Some(Self::Whole(part))),
+            Self::Rows { indices, values } => (indices, values),
+        };
+        let (first, count) = slice.rows().unwrap_or((0, 0));
+        let rows = first..first + count;
+        let own: Vec<usize> = (0..indices.len()).filter(|&i| rows.contains(&indices[i])).collect();
+        if own.is_empty() {
+            return Ok(None);
+        }
+        let indices = own.iter().map(|&i| indices[i] - first).collect();
+        let values = slices::cut_rows(values, &own, &slice.of_row())?;
+        Ok(Some(Self::Rows { indices, values }))
+    }
+}
+
+impl Change<'_> {
+    fn check(&self, current: &Tensor) -> Result<()> {
+        self.misfit(current)
+            .map_or(Ok(()), |what| Err(Error::invalid(format!("{} {what}", self.key))))
+    }
+
+    /// Why the new value is none for a variable of this one.
+    fn misfit(&self, current: &Tensor) -> Option<String> {
+        let dtype = current.dtype().number();
+        let (New::Whole(new) | New::Rows { values: new, .. }) = &self.new;
+        if new.dtype().number() != dtype {
+            let (own, models) = (proto_name(new.dtype().number()), proto_name(dtype));
+            return Some(format!("is {own} in the delta, and {models} in the model"));
+        }
+        self.new.misfit(&current.dims())
     }
 
     /// Writes the new value over that of the variable, where it is; `false` where that can't be. Without

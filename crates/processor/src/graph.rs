@@ -10,10 +10,13 @@ use session_group_serving::tensorflow::TensorProto;
 
 use crate::proto::model::attr::Value;
 use crate::proto::model::{Attr, Function, Graph, Node};
+use crate::slices::Slice;
 
 /// A variable that a checkpoint has a value for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variable {
+    /// In the graph.
+    pub name: String,
     /// Of a resource variable, its container and shared_name.
     pub resource: Option<(String, String)>,
     /// The tensor that has its value.
@@ -23,13 +26,21 @@ pub struct Variable {
     pub assign: String,
 }
 
+/// Where a checkpoint's tensor goes: into a variable, or, of a partitioned one, slices into one each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    pub variable: Variable,
+    /// All of it where there is none.
+    pub slice: Option<Slice>,
+}
+
 /// What is restored.
 #[derive(Default)]
 pub struct Restored {
-    /// By their names in checkpoints.
-    pub variables: BTreeMap<String, Variable>,
-    /// Names of what else is, such as tables, slices of variables, and variables that are not
-    /// simply assigned what the checkpoint has.
+    /// By their names in checkpoints, and the parts of partitioned ones by their own names, too.
+    pub variables: BTreeMap<String, Vec<Part>>,
+    /// Names of what else is, such as tables, and variables that are not simply assigned what the checkpoint
+    /// has.
     pub others: BTreeSet<String>,
     /// The nodes to add to the graph.
     pub nodes: Graph,
@@ -69,22 +80,55 @@ pub fn restored(graph: &Graph, restore_op: &str) -> Result<Restored> {
     }
     let mut restored = Restored { others: finder.names, ..Restored::default() };
     restored.others.remove(OBJECT_GRAPH);
-    for (i, (key, variables)) in finder.found.into_iter().enumerate() {
-        // One that is restored twice, or into a slice, is one of the others.
-        if let [(variable, false)] = variables[..] {
-            restored.others.remove(&key);
-            let variable = added_for(variable, i, &mut restored.nodes.node);
-            restored.variables.insert(key, variable);
+    let mut of_parts = Vec::new();
+    for (i, (key, found)) in finder.found.into_iter().enumerate() {
+        let Some(found) = parts(found) else { continue };
+        restored.others.remove(&key);
+        let mut parts = Vec::new();
+        for (variable, slice) in found {
+            let name = &variable.name;
+            let variable =
+                added_for(variable, &format!("{i}_{}", parts.len()), &mut restored.nodes.node);
+            if slice.is_some() && *name != key {
+                let part = Part { variable: variable.clone(), slice: None };
+                of_parts.push((name.clone(), part));
+            }
+            parts.push(Part { variable, slice });
+        }
+        restored.variables.insert(key, parts);
+    }
+    for (name, part) in of_parts {
+        if !restored.others.contains(&name) {
+            restored.variables.entry(name).or_insert_with(|| vec![part]);
         }
     }
     Ok(restored)
 }
 
+/// The variables that get a tensor, and their slices. One that several variables get is none that can be told
+/// apart, and neither is what is no slice that we know.
+fn parts(found: Vec<(&Node, String)>) -> Option<Vec<(&Node, Option<Slice>)>> {
+    if let [(variable, slice)] = &found[..]
+        && slice.is_empty()
+    {
+        return Some(vec![(*variable, None)]);
+    }
+    let mut names = HashSet::new();
+    let parts = found.into_iter().map(|(variable, slice)| {
+        let is_first = names.insert(&variable.name);
+        is_first.then_some((variable, Some(Slice::parse(&slice)?)))
+    });
+    let parts: Vec<_> = parts.collect::<Option<_>>()?;
+    let full = |part: &(_, Option<Slice>)| part.1.as_ref().map(|slice| slice.full.clone());
+    let first = full(parts.first()?);
+    parts.iter().all(|part| full(part) == first).then_some(parts)
+}
+
 struct Finder<'a, 'm> {
     functions: HashMap<&'a str, &'a Function>,
     main: &'m Scope<'a>,
-    /// Variables, and whether they are slices, by the checkpoint's names.
-    found: BTreeMap<String, Vec<(&'a Node, bool)>>,
+    /// Variables, and their slices, by the checkpoint's names.
+    found: BTreeMap<String, Vec<(&'a Node, String)>>,
     /// All of these names.
     names: BTreeSet<String>,
     /// Still to be looked at.
@@ -173,8 +217,8 @@ impl<'a> Finder<'a, '_> {
             {
                 self.names.extend(names.values.iter().cloned());
             }
-            if let Some((key, variable, is_slice)) = scope.assigned(node, self.main)? {
-                self.found.entry(key).or_default().push((variable, is_slice));
+            if let Some((key, variable, slice)) = scope.assigned(node, self.main)? {
+                self.found.entry(key).or_default().push((variable, slice));
             }
             let Some((_, function)) = self.called(node) else { continue };
             let given: Vec<_> =
@@ -218,12 +262,12 @@ impl<'a> Scope<'a> {
     }
 
     /// Where a node assigns a restored tensor to a variable of the main graph: the tensor's name, the
-    /// variable, and whether that is a slice of it.
+    /// variable, and the slice of the tensor; for all of it, an empty text.
     fn assigned(
         &self,
         node: &'a Node,
         main: &Scope<'a>,
-    ) -> Result<Option<(String, &'a Node, bool)>> {
+    ) -> Result<Option<(String, &'a Node, String)>> {
         if !matches!(node.op.as_str(), "AssignVariableOp" | "Assign") {
             return Ok(None);
         }
@@ -242,7 +286,7 @@ impl<'a> Scope<'a> {
         let Some(variable) = self.given(variable)? else { return Ok(None) };
         let Some((variable, _)) = main.behind(variable)? else { return Ok(None) };
         let is_variable = matches!(variable.op.as_str(), "VarHandleOp" | "VariableV2" | "Variable");
-        Ok(is_variable.then(|| (key.to_string(), variable, !slice.is_empty())))
+        Ok(is_variable.then(|| (key.to_string(), variable, slice.to_string())))
     }
 
     /// The main graph's tensor that an input is; `None` for what a function makes itself.
@@ -336,12 +380,12 @@ fn attr<'a>(node: &'a Node, name: &str) -> Option<&'a Value> {
 }
 
 /// Adds nodes that read and assign a variable.
-fn added_for(variable: &Node, i: usize, nodes: &mut Vec<Node>) -> Variable {
+fn added_for(variable: &Node, place: &str, nodes: &mut Vec<Node>) -> Variable {
     let dtype = match attr(variable, "dtype") {
         Some(&Value::Type(dtype)) => dtype,
         _ => 0,
     };
-    let name = |what: &str| format!("{PREFIX}/{i}/{what}");
+    let name = |what: &str| format!("{PREFIX}/{place}/{what}");
     let mut add = |what, op: &str, inputs: &[&str], dtype_attr: &str| {
         let value = Some(Value::Type(dtype));
         nodes.push(Node {
@@ -367,6 +411,7 @@ fn added_for(variable: &Node, i: usize, nodes: &mut Vec<Node>) -> Variable {
         _ => String::new(),
     };
     Variable {
+        name: variable.name.clone(),
         resource: is_resource.then(|| (text("container"), text("shared_name"))),
         read: format!("{}:0", name("read")),
         value: format!("{value}:0"),

@@ -3,8 +3,8 @@
 //! In reading order: `ffi` is the C ABI over [`handles`], which finds the [`model`] of a request. [`config`]
 //! says what it shall be, [`template`] what its SavedModel is, with the help of [`graph`]; [`predict`] turns
 //! requests into feeds and fetches of a [`signature`], tensors by [`mod@array`], which run on what is [`served`].
-//! [`update`] takes the [`versions`] that appear on disk, [`delta`]s by reading their [`bundle`], and lets
-//! each session run a [`warmup`]. [`proto`] are the messages.
+//! [`update`] takes the [`versions`] that appear on disk, [`delta`]s by reading their [`bundle`], partitioned
+//! variables by their [`slices`], and lets each session run a [`warmup`]. [`proto`] are the messages.
 
 #![allow(missing_docs)] // C sees `ffi`, which is documented; the rest is public for tests.
 
@@ -20,6 +20,7 @@ pub mod predict;
 pub mod proto;
 pub mod served;
 pub mod signature;
+pub mod slices;
 pub mod template;
 pub mod update;
 pub mod versions;

@@ -12,7 +12,7 @@ use session_group_serving::tensorflow;
 use tracing::warn;
 
 use crate::config::Sessions;
-use crate::graph::{self, Restored, Variable};
+use crate::graph::{self, Part, Restored};
 use crate::proto::model::collection::Kind;
 use crate::proto::model::{AssetFile, Graph, MetaGraph};
 use crate::signature::{Signature, shortened};
@@ -28,7 +28,7 @@ pub struct Template {
     /// By their names; an error where requests can't have what they need.
     signatures: BTreeMap<String, Result<Signature>>,
     /// By their names in checkpoints.
-    pub variables: BTreeMap<String, Variable>,
+    pub variables: BTreeMap<String, Vec<Part>>,
     /// Names of what else checkpoints restore.
     pub others: BTreeSet<String>,
 }

@@ -208,7 +208,9 @@ def test_functions_whose_calls_all_differ(tmp_path):
         del function.node_def[-1]
         for name in names:
             function.signature.input_arg.add(name=f"more_{name}", type=a_type)
-        place = [i for i, name in enumerate(caller.input) if not name.startswith("^")][-1]
+        place = [i for i, name in enumerate(caller.input) if not name.startswith("^")][
+            -1
+        ]
         for handle in reversed(handles):
             caller.input.insert(place + 1, handle)
         caller.attr["Tin"].list.type.extend([a_type] * count)

@@ -309,13 +309,30 @@ def test_batches(one_for_all):
     state, answers, _ = batch(one_for_all, [right, right], [0, len(right)])
     assert state == OK and json.loads(answers[0])["signature_name"]
     handle = ctypes.c_void_p(one_for_all.handle)
-    assert library.session_group_processor_batch_process_n(handle, 0, None, None, None, None, None) == OK
     assert (
-        library.session_group_processor_batch_process_n(ctypes.c_void_p(7), 0, None, None, None, None, None)
+        library.session_group_processor_batch_process_n(
+            handle, 0, None, None, None, None, None
+        )
+        == OK
+    )
+    assert (
+        library.session_group_processor_batch_process_n(
+            ctypes.c_void_p(7), 0, None, None, None, None, None
+        )
         == FAILED
     )
-    assert library.session_group_processor_batch_process_n(handle, -1, None, None, None, None, None) == FAILED
-    assert library.session_group_processor_batch_process_n(handle, 1, None, None, None, None, None) == FAILED
+    assert (
+        library.session_group_processor_batch_process_n(
+            handle, -1, None, None, None, None, None
+        )
+        == FAILED
+    )
+    assert (
+        library.session_group_processor_batch_process_n(
+            handle, 1, None, None, None, None, None
+        )
+        == FAILED
+    )
     assert library.batch_process(handle, None, None, None, None) == FAILED
     output, size = ctypes.c_void_p(), ctypes.c_int()
     slot = (ctypes.byref(output), ctypes.byref(size))

@@ -432,9 +432,7 @@ def test_what_is_written_anew_is_seen_though_it_seems_as_old(start, trainer, nam
     # Longer than any clock may need to show a difference.
     time.sleep(0.05)
     if name == "delta":
-        rewritten(
-            delta, lambda: trainer.delta(25, change=rows_of(trainer, 26))
-        )
+        rewritten(delta, lambda: trainer.delta(25, change=rows_of(trainer, 26)))
         processor.wait(lambda info: info.full_updates == 1)
         assert (row(processor, 0), row(processor, 50)) == (26, 20)
     else:
