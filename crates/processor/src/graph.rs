@@ -118,7 +118,9 @@ fn parts(found: Vec<(&Node, String)>) -> Option<Vec<(&Node, Option<Slice>)>> {
         let is_first = names.insert(&variable.name);
         is_first.then_some((variable, Some(Slice::parse(&slice)?)))
     });
-    let parts: Vec<_> = parts.collect::<Option<_>>()?;
+    let mut parts: Vec<_> = parts.collect::<Option<_>>()?;
+    // Nodes are found in no order, and messages should have one.
+    parts.sort_by(|a, b| a.0.name.cmp(&b.0.name));
     let full = |part: &(_, Option<Slice>)| part.1.as_ref().map(|slice| slice.full.clone());
     let first = full(parts.first()?);
     parts.iter().all(|part| full(part) == first).then_some(parts)
