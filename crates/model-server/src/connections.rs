@@ -203,12 +203,6 @@ async fn finish<F, E>(
     const QUIET: Duration = Duration::from_secs(5);
     let mut served = pin!(served);
     let age = times.age.map(|age| varied(age, client));
-    let aged = async {
-        match age {
-            Some(age) => tokio::time::sleep(age).await,
-            None => std::future::pending().await,
-        }
-    };
     let mut grace = None;
     let result = tokio::select! {
         result = &mut served => Some(result),
@@ -216,7 +210,7 @@ async fn finish<F, E>(
             Stall::Halfway(why) => return debug!("a connection ends: {why}"),
             Stall::Idle => None,
         },
-        () = aged => {
+        () = after(age) => {
             grace = times.grace;
             None
         }
@@ -227,21 +221,23 @@ async fn finish<F, E>(
         None if !activity.has_begun() => return,
         None => {
             shut_down(served.as_mut());
-            let graced = async {
-                match grace {
-                    Some(grace) => tokio::time::sleep(grace).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 result = served => result,
                 () = activity.quiet(QUIET) => return,
-                () = graced => return debug!("a connection ends, with requests, after its age and grace"),
+                () = after(grace) => return debug!("a connection ends, with requests, after its age and grace"),
             }
         }
     };
     if let Err(error) = result {
         debug!("a connection has failed: {error}");
+    }
+}
+
+/// Waits for so long; for ever where there is no time.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 

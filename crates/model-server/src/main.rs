@@ -18,13 +18,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     start_log(&flags);
-    match serve::serve(flags) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Failed to start server. Error: {error:#}");
-            ExitCode::from(255)
-        }
-    }
+    ExitCode::from(serve::report(&serve::serve(flags)))
 }
 
 fn start_log(flags: &Flags) {

@@ -95,8 +95,11 @@ impl Manager {
     /// have failed.
     pub async fn apply(&self, config: &ModelServerConfig, wait_for: WaitFor) -> Result<()> {
         let models = checked(config)?;
-        for model in &models {
-            (self.check)(model)?;
+        for (i, model) in models.iter().enumerate() {
+            // Making sessions takes a while: only once for all models that have the same.
+            if !models[..i].iter().any(|other| other.session_group == model.session_group) {
+                (self.check)(model)?;
+            }
         }
         let (reply, replied) = oneshot::channel();
         let ending = || Error::new(Code::Unavailable, "the server is ending");
@@ -210,7 +213,7 @@ struct Serving {
 
 enum Replacement {
     None,
-    Wanted(PathBuf),
+    Wanted,
     Loading(Progress),
 }
 
@@ -579,27 +582,25 @@ impl Model {
             ));
         }
         let mut is_tried = self.said.is_some();
-        let mut serves = false;
-        let mut why = None;
+        let (mut serves, mut is_replaced, mut why) = (false, false, None);
         for (number, version) in self.versions.iter().rev() {
             match version {
                 Version::Serving(serving) => match (&serving.replacement, &serving.refused) {
                     (Replacement::None, Some((source, error))) if self.is_of(source) => {
                         return failed(number, error);
                     }
-                    (Replacement::None, _) if self.is_of(&serving.source) => serves = true,
-                    (Replacement::Loading(progress), _) => is_tried |= progress.has_failed_once,
-                    _ => {}
+                    (Replacement::None, _) => serves |= self.is_of(&serving.source),
+                    (Replacement::Wanted, _) => is_replaced = true,
+                    (Replacement::Loading(progress), _) => {
+                        is_replaced = true;
+                        is_tried |= progress.has_failed_once;
+                    }
                 },
                 Version::Failed(error, _) => why = why.or_else(|| Some(failed(number, error))),
                 Version::Loading(progress) => is_tried |= progress.has_failed_once,
                 Version::Unloading => {}
             }
         }
-        let is_replaced = self.versions.values().any(|version| match version {
-            Version::Serving(serving) => !matches!(serving.replacement, Replacement::None),
-            _ => false,
-        });
         match why {
             _ if is_replaced && is_tried => Outcome::Tried,
             _ if is_replaced => Outcome::Unknown,
@@ -636,7 +637,7 @@ impl Model {
                         serving.replacement = Replacement::None;
                         serving.refused = None;
                     } else if !is_loading && (compares_files || Some(&source) != refused) {
-                        serving.replacement = Replacement::Wanted(path.clone());
+                        serving.replacement = Replacement::Wanted;
                     }
                     true
                 }
@@ -696,8 +697,7 @@ impl Model {
             return;
         }
         let next = wanted.iter().rev().find_map(|(number, path)| match self.versions.get(number) {
-            None => Some((*number, path.clone())),
-            Some(Version::Serving(Serving { replacement: Replacement::Wanted(path), .. })) => {
+            None | Some(Version::Serving(Serving { replacement: Replacement::Wanted, .. })) => {
                 Some((*number, path.clone()))
             }
             _ => None,

@@ -66,11 +66,18 @@ pub fn serve(flags: Flags) -> Result<()> {
     let served = runtime.block_on(run(&flags, &core, grpc, rest));
     // Requests that still compute are left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    if served.is_ok() && !core.manager.end(Duration::from_secs(2)) {
+    if !core.manager.end(Duration::from_secs(2)) {
         info!("a model is still loading: it is left behind");
-        end_process(0);
+        end_process(report(&served).into());
     }
     served
+}
+
+/// Says why the server has failed, if it has. Gives the status of the process.
+pub fn report(served: &Result<()>) -> u8 {
+    let Err(error) = served else { return 0 };
+    eprintln!("Failed to start server. Error: {error:#}");
+    255
 }
 
 /// Unlike exit(), this skips the destructors of TensorFlow's libraries, which would free what other threads still

@@ -10,6 +10,12 @@ pub fn agree(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(close)
 }
 
+/// Whether the answers to all requests agree with those that they should be.
+pub fn all_agree(answers: &[Vec<f32>], reference: &[Vec<f32>]) -> bool {
+    answers.len() == reference.len()
+        && answers.iter().zip(reference).all(|(answer, right)| agree(right, answer))
+}
+
 /// The largest difference, relative to what is tolerated.
 pub fn deviation(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
     let tolerated = |a: f32| RELATIVE * a.abs() + ABSOLUTE;

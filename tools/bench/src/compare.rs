@@ -95,9 +95,7 @@ fn start(
     reference: &[Vec<f32>],
 ) -> Result<Running> {
     let running = Running::start(contender, model, batch, &settings.setup)?;
-    let answers = &running.ready.answers;
-    let agree = answers.len() == reference.len()
-        && answers.iter().zip(reference).all(|(a, b)| answers::agree(b, a));
+    let agree = answers::all_agree(&running.ready.answers, reference);
     ensure!(agree, "its answers differ from those of a stock session");
     ensure!(
         !contender.is_without_onednn() || running.ready.onednn == Some(false),

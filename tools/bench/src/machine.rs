@@ -32,6 +32,20 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+impl Machine {
+    /// For tests of reports.
+    pub fn example() -> Self {
+        Self {
+            date: "2026-01-31".into(),
+            cpu: "CPU".into(),
+            cpus: 2,
+            memory_bytes: 8_000_000_000,
+            kernel: "6.1".into(),
+        }
+    }
+}
+
 /// The first value of a key in lines of `key: value`.
 fn value(text: &str, key: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(key))?;

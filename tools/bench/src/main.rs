@@ -10,6 +10,7 @@ mod answers;
 mod clock;
 mod compare;
 mod contender;
+mod drawing;
 mod feeds;
 mod gpu;
 mod load;

@@ -4,6 +4,7 @@ mod markdown;
 mod plot;
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -27,6 +28,21 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
 }
 
+/// Writes a report as NAME.json, its tables as NAME.md and its picture as NAME.svg.
+pub fn write_files(
+    out: &Path,
+    name: &str,
+    report: &impl Serialize,
+    tables: &str,
+    picture: &str,
+) -> Result<()> {
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    fs::write(out.join(format!("{name}.json")), serde_json::to_string_pretty(report)?)?;
+    fs::write(out.join(format!("{name}.md")), tables)?;
+    fs::write(out.join(format!("{name}.svg")), picture)?;
+    Ok(())
+}
+
 /// Writes the report into its folder and prints its tables. Returns how many contenders failed.
 pub fn write(comparisons: Vec<Comparison>, settings: &Settings) -> Result<usize> {
     let report = Report {
@@ -41,11 +57,8 @@ pub fn write(comparisons: Vec<Comparison>, settings: &Settings) -> Result<usize>
         comparisons,
     };
     let out = &settings.out;
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let tables = markdown::tables(&report);
-    fs::write(out.join("results.json"), serde_json::to_string_pretty(&report)?)?;
-    fs::write(out.join("results.md"), &tables)?;
-    fs::write(out.join("results.svg"), plot::svg(&report))?;
+    write_files(out, "results", &report, &tables, &plot::svg(&report))?;
     println!("{tables}");
     println!("Written to {}: results.json, results.md, results.svg", out.display());
     let entries = report.comparisons.iter().flat_map(|comparison| &comparison.entries);
@@ -89,13 +102,7 @@ mod tests {
             })),
         };
         Report {
-            machine: Machine {
-                date: "2026-01-31".into(),
-                cpu: "CPU".into(),
-                cpus: 2,
-                memory_bytes: 8_000_000_000,
-                kernel: "6.1".into(),
-            },
+            machine: Machine::example(),
             command: "--quick".into(),
             sessions: 2,
             rounds: 2,

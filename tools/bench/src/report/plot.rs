@@ -1,10 +1,10 @@
 //! The report as a picture: a panel for each model and batch, a bar for each contender.
 
-use svg::Document;
-use svg::node::element::{Group, Line, Rectangle, Text};
+use svg::node::element::Group;
 
 use super::Report;
 use crate::contender::Family;
+use crate::drawing::{FAINT, INK, line, page, rectangle, text};
 use crate::results::{Comparison, Entry, Outcome};
 use crate::stats::{median, range};
 
@@ -20,10 +20,6 @@ const ROW: f64 = 17.0;
 const TITLE: f64 = 34.0;
 const GAP: f64 = 22.0;
 
-const INK: &str = "#1f2933";
-const FAINT: &str = "#7b8794";
-const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif";
-
 /// A row of panels for each model, a column for each batch.
 pub fn svg(report: &Report) -> String {
     let models = distinct(report.comparisons.iter().map(|comparison| &comparison.model));
@@ -33,13 +29,7 @@ pub fn svg(report: &Report) -> String {
     let full_width = 2.0 * MARGIN + NAMES + PANEL * batches.len() as f64;
     let full_height = HEADING + height * models.len() as f64 + MARGIN;
 
-    let mut document = Document::new()
-        .set("viewBox", (0.0, 0.0, full_width, full_height))
-        .set("width", full_width)
-        .set("height", full_height)
-        .set("font-family", FONT)
-        .add(rectangle(0.0, 0.0, full_width, full_height, "#ffffff").set("rx", 10))
-        .add(heading(report));
+    let mut document = page(full_width, full_height).add(heading(report));
     for comparison in &report.comparisons {
         let row = place(&models, &&comparison.model);
         let column = place(&batches, &&comparison.batch);
@@ -122,7 +112,7 @@ fn panel(comparison: &Comparison, x: f64, y: f64) -> Group {
         let at = x + median(&comparison.qps_of(stock)) * scale;
         let top = y + TITLE - 4.0;
         let bottom = y + TITLE + ROW * comparison.entries.len() as f64;
-        group = group.add(line(at, top, at, bottom, FAINT).set("stroke-dasharray", "3 3"));
+        group = group.add(line((at, top), (at, bottom), FAINT).set("stroke-dasharray", "3 3"));
     }
     for (i, entry) in comparison.entries.iter().enumerate() {
         group = group.add(bar(entry, x, y + TITLE + ROW * i as f64, scale));
@@ -144,7 +134,7 @@ fn bar(entry: &Entry, x: f64, y: f64, scale: f64) -> Group {
     let fill = colour(entry.contender.family());
     Group::new()
         .add(rectangle(x, y, length.max(1.0), ROW - 3.0, fill).set("rx", 2))
-        .add(line(x + least * scale, middle, x + most * scale, middle, INK))
+        .add(line((x + least * scale, middle), (x + most * scale, middle), INK))
         .add(
             // With a halo, because the dashed line may pass behind.
             text(&short(median(&qps)), x + most * scale + 5.0, baseline, 10.0, INK)
@@ -165,37 +155,6 @@ fn colour(family: Family) -> &'static str {
         Family::Onnx => "#f2a65a",
         Family::Openvino => "#9d8ec7",
     }
-}
-
-fn text(content: &str, x: f64, y: f64, size: f64, fill: &str) -> Text {
-    Text::new(content)
-        .set("x", round(x))
-        .set("y", round(y))
-        .set("font-size", size)
-        .set("fill", fill)
-}
-
-fn rectangle(x: f64, y: f64, width: f64, height: f64, fill: &str) -> Rectangle {
-    Rectangle::new()
-        .set("x", round(x))
-        .set("y", round(y))
-        .set("width", round(width))
-        .set("height", round(height))
-        .set("fill", fill)
-}
-
-fn line(x1: f64, y1: f64, x2: f64, y2: f64, stroke: &str) -> Line {
-    Line::new()
-        .set("x1", round(x1))
-        .set("y1", round(y1))
-        .set("x2", round(x2))
-        .set("y2", round(y2))
-        .set("stroke", stroke)
-}
-
-/// To a tenth, which is finer than a screen shows.
-fn round(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
 }
 
 /// Three digits: `38.1k`.

@@ -118,7 +118,10 @@ fn points(settings: &Settings, model: Model, cpus: &CpuSet) -> Result<Vec<Point>
     let first = all.iter().find_map(|one| one.as_ref().ok()).context("no contender starts")?;
     let reference = first.ready.answers.clone();
     for running in &mut all {
-        if running.as_ref().is_ok_and(|running| !agree(&running.ready.answers, &reference)) {
+        if running
+            .as_ref()
+            .is_ok_and(|running| !answers::all_agree(&running.ready.answers, &reference))
+        {
             *running = Err(anyhow::anyhow!("it answers otherwise than the first contender"));
         }
     }
@@ -142,11 +145,6 @@ fn points(settings: &Settings, model: Model, cpus: &CpuSet) -> Result<Vec<Point>
         point.failure = running.err().map(|error| format!("{error:#}"));
     }
     Ok(points)
-}
-
-fn agree(answers: &[Vec<f32>], reference: &[Vec<f32>]) -> bool {
-    answers.len() == reference.len()
-        && std::iter::zip(answers, reference).all(|(a, b)| answers::agree(b, a))
 }
 
 impl Scaled {

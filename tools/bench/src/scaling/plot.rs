@@ -1,10 +1,10 @@
 //! The report as a picture: a panel for each model, a line for each contender.
 
-use svg::Document;
-use svg::node::element::{Circle, Group, Line, Polyline, Rectangle, Text};
+use svg::node::element::{Circle, Group, Polyline};
 
 use super::report::{Report, Scaled};
 use crate::contender::Family;
+use crate::drawing::{FAINT, INK, line, page, text};
 
 const MARGIN: f64 = 24.0;
 const HEADING: f64 = 112.0;
@@ -15,9 +15,6 @@ const SCALE: f64 = 58.0;
 const NAMES: f64 = 240.0;
 const GAP: f64 = 64.0;
 
-const INK: &str = "#1f2933";
-const FAINT: &str = "#7b8794";
-const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif";
 /// Of the contenders of a family, one after the other.
 const STOCK: [&str; 3] = ["#b44d12", "#e8833a", "#7a3208"];
 const ONNX: [&str; 2] = ["#6b4ba3", "#a78bd6"];
@@ -36,18 +33,7 @@ pub fn svg(report: &Report) -> String {
         ),
         "Medians. Dashed: the fastest on one CPU, times the number of CPUs.".into(),
     ];
-    let mut document = Document::new()
-        .set("viewBox", (0.0, 0.0, width, height))
-        .set("width", width)
-        .set("height", height)
-        .set("font-family", FONT)
-        .add(
-            Rectangle::new()
-                .set("width", width)
-                .set("height", height)
-                .set("fill", "#ffffff")
-                .set("rx", 10),
-        )
+    let mut document = page(width, height)
         .add(text("Requests a second by CPUs", MARGIN, 34.0, 18.0, INK).set("font-weight", 600))
         .add(text(&about[0], MARGIN, 54.0, 11.0, FAINT))
         .add(text(&about[1], MARGIN, 70.0, 11.0, FAINT));
@@ -161,20 +147,6 @@ fn short(qps: f64) -> String {
         _ if qps >= 1e3 => format!("{} k", qps / 1e3),
         _ => format!("{qps}"),
     }
-}
-
-fn line(from: (f64, f64), to: (f64, f64), colour: &str) -> Line {
-    Line::new()
-        .set("x1", from.0)
-        .set("y1", from.1)
-        .set("x2", to.0)
-        .set("y2", to.1)
-        .set("stroke", colour)
-        .set("stroke-width", 1)
-}
-
-fn text(content: &str, x: f64, y: f64, size: f64, colour: &str) -> Text {
-    Text::new(content).set("x", x).set("y", y).set("font-size", size).set("fill", colour)
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! What was found, as JSON and as tables.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::plot;
 use crate::contender::Contender;
 use crate::machine::Machine;
+use crate::report::write_files;
 use crate::stats::{median, range};
 
 /// Everything.
@@ -76,11 +76,7 @@ impl Curve {
 
 /// Writes the report into its folder.
 pub fn write(report: &Report, out: &Path) -> Result<()> {
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    fs::write(out.join("scaling.json"), serde_json::to_string_pretty(report)?)?;
-    fs::write(out.join("scaling.md"), tables(report))?;
-    fs::write(out.join("scaling.svg"), plot::svg(report))?;
-    Ok(())
+    write_files(out, "scaling", report, &tables(report), &plot::svg(report))
 }
 
 /// A table for each model: a row for each contender, a column for each number of CPUs.
@@ -164,13 +160,7 @@ pub mod tests {
             ],
         };
         Report {
-            machine: Machine {
-                date: "2026-01-31".into(),
-                cpu: "CPU".into(),
-                cpus: 2,
-                memory_bytes: 8_000_000_000,
-                kernel: "6.1".into(),
-            },
+            machine: Machine::example(),
             threads_per_core: 1,
             command: "scaling".into(),
             batch: 1,
