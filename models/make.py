@@ -738,6 +738,50 @@ def mutable_table(path):
     write_graph_def(graph, path)
 
 
+def tables(path):
+    """A plain GraphDef with tables that map numbers to twos and halves of them, each its own way.
+
+    key: int64 [n]. `init` fills a table that is never changed, for double: int64 [n], with 0 for what it
+    lacks, and size: int64 []. `insert_rows` and `insert_dense` put key into two mutable ones, for rows:
+    float [n, 2] and dense: float [n], with -1 for what they lack.
+    """
+    with tf.Graph().as_default() as graph:
+        key = tf1.placeholder(tf.int64, [None], name="key")
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.range(10, dtype=tf.int64), tf.range(0, 20, 2, dtype=tf.int64)
+            ),
+            0,
+        )
+        tf.group(tf1.tables_initializer(), name="init")
+        tf.identity(table.lookup(key), name="double")
+        tf.identity(table.size(), name="size")
+        half = tf.cast(key, tf.float32) / 2
+        rows = tf.raw_ops.MutableHashTableOfTensorsV2(
+            key_dtype=tf.int64, value_dtype=tf.float32, value_shape=[2]
+        )
+        dense = tf.raw_ops.MutableDenseHashTableV2(
+            empty_key=tf.constant(-1, tf.int64),
+            deleted_key=tf.constant(-2, tf.int64),
+            value_dtype=tf.float32,
+        )
+        both = tf.stack([half, 2 * half], axis=1)
+        for name, handle, values, missing in [
+            ("rows", rows, both, [-1.0, -1.0]),
+            ("dense", dense, half, -1.0),
+        ]:
+            tf.raw_ops.LookupTableInsertV2(
+                table_handle=handle, keys=key, values=values, name=f"insert_{name}"
+            )
+            tf.raw_ops.LookupTableFindV2(
+                table_handle=handle,
+                keys=key,
+                default_value=tf.constant(missing),
+                name=name,
+            )
+    write_graph_def(graph, path)
+
+
 def iterator(path, shared_name=None):
     """A plain GraphDef: `begin` makes an iterator, whose threads compute ahead; next:0 is the next of
     the numbers 0, 2, 4, ... (int64 [])."""
@@ -967,6 +1011,7 @@ GRAPH_DEFS = [
     mlp_frozen,
     init_op,
     mutable_table,
+    tables,
     iterator,
     iterator_shared,
     slow,

@@ -101,6 +101,8 @@ fn a_program_is_explained() {
     assert_eq!((&one["writes"], &one["may_wait"]), (&false.into(), &false.into()));
     // 26 embeddings with 26 wide ones, a country, 3 layers.
     assert_eq!(one["resolved_variables"], 2 * 26 + 1 + 2 * 3);
+    // One, asked for keys and for its size.
+    assert_eq!(one["resolved_tables"], 1);
     assert!(one["fused_lookups"].as_u64().unwrap() >= 2 * 26, "{one}");
     assert!(one["steps"].as_u64().unwrap() > 3, "{one}");
     assert_eq!(one["loops"], 0);

@@ -98,6 +98,45 @@ fn a_mutable_table_without_a_shared_name_is_shared() {
 }
 
 #[test]
+fn tables_of_all_kinds_are_shared_and_found_once() {
+    let group = create("tables", &options(2));
+    let key = Tensor::from_slice(&[3], &[3i64, 7, 30]).unwrap();
+    let found = |session: usize, table: &str| {
+        run_on(&group, session, &[("key", &key)], &[table], &[]).map(|mut found| found.remove(0))
+    };
+    // Before it has been filled, as TensorFlow says it.
+    let error = found(0, "double").err().unwrap();
+    assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+    assert!(error.message.contains("Table not initialized"), "{error}");
+    run_on(&group, 1, &[], &[], &["init"]).unwrap();
+    for session in 0..2 {
+        assert_eq!(found(session, "double").unwrap().to_vec::<i64>().unwrap(), [6, 14, 0]);
+        let size = run_on(&group, session, &[], &["size"], &[]).unwrap();
+        assert_eq!(size[0].to_vec::<i64>().unwrap(), [10]);
+    }
+    // What is put in later is seen at once, by all.
+    for (session, table, half) in
+        [(0, "rows", [1.5, 3., 3.5, 7., 15., 30.].to_vec()), (1, "dense", [1.5, 3.5, 15.].to_vec())]
+    {
+        let missing = vec![-1f32; half.len()];
+        for _ in 0..2 {
+            assert_eq!(found(1 - session, table).unwrap().to_vec::<f32>().unwrap(), missing);
+        }
+        let target = format!("insert_{table}");
+        run_on(&group, session, &[("key", &key)], &[], &[&target]).unwrap();
+        for session in 0..2 {
+            assert_eq!(found(session, table).unwrap().to_vec::<f32>().unwrap(), half, "{table}");
+        }
+    }
+    let explained: serde_json::Value = serde_json::from_str(&group.explain()).unwrap();
+    for signature in explained["signatures"].as_array().unwrap() {
+        assert_eq!(signature["runs_as"], "program", "{signature}");
+        let reads = signature["writes"] == false;
+        assert_eq!(signature["resolved_tables"], i32::from(reads), "{signature}");
+    }
+}
+
+#[test]
 fn a_tf1_saved_model_with_ref_variables_and_an_unnamed_table_serves_in_all() {
     let group = load("tf1_saved_model", &options(3));
     let word = Tensor::from_strings(&[3], &["a", "b", "c"]).unwrap();

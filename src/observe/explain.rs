@@ -90,6 +90,7 @@ fn signature(names: &Names, compiled: &Compiled, disabled: Option<&str>) -> Valu
         "steps": facts.map(|facts| facts.steps),
         "loops": facts.map(|facts| facts.loops),
         "resolved_variables": facts.map(|facts| facts.variables),
+        "resolved_tables": facts.map(|facts| facts.tables),
         "fused_lookups": facts.map(|facts| facts.gathers),
         "constant_bytes": facts.map(|facts| facts.constant_bytes),
         "kernels": kernels(compiled),

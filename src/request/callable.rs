@@ -36,9 +36,8 @@ impl Callable {
         }
         // Also where it is not run as a program, this finds what is wrong with the names.
         let signature = Signature { feeds: feeds.into(), fetches, targets };
-        let lane = sessions.slots.len();
         let mut recent = None;
-        if let Some(ready) = sessions.prepare(&signature, lane)?
+        if let Some(ready) = sessions.prepare(&signature)?
             && group.runs_programs()
         {
             let mut is_program = true;

@@ -78,7 +78,7 @@ impl GroupState {
         self.stats[session].count(|way| {
             let prepares = self.runs_programs() || self.streams.is_some();
             let ready = match prepares {
-                true => sessions.prepare(&spec.signature, session)?,
+                true => sessions.prepare(&spec.signature)?,
                 false => {
                     sessions.check_once(&spec.signature)?;
                     None
@@ -111,7 +111,7 @@ impl GroupState {
         let any_session = session.is_none();
         let session = self.choose(session)?;
         let sessions = self.enter(session)?;
-        let pinned = sessions.pinned(recent, session).expect("pinned, so it stays");
+        let pinned = sessions.pinned(recent).expect("pinned, so it stays");
         self.stats[session].count(|way| {
             let running = RunningRequest {
                 group: self,

@@ -1,16 +1,18 @@
 //! What the sessions of a group have done: counters and latencies, one set for each session.
 //!
-//! Whoever answers a request counts it in its session's own set, with atomic additions. Sets don't
-//! share cache lines, so sessions don't slow each other down by counting.
+//! Whoever answers a request counts it in its session's own set, with atomic additions. What each usual
+//! request adds to is there for each stripe of threads, so that threads don't slow each other down by
+//! counting, whichever sessions they use.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use histogram::{AtomicHistogram, Config, Histogram};
+use once_cell::sync::OnceCell;
 
 use crate::error::{Code, Error, Result};
 use crate::gpu::Stream;
-use crate::memory;
+use crate::{memory, stripes};
 
 /// Latencies are kept in nanoseconds to 1/64 of their value (2^-6), up to 2^42 ns, more than an hour.
 const PRECISION: u8 = 6;
@@ -79,9 +81,8 @@ pub const WAYS: usize = 8;
 /// The counters of one session.
 #[repr(align(128))]
 pub(crate) struct SessionStats {
-    /// Latencies of the usual requests, which run as programs and succeed. How many there are says the
-    /// histogram itself, which spares each of them an addition.
-    usual: AtomicHistogram,
+    /// By stripe, where a thread of it has counted.
+    usual: Box<[OnceCell<Box<Usual>>]>,
     /// Latencies of all others.
     unusual: AtomicHistogram,
     /// How many others there are, by their way and the `TF_Code` of their answer. Answers and ways are
@@ -92,8 +93,8 @@ pub(crate) struct SessionStats {
     queued: AtomicU64,
     /// Where requests wait in a queue; else they are busy from the call to the answer.
     has_queue: bool,
-    busy_ns: AtomicU64,
-    latency_ns: AtomicU64,
+    /// Latencies of all others, summed up.
+    unusual_ns: AtomicU64,
     /// By their names, on the inter-op pool.
     on_pool: AtomicU64,
     /// As programs that had to read a variable in TensorFlow's way.
@@ -102,6 +103,17 @@ pub(crate) struct SessionStats {
     unfused: AtomicU64,
     /// Whether requests go to other sessions, where there is one.
     pub is_broken: AtomicBool,
+}
+
+/// What threads of one stripe have counted: the usual requests, which run as programs and succeed.
+#[repr(align(128))]
+struct Usual {
+    /// How many there are says the histogram itself, which spares each of them an addition.
+    latencies: AtomicHistogram,
+    /// Summed up.
+    latency_ns: AtomicU64,
+    /// Of all requests.
+    busy_ns: AtomicU64,
 }
 
 /// The counters of one session at a moment.
@@ -139,16 +151,14 @@ pub struct Snapshot {
 
 impl SessionStats {
     pub fn new(has_queue: bool) -> Self {
-        let config = Config::new(PRECISION, RANGE).expect("constants that fit");
         Self {
-            usual: AtomicHistogram::with_config(&config),
-            unusual: AtomicHistogram::with_config(&config),
+            usual: (0..stripes::count()).map(|_| OnceCell::new()).collect(),
+            unusual: AtomicHistogram::with_config(&config()),
             others: Default::default(),
             rejected: AtomicU64::new(0),
             queued: AtomicU64::new(0),
             has_queue,
-            busy_ns: AtomicU64::new(0),
-            latency_ns: AtomicU64::new(0),
+            unusual_ns: AtomicU64::new(0),
             on_pool: AtomicU64::new(0),
             unresolved: AtomicU64::new(0),
             unfused: AtomicU64::new(0),
@@ -183,15 +193,16 @@ impl SessionStats {
     /// Counts a request that was answered now.
     pub fn answered<T>(&self, begun: Instant, way: Way, result: &Result<T>) {
         let code = result.as_ref().err().map_or(0, |error| error.code as usize);
-        let latencies = if code == 0 && way == Way::Program {
-            &self.usual
+        let (latencies, sum) = if code == 0 && way == Way::Program {
+            let usual = self.usual();
+            (&usual.latencies, &usual.latency_ns)
         } else {
             self.others[way as usize][code].fetch_add(1, Relaxed);
-            &self.unusual
+            (&self.unusual, &self.unusual_ns)
         };
         let now = Instant::now();
         let ns = nanoseconds(now.duration_since(begun));
-        self.latency_ns.fetch_add(ns, Relaxed);
+        sum.fetch_add(ns, Relaxed);
         // The only error is a value out of range, which the minimum excludes.
         let _ = latencies.increment(ns.min((1 << RANGE) - 1));
         memory::release_unused_if_due(now);
@@ -212,8 +223,13 @@ impl SessionStats {
     pub fn busy<T>(&self, f: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let value = f();
-        self.busy_ns.fetch_add(nanoseconds(begun.elapsed()), Relaxed);
+        self.usual().busy_ns.fetch_add(nanoseconds(begun.elapsed()), Relaxed);
         value
+    }
+
+    /// Those of the calling thread's stripe.
+    fn usual(&self) -> &Usual {
+        self.usual[stripes::current()].get_or_init(|| Box::new(Usual::new()))
     }
 
     pub fn queued(&self) -> u64 {
@@ -222,9 +238,16 @@ impl SessionStats {
 
     pub fn snapshot(&self, in_flight: u64) -> Snapshot {
         let load = |counter: &AtomicU64| counter.load(Relaxed);
-        let usual = self.usual.load();
+        let mut histogram = self.unusual.load();
+        let (mut latency_ns, mut busy_ns, mut count) = (load(&self.unusual_ns), 0_u64, 0);
+        for usual in self.usual.iter().filter_map(OnceCell::get) {
+            let latencies = usual.latencies.load();
+            count += latencies.iter().map(|bucket| bucket.count()).sum::<u64>();
+            histogram = histogram.wrapping_add(&latencies).expect("of one shape");
+            latency_ns = latency_ns.wrapping_add(load(&usual.latency_ns));
+            busy_ns = busy_ns.wrapping_add(load(&usual.busy_ns));
+        }
         let (mut answers, mut ways) = ([0; CODES], [0; WAYS]);
-        let count = usual.iter().map(|bucket| bucket.count()).sum();
         (answers[0], ways[Way::Program as usize]) = (count, count);
         for (way, codes) in self.others.iter().enumerate() {
             for (code, counter) in codes.iter().enumerate() {
@@ -233,14 +256,13 @@ impl SessionStats {
                 ways[way] += count;
             }
         }
-        let histogram = usual.wrapping_add(&self.unusual.load()).expect("of one shape");
-        let latency = Duration::from_nanos(load(&self.latency_ns));
+        let latency = Duration::from_nanos(latency_ns);
         Snapshot {
             answers,
             rejected: load(&self.rejected),
             in_flight,
             queued: self.queued(),
-            busy: if self.has_queue { Duration::from_nanos(load(&self.busy_ns)) } else { latency },
+            busy: if self.has_queue { Duration::from_nanos(busy_ns) } else { latency },
             latency,
             ways,
             on_pool: load(&self.on_pool),
@@ -250,6 +272,20 @@ impl SessionStats {
             histogram,
         }
     }
+}
+
+impl Usual {
+    fn new() -> Self {
+        Self {
+            latencies: AtomicHistogram::with_config(&config()),
+            latency_ns: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+        }
+    }
+}
+
+fn config() -> Config {
+    Config::new(PRECISION, RANGE).expect("constants that fit")
 }
 
 /// The way of a request that is under way, perhaps on another thread.
@@ -445,8 +481,8 @@ mod tests {
         others[Code::InvalidArgument as usize].fetch_add(MANY, Relaxed);
         stats.rejected.store(MANY, Relaxed);
         stats.queued.store(MANY, Relaxed);
-        stats.latency_ns.store(u64::MAX - 1, Relaxed);
-        stats.busy_ns.store(u64::MAX, Relaxed);
+        stats.usual().latency_ns.store(u64::MAX - 1, Relaxed);
+        stats.usual().busy_ns.store(u64::MAX, Relaxed);
         stats.busy(|| std::thread::sleep(Duration::from_micros(1)));
         stats.answered(Instant::now(), Way::Program, &Ok(()));
         let snapshot = stats.snapshot(MANY);
@@ -466,5 +502,6 @@ mod tests {
         let stats = [SessionStats::new(false), SessionStats::new(false)];
         assert_eq!(std::ptr::from_ref(&stats[0]) as usize % 128, 0);
         assert_eq!(size_of::<SessionStats>() % 128, 0);
+        assert_eq!(size_of::<Usual>() % 128, 0);
     }
 }

@@ -20,6 +20,7 @@ use crate::prepare::signature::{Names, Signature};
 use crate::prepare::slot::Inside;
 use crate::sessions::compiler::Compiler;
 use crate::sessions::session_slot::SessionSlot;
+use crate::stripes;
 use crate::tensorflow::SessionOptions;
 use crate::tensorflow::devices::Devices;
 use crate::tensorflow::graph::Graph;
@@ -98,8 +99,7 @@ impl SessionSet {
         )?;
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
-            // A lane for each session, and one for what concerns all.
-            prepared: Cache::new(slots.len() + 1),
+            prepared: Cache::new(stripes::count()),
             number: NEXT.fetch_add(1, Relaxed),
             slots,
             compiler,
@@ -175,26 +175,22 @@ impl SessionSet {
         self.slots[i].with_graphs(&self.graphs, &self.graph_count)
     }
 
-    /// What is known about requests with these names, for who runs one on this session. `None` where
-    /// there is no room for more.
-    pub fn prepare(
-        &self,
-        signature: &Signature<'_>,
-        session: usize,
-    ) -> Result<Option<PreparedRequest<'_>>> {
+    /// What is known about requests with these names. `None` where there is no room for more.
+    pub fn prepare(&self, signature: &Signature<'_>) -> Result<Option<PreparedRequest<'_>>> {
+        let lane = stripes::current();
         if let Some(recent) = recent::find(self.number, signature)
-            && let Some(prepared) = self.prepared.at(recent.place, recent.number, session)
+            && let Some(prepared) = self.prepared.at(recent.place, recent.number, lane)
         {
             return Ok(Some(PreparedRequest { recent, prepared }));
         }
         let (names, order) = Names::shared(signature);
-        let Found { place, value } = match self.prepared.find(&names, session) {
+        let Found { place, value } = match self.prepared.find(&names, lane) {
             Some(found) => found,
             None => {
                 // Before it takes the place of what works.
                 self.check(signature)?;
                 let make = || Prepared { names: names.clone(), compiled: OnceCell::new() };
-                match self.prepared.find_or_add(&names, session, make) {
+                match self.prepared.find_or_add(&names, lane, make) {
                     Some(found) => found,
                     None => return Ok(None),
                 }
@@ -226,9 +222,9 @@ impl SessionSet {
         names::check(signature, |node| graphs.iter().find_map(|graph| graph.outputs(node)))
     }
 
-    /// What was pinned, for who runs it on this session.
-    pub fn pinned(&self, recent: &Recent, session: usize) -> Option<Inside<'_, Prepared>> {
-        self.prepared.at(recent.place, recent.number, session)
+    /// What was pinned.
+    pub fn pinned(&self, recent: &Recent) -> Option<Inside<'_, Prepared>> {
+        self.prepared.at(recent.place, recent.number, stripes::current())
     }
 
     /// Keeps what is prepared until it is unpinned.
@@ -242,7 +238,7 @@ impl SessionSet {
 
     /// Calls `f` with all that was compiled and is still there.
     pub fn for_each_compiled(&self, mut f: impl FnMut(&Names, &Compiled)) {
-        self.prepared.for_each(self.slots.len(), |prepared| {
+        self.prepared.for_each(stripes::current(), |prepared| {
             if let Some(compiled) = prepared.compiled.get() {
                 f(&prepared.names, compiled);
             }

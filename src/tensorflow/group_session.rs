@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 use smallvec::SmallVec;
 use tensorflow_sys as tf;
 
-use super::program::{ProgramRun, raw};
+use super::program::ProgramRun;
 use super::run_options::RunOptions;
 use super::session::Session;
 use super::shim::{self, sg_str};
@@ -28,18 +28,10 @@ impl CppTensors {
     }
 
     pub fn run_program(&mut self, run: ProgramRun<'_>) -> Result<()> {
-        let ProgramRun { instance, order, timeout_ms, notes } = run;
-        let instance = instance.as_ptr();
+        let raw = run.raw();
+        let instance = run.instance.as_ptr();
         // SAFETY: all are live; a status that it gives is ours.
-        unsafe {
-            status::take(shim::sg_tensors_run_program(
-                self.0,
-                instance,
-                &raw(order),
-                timeout_ms,
-                notes,
-            ))
-        }
+        unsafe { status::take(shim::sg_tensors_run_program(self.0, instance, &raw, run.notes)) }
     }
 
     pub fn run_session(&mut self, session: &Session, options: &RunOptions) -> Result<()> {

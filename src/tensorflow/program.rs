@@ -12,6 +12,7 @@ use super::session::Session;
 use super::shim::{self, sg_str};
 use super::{Tensor, status};
 use crate::error::Result;
+use crate::stripes;
 
 /// What a program's instance does, in numbers.
 pub use super::shim::sg_instance_facts as Facts;
@@ -156,6 +157,7 @@ impl ProgramInstance {
                 shim::sg_instance_new(
                     session.as_ptr(),
                     program.ptr,
+                    stripes::count() as u32,
                     i32::from(resolve_reads),
                     i32::from(fuse_lookups),
                     i32::from(choose_kernels),
@@ -214,7 +216,7 @@ impl ProgramRun<'_> {
         // The shim writes pointers over what is there.
         outputs.fill_with(|| None);
         let inputs: SmallVec<[_; 32]> = inputs.map(Tensor::as_ptr).collect();
-        let order = raw(self.order);
+        let run = self.raw();
         // SAFETY: both arrays have the length given with them and outlive the call, as the order does;
         // an Option<Tensor> is a pointer, and the shim only writes to it.
         let failure = unsafe {
@@ -222,22 +224,27 @@ impl ProgramRun<'_> {
                 self.instance.ptr,
                 inputs.as_ptr(),
                 inputs.len(),
-                &order,
+                &run,
                 outputs.as_mut_ptr().cast(),
                 outputs.len(),
-                self.timeout_ms,
                 self.notes,
             )
         };
         // SAFETY: NULL, or a status that is ours.
         unsafe { status::take(failure) }
     }
-}
 
-/// As the shim takes it; valid as long as the order.
-pub(super) fn raw(order: &Order) -> shim::sg_order {
-    let places = |places: &Option<Box<[u32]>>| places.as_ref().map_or(null(), |all| all.as_ptr());
-    shim::sg_order { feeds: places(&order.feeds), fetches: places(&order.fetches) }
+    /// As the shim takes it from the calling thread; valid as long as the order.
+    pub(super) fn raw(&self) -> shim::sg_run {
+        let places =
+            |places: &Option<Box<[u32]>>| places.as_ref().map_or(null(), |all| all.as_ptr());
+        shim::sg_run {
+            feeds: places(&self.order.feeds),
+            fetches: places(&self.order.fetches),
+            timeout_ms: self.timeout_ms,
+            stripe: stripes::current() as u32,
+        }
+    }
 }
 
 impl Drop for ProgramInstance {

@@ -84,12 +84,17 @@ pub struct sg_stream_slot {
     pub stream: i32,
 }
 
-/// Where a request's tensors are among those of a program; NULL where they are in the same order.
+/// How a request runs a program.
 #[allow(non_camel_case_types)]
 #[repr(C)]
-pub struct sg_order {
+pub struct sg_run {
+    /// Where its tensors are among those of the program; NULL where they are in the same order.
     pub feeds: *const u32,
     pub fetches: *const u32,
+    /// 0 for none.
+    pub timeout_ms: i64,
+    /// Of the calling thread.
+    pub stripe: u32,
 }
 
 /// What an instance does.
@@ -103,6 +108,8 @@ pub struct sg_instance_facts {
     pub loops: i64,
     /// Those that are read in the resolved way.
     pub variables: i64,
+    /// The same.
+    pub tables: i64,
     /// Those that are done together.
     pub gathers: i64,
     /// Of the program, shared with others that have the same.
@@ -390,6 +397,7 @@ unsafe extern "C" {
     pub fn sg_instance_new(
         session: *mut sg_session,
         program: *mut sg_program,
+        stripes: u32,
         resolve_reads: i32,
         fuse_lookups: i32,
         choose_kernels: i32,
@@ -401,10 +409,9 @@ unsafe extern "C" {
         instance: *mut sg_instance,
         inputs: *const *mut tf::TF_Tensor,
         ninputs: usize,
-        order: *const sg_order,
+        run: *const sg_run,
         outputs: *mut *mut tf::TF_Tensor,
         noutputs: usize,
-        timeout_ms: i64,
         notes: *mut sg_run_notes,
     ) -> *mut tf::TF_Status;
     pub fn sg_instance_delete(instance: *mut sg_instance);
@@ -423,8 +430,7 @@ unsafe extern "C" {
     pub fn sg_tensors_run_program(
         call: *mut sg_tensors,
         instance: *mut sg_instance,
-        order: *const sg_order,
-        timeout_ms: i64,
+        run: *const sg_run,
         notes: *mut sg_run_notes,
     ) -> *mut tf::TF_Status;
     pub fn sg_tensors_run_session(

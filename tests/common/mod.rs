@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use session_group::kernels::Kernels;
+use session_group::policy::Policy;
 use session_group::tensorflow::{SessionOptions, Tensor};
 use session_group::{Options, Request, Result, SessionGroup};
 use stock_session::{ON_CALLING_THREAD, StockSession};
@@ -25,8 +26,8 @@ pub fn graph_def(name: &str) -> Vec<u8> {
 
 pub fn options(session_num: usize) -> Options {
     let mut options = Options::new();
-    // Answers are compared with those of a session of this process.
-    options.session_num(session_num).kernels(Kernels::Stock);
+    // Answers are compared with those of a session of this process; each session gets requests.
+    options.session_num(session_num).kernels(Kernels::Stock).policy(Policy::RoundRobin);
     options
 }
 

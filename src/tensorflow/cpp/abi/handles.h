@@ -17,8 +17,9 @@
 #include "devices/large_blocks.h"
 #include "devices/session_device.h"
 #include "devices/virtual_gpus.h"
+#include "execute/frame_pool.h"
 #include "execute/program_instance.h"
-#include "execute/variable_reads.h"
+#include "execute/writes.h"
 #include "graph/constant_store.h"
 #include "graph/hidden_constants.h"
 #include "graph/node_index.h"
@@ -43,6 +44,7 @@ struct sg_devices {
   explicit sg_devices(tensorflow::Allocator* host) : host(host), constants(host) {}
 
   session_group::Writes writes;
+  session_group::FrameBudget frames;
   session_group::Restorer restorer;
   tensorflow::Allocator* const host;
   // Set if `host` is FastAllocator. Destroyed after the devices and constants, so that it returns
@@ -124,6 +126,7 @@ struct sg_session {
   std::unique_ptr<sg_intra_op_pool> intra_op_pool;
   tensorflow::SessionOptions options;
   session_group::Writes* writes;
+  session_group::FrameBudget* frames;
   session_group::ConstantStore* constants;
   // Cancels programs. TensorFlow's session has a manager of its own.
   tensorflow::CancellationManager closing;

@@ -1,6 +1,5 @@
 // Programs, and their instances in sessions.
 #include <memory>
-#include <optional>
 #include <utility>
 
 #include "abi/convert.h"
@@ -8,7 +7,6 @@
 #include "abi/shim.h"
 #include "abi/tensors.h"
 #include "absl/container/inlined_vector.h"
-#include "absl/time/clock.h"
 #include "tensorflow/c/tf_tensor_internal.h"
 
 using session_group::Caught;
@@ -65,8 +63,9 @@ void sg_program_choices(const sg_program* program, sg_choice choice, void* conte
 
 void sg_program_delete(sg_program* program) { delete program; }
 
-sg_instance* sg_instance_new(sg_session* session, sg_program* program, int32_t resolve_reads,
-                             int32_t fuse_lookups, int32_t choose_kernels, TF_Status* status) {
+sg_instance* sg_instance_new(sg_session* session, sg_program* program, uint32_t stripes,
+                             int32_t resolve_reads, int32_t fuse_lookups, int32_t choose_kernels,
+                             TF_Status* status) {
   std::unique_ptr<sg_instance> instance;
   Guard(status, [&]() -> absl::Status {
     const tensorflow::DeviceMgr* device_mgr;
@@ -77,6 +76,8 @@ sg_instance* sg_instance_new(sg_session* session, sg_program* program, int32_t r
                               device_mgr,
                               &session->options,
                               session->writes,
+                              session->frames,
+                              stripes,
                               &session->closing,
                               resolve_reads != 0,
                               {},
@@ -93,23 +94,24 @@ int32_t sg_instance_may_wait(const sg_instance* instance) {
 
 void sg_instance_facts_get(const sg_instance* instance, sg_instance_facts* facts) {
   const session_group::Layout& layout = instance->usual().layout();
-  *facts = {static_cast<int64_t>(layout.steps.size()), static_cast<int64_t>(layout.loops.size()),
-            static_cast<int64_t>(instance->usual().num_variables()), layout.num_gathers,
+  *facts = {static_cast<int64_t>(layout.steps.size()),
+            static_cast<int64_t>(layout.loops.size()),
+            static_cast<int64_t>(instance->usual().num_variables()),
+            static_cast<int64_t>(instance->usual().num_tables()),
+            layout.num_gathers,
             instance->program().constant_bytes()};
 }
 
 TF_Status* sg_instance_run(sg_instance* instance, TF_Tensor* const* inputs, size_t ninputs,
-                           const sg_order* order, TF_Tensor** outputs, size_t noutputs,
-                           int64_t timeout_ms, sg_run_notes* notes) {
+                           const sg_run* run, TF_Tensor** outputs, size_t noutputs,
+                           sg_run_notes* notes) {
   const absl::Status ran = Caught([&]() -> absl::Status {
     absl::InlinedVector<const Tensor*, 16> feeds(ninputs);
     for (size_t i = 0; i < ninputs; ++i) {
       feeds[i] = &tensorflow::TensorFromInterface(inputs[i]->tensor);
     }
     absl::InlinedVector<Tensor, 4> fetches(noutputs);
-    std::optional<absl::Time> deadline;
-    if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
-    absl::Status computed = instance->Run(*order, feeds, deadline, absl::MakeSpan(fetches), notes);
+    absl::Status computed = instance->Run(*run, feeds, absl::MakeSpan(fetches), notes);
     return computed.ok() ? HandOver(fetches, outputs) : computed;
   });
   return session_group::NewStatus(ran);

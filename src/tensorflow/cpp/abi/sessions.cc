@@ -47,6 +47,7 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
   session->env = std::make_unique<InheritedNames>(options.env);
   session->intra_op_pool = std::move(pool);
   session->writes = &devices->writes;
+  session->frames = &devices->frames;
   session->constants = &devices->constants;
   session->options = std::move(options);
   session->options.env = session->env.get();

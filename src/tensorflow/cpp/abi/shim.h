@@ -227,9 +227,11 @@ int32_t sg_program_writes_elsewhere(const sg_program* program);
 int32_t sg_program_recurses(const sg_program* program);
 void sg_program_delete(sg_program* program);
 
-// Prepares a program without an obstacle for a session. Both must outlive the instance.
-sg_instance* sg_instance_new(sg_session* session, sg_program* program, int32_t resolve_reads,
-                             int32_t fuse_lookups, int32_t choose_kernels, TF_Status* status);
+// Prepares a program without an obstacle for a session. Both must outlive the instance. Its callers
+// have so many `stripes`.
+sg_instance* sg_instance_new(sg_session* session, sg_program* program, uint32_t stripes,
+                             int32_t resolve_reads, int32_t fuse_lookups, int32_t choose_kernels,
+                             TF_Status* status);
 // 1 if a run may wait for something, so that a timeout can't end it on the calling thread.
 int32_t sg_instance_may_wait(const sg_instance* instance);
 
@@ -237,7 +239,8 @@ int32_t sg_instance_may_wait(const sg_instance* instance);
 typedef struct sg_instance_facts {
   int64_t steps;
   int64_t loops;
-  int64_t variables;       // read by VariableReads
+  int64_t variables;       // read by ResolvedReads
+  int64_t tables;          // the same
   int64_t gathers;         // done by Lookups
   int64_t constant_bytes;  // of the program; other programs with the same constants share them
 } sg_instance_facts;
@@ -245,21 +248,25 @@ void sg_instance_facts_get(const sg_instance* instance, sg_instance_facts* facts
 
 // What was unusual about a run: 1 if it happened.
 typedef struct sg_run_notes {
-  int32_t unresolved;  // a variable was read by TensorFlow's kernel
+  int32_t unresolved;  // a variable or table was read by TensorFlow's kernel
   int32_t unfused;     // gathers ran one by one
 } sg_run_notes;
-// How a request's tensors map to a program's.
-typedef struct sg_order {
-  // NULL stands for the same order.
+// How a request runs a program.
+typedef struct sg_run {
+  // How its tensors map to those of the program. NULL stands for the same order.
   const uint32_t* feeds;    // by feed of the program, its index in the request
   const uint32_t* fetches;  // by fetch of the request, its index in the program
-} sg_order;
+  int64_t timeout_ms;       // 0 for none
+  // Of the calling thread, less than the instance's `stripes`. Threads of different stripes write
+  // to different cache lines.
+  uint32_t stripe;
+} sg_run;
 
-// Thread-safe. Runs on the calling thread. The caller owns the outputs. A timeout of 0 is no
-// timeout. Returns NULL on success, otherwise a status, which the caller deletes.
+// Thread-safe. Runs on the calling thread. The caller owns the outputs. Returns NULL on success,
+// otherwise a status, which the caller deletes.
 TF_Status* sg_instance_run(sg_instance* instance, TF_Tensor* const* inputs, size_t ninputs,
-                           const sg_order* order, TF_Tensor** outputs, size_t noutputs,
-                           int64_t timeout_ms, sg_run_notes* notes);
+                           const sg_run* run, TF_Tensor** outputs, size_t noutputs,
+                           sg_run_notes* notes);
 void sg_instance_delete(sg_instance* instance);
 
 // The tensor's TF_DataType as a number, because the caller's headers may not list it.
@@ -328,8 +335,8 @@ void* sg_group_session_new(sg_group* group, int32_t session, TF_Status* status);
 // session.
 sg_group* sg_group_of_session(void* session);
 
-TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* instance, const sg_order* order,
-                                  int64_t timeout_ms, sg_run_notes* notes);
+TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* instance, const sg_run* run,
+                                  sg_run_notes* notes);
 TF_Status* sg_tensors_run_session(sg_tensors* call, sg_session* session,
                                   const sg_run_options* options);
 // Drops the outputs of a run before the request runs again.

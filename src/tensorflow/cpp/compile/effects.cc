@@ -24,6 +24,7 @@ bool Reads(const std::string& op) {
                                              "IdentityN",
                                              "LookupTableFindV2",
                                              "LookupTableSizeV2",
+                                             "LookupTableExportV2",
                                              "_Arg",
                                              "_Retval",
                                              "Switch",
@@ -79,9 +80,6 @@ bool HasStatelessKernel(const std::string& op) {
   return names->count(op) > 0;
 }
 
-// Operations that make a handle to something in the resource manager.
-bool MakesTable(const std::string& op) { return op == "HashTableV2" || op == "MutableHashTableV2"; }
-
 void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* effects) {
   const std::string& name = node.op();
   if (Calls(name)) {
@@ -98,7 +96,7 @@ void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* 
       std::any_of(args.begin(), args.end(), [](const auto& arg) { return arg.is_ref(); });
   if ((takes_resource && !reads) || takes_ref) effects->writes = true;
   if (!op.is_stateful() || reads || HasStatelessKernel(name)) return;
-  if (MakesTable(name)) {
+  if (IsNamedTable(name)) {
     const auto shared_name = node.attr().find("shared_name");
     // With a name, all sessions share the table; without, it belongs to the kernel.
     if (shared_name != node.attr().end() && !shared_name->second.s().empty()) return;
@@ -152,6 +150,13 @@ void Effects::Add(const Effects& other) {
   writes |= other.writes;
   calls |= other.calls;
   if (state.empty()) state = other.state;
+}
+
+bool IsNamedTable(const std::string& op) {
+  static const auto* const names =
+      new Names{"HashTableV2", "MutableHashTableV2", "MutableHashTableOfTensorsV2",
+                "MutableDenseHashTableV2"};
+  return names->count(op) > 0;
 }
 
 GraphEffects EffectsOf(const tensorflow::Graph& graph) {

@@ -26,6 +26,10 @@ struct GraphEffects {
   Effects functions;
 };
 
+// Whether it is an operation that makes a table with a name in the resource manager, if it has a
+// shared_name.
+bool IsNamedTable(const std::string& op);
+
 GraphEffects EffectsOf(const tensorflow::Graph& graph);
 
 }  // namespace session_group

@@ -26,6 +26,8 @@ absl::Status KernelFactory::Make(const Node& node, OpKernel** kernel, std::vecto
     return MakeLockedGather(node, kernel);
   }
   for (int i = 0; i < node.num_inputs(); ++i) inputs->push_back(values_->Input(node, i));
+  // The handle itself is not read.
+  if (known_.ResolvedTable(node) >= 0) (*inputs)[0] = NoHandle();
   const tensorflow::AttrValue* is_constant = node.attrs().Find("is_filter_const");
   if (is_constant == nullptr || inputs->size() < 2 || (*inputs)[1].kind != Value::kConstant) {
     return Create(node.properties(), kernel);
@@ -99,6 +101,13 @@ absl::Status KernelFactory::MakeLockedGather(const Node& node, OpKernel** kernel
   attrs["batch_dims"].set_i(0);
   attrs["validate_indices"].set_b(true);
   return Create(std::move(gather), kernel);
+}
+
+KernelFactory::Value KernelFactory::NoHandle() {
+  if (no_handle_.kind == Value::kNone) {
+    no_handle_ = values_->Constant(Tensor(tensorflow::DT_RESOURCE, tensorflow::TensorShape({})));
+  }
+  return no_handle_;
 }
 
 KernelFactory::Value KernelFactory::FirstAxis() {

@@ -37,6 +37,7 @@ class KernelFactory {
                       tensorflow::OpKernel** kernel);
   absl::Status MakeGather(const tensorflow::Node& node, tensorflow::OpKernel** kernel);
   absl::Status MakeLockedGather(const tensorflow::Node& node, tensorflow::OpKernel** kernel);
+  Value NoHandle();
   Value FirstAxis();
 
   Program* const program_;
@@ -44,6 +45,7 @@ class KernelFactory {
   const KnownValues& known_;
   Layout* const l_;
   NodeValues* const values_;
+  Value no_handle_;
   Value first_axis_;
 };
 

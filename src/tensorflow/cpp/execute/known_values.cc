@@ -1,7 +1,9 @@
 #include "execute/known_values.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "compile/effects.h"
 #include "tensorflow/core/framework/node_def_util.h"
 #include "tensorflow/core/framework/resource_handle.h"
 
@@ -10,6 +12,22 @@ namespace session_group {
 using tensorflow::Edge;
 using tensorflow::Node;
 using tensorflow::Tensor;
+
+namespace {
+
+// Whether a node reads a table in a way that needs no handle.
+bool ReadsTable(const Node& node) {
+  return node.type_string() == "LookupTableFindV2" || node.type_string() == "LookupTableSizeV2";
+}
+
+// The name of the variable or table whose handle a node makes.
+absl::Status NameOf(const Node& node, ResolvedReads::Name* name) {
+  absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "container", &name->container);
+  status.Update(tensorflow::GetNodeAttr(node.attrs(), "shared_name", &name->name));
+  return status;
+}
+
+}  // namespace
 
 absl::Status KnownValues::Find(const Node& node) {
   const std::string& op = node.type_string();
@@ -22,29 +40,18 @@ absl::Status KnownValues::Find(const Node& node) {
   } else if (const Tensor* constant = program_.constant(node)) {
     values_->Set(node, 0, values_->Constant(*constant));
   } else if (op == "VarHandleOp" && Resolves()) {
-    VariableReads::Variable variable;
-    absl::Status status = tensorflow::GetNodeAttr(node.attrs(), "container", &variable.container);
-    status.Update(tensorflow::GetNodeAttr(node.attrs(), "shared_name", &variable.name));
-    status.Update(tensorflow::GetNodeAttr(node.attrs(), "dtype", &variable.dtype));
-    if (!status.ok()) return status;
-    if (variable.name.empty() || variable.name == tensorflow::ResourceHandle::ANONYMOUS_NAME) {
-      return absl::OkStatus();
-    }
-    if (options_.unresolved != nullptr && options_.unresolved->count(variable.Key()) > 0) {
-      unresolved_.insert({node.id(), 0});
-      return absl::OkStatus();
-    }
-    variables_[{node.id(), 0}] = variable;
-    tensorflow::PartialTensorShape shape;
-    if (tensorflow::GetNodeAttr(node.attrs(), "shape", &shape).ok()) {
-      ranks_of_variables_[variable.Key()] = shape.dims();
-    }
-    if (OnlyResolvedUses(node)) not_needed_.insert(&node);
+    return FindVariable(node);
+  } else if (IsNamedTable(op) && Resolves()) {
+    return FindTable(node);
+  } else if (ReadsTable(node)) {
+    const auto table = tables_.find(values_->Source(node, 0));
+    if (table == tables_.end()) return absl::OkStatus();
+    resolved_tables_[&node] = static_cast<int>(reads_->AddTable(table->second));
   } else if (op == "ReadVariableOp" || op == "ResourceGather") {
     const auto variable = variables_.find(values_->Source(node, 0));
     if (variable == variables_.end()) return absl::OkStatus();
     const Value value = {Value::kVariable, static_cast<int>(reads_->Add(variable->second))};
-    const auto rank = ranks_of_variables_.find(variable->second.Key());
+    const auto rank = ranks_of_variables_.find(ResolvedReads::Key(variable->second));
     if (rank != ranks_of_variables_.end()) ranks_of_reads_[value.index] = rank->second;
     if (op == "ReadVariableOp") {
       values_->Set(node, 0, value);
@@ -63,6 +70,40 @@ absl::Status KnownValues::Find(const Node& node) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status KnownValues::FindVariable(const Node& node) {
+  ResolvedReads::Variable variable;
+  absl::Status status = NameOf(node, &variable);
+  status.Update(tensorflow::GetNodeAttr(node.attrs(), "dtype", &variable.dtype));
+  if (!status.ok() || variable.name.empty() ||
+      variable.name == tensorflow::ResourceHandle::ANONYMOUS_NAME) {
+    return status;
+  }
+  const std::string key = ResolvedReads::Key(variable);
+  if (IsUnresolved(key)) {
+    unresolved_.insert({node.id(), 0});
+    return status;
+  }
+  tensorflow::PartialTensorShape shape;
+  if (tensorflow::GetNodeAttr(node.attrs(), "shape", &shape).ok()) {
+    ranks_of_variables_[key] = shape.dims();
+  }
+  variables_[{node.id(), 0}] = std::move(variable);
+  if (OnlyResolvedUses(node)) not_needed_.insert(&node);
+  return status;
+}
+
+absl::Status KnownValues::FindTable(const Node& node) {
+  ResolvedReads::Name table;
+  absl::Status status = NameOf(node, &table);
+  // Without a name, the table belongs to the kernel.
+  if (!status.ok() || table.name.empty() || IsUnresolved(ResolvedReads::TableKey(table))) {
+    return status;
+  }
+  tables_[{node.id(), 0}] = std::move(table);
+  if (OnlyResolvedUses(node)) not_needed_.insert(&node);
+  return status;
 }
 
 // Finds a gather from a variable that must be read under its lock. As two operations, read and
@@ -92,13 +133,13 @@ bool KnownValues::CanLookUp(const Node& node) const {
          tensorflow::DataTypeCanUseMemcpy(node.output_type(0));
 }
 
-// Whether all users of a handle read the value of the variable, looking through nodes that pass the
-// handle on.
+// Whether all users of a handle read the value of the variable, or look keys up in the table,
+// looking through nodes that pass the handle on.
 bool KnownValues::OnlyResolvedUses(const Node& node) const {
   return std::all_of(node.out_edges().begin(), node.out_edges().end(), [this](const Edge* edge) {
     const Node& user = *edge->dst();
     if (edge->IsControlEdge() || user.type_string() == "ReadVariableOp" ||
-        user.type_string() == "ResourceGather") {
+        user.type_string() == "ResourceGather" || ReadsTable(user)) {
       return true;
     }
     return (user.IsIdentity() || user.IsEnter() || user.IsSwitch()) && OnlyResolvedUses(user);

@@ -11,7 +11,7 @@
 #include "compile/program.h"
 #include "execute/layout.h"
 #include "execute/node_values.h"
-#include "execute/variable_reads.h"
+#include "execute/resolved_reads.h"
 #include "tensorflow/core/graph/graph.h"
 
 namespace session_group {
@@ -21,7 +21,7 @@ class KnownValues {
  public:
   using Value = Layout::Value;
 
-  KnownValues(const Program& program, const Layout::Options& options, VariableReads* reads,
+  KnownValues(const Program& program, const Layout::Options& options, ResolvedReads* reads,
               Layout* layout, NodeValues* values)
       : program_(program), options_(options), reads_(reads), l_(layout), values_(values) {}
 
@@ -34,6 +34,11 @@ class KnownValues {
   const Value* ResolvedVariable(const tensorflow::Node& node) const {
     const auto found = resolved_gathers_.find(&node);
     return found == resolved_gathers_.end() ? nullptr : &found->second;
+  }
+  // The table, by number of the read, that a node reads without its handle; -1 if there is none.
+  int ResolvedTable(const tensorflow::Node& node) const {
+    const auto found = resolved_tables_.find(&node);
+    return found == resolved_tables_.end() ? -1 : found->second;
   }
   // Whether a gather must read its variable under the variable's lock.
   bool IsLockedGather(const tensorflow::Node& node) const {
@@ -50,21 +55,29 @@ class KnownValues {
 
  private:
   bool Resolves() const { return options_.resolve_reads && !program_.writes(); }
+  absl::Status FindVariable(const tensorflow::Node& node);
+  absl::Status FindTable(const tensorflow::Node& node);
   void FindUnresolvedGather(const tensorflow::Node& node);
   bool CanLookUp(const tensorflow::Node& node) const;
   bool OnlyResolvedUses(const tensorflow::Node& node) const;
 
   const Program& program_;
   const Layout::Options& options_;
-  VariableReads* const reads_;
+  ResolvedReads* const reads_;
   Layout* const l_;
   NodeValues* const values_;
-  std::map<std::pair<int, int>, VariableReads::Variable> variables_;
+  bool IsUnresolved(const std::string& key) const {
+    return options_.unresolved != nullptr && options_.unresolved->count(key) > 0;
+  }
+  // By handle.
+  std::map<std::pair<int, int>, ResolvedReads::Variable> variables_;
+  std::map<std::pair<int, int>, ResolvedReads::Name> tables_;
   std::map<std::string, int> ranks_of_variables_;  // by key; -1 if not known
   std::map<int, int> ranks_of_reads_;              // by number of the read
-  std::set<std::pair<int, int>> unresolved_;       // handles
+  std::set<std::pair<int, int>> unresolved_;       // handles of variables
   std::set<const tensorflow::Node*> not_needed_;
   std::map<const tensorflow::Node*, Value> resolved_gathers_;  // with the variable
+  std::map<const tensorflow::Node*, int> resolved_tables_;     // with the table
   std::set<const tensorflow::Node*> locked_gathers_;
   // The gathers that Lookups can do, with the table.
   std::map<const tensorflow::Node*, Value> gathers_;

@@ -32,6 +32,8 @@ struct Layout {
     enum Kind {
       kKernel,
       kLookups,
+      kFind,     // looks keys up in a table
+      kSize,     // of a table
       kBranch,   // finds out which side of a branch runs
       kMerge,    // takes the value of the side that ran
       kLoop,     // runs the steps that follow
@@ -39,12 +41,13 @@ struct Layout {
       kAdvance,  // of a loop: gives its variables their next values
     } kind = kKernel;
     int condition = kAlways;                     // an index of `conditions`
-    tensorflow::OpKernel* kernel = nullptr;      // of kKernel
+    tensorflow::OpKernel* kernel = nullptr;      // of kKernel, kFind and kSize
     tensorflow::AsyncOpKernel* async = nullptr;  // the same kernel, if it is asynchronous
     tensorflow::OpKernel* other = nullptr;       // computes the same, or NULL
     KernelChoice* choice = nullptr;              // between `kernel` and `other`
-    int number = 0;  // an index of `lookups`, `merges` or `loops`; of kBranch, the first literal
-    int next = 0;    // the next step; of kLoop, the one after the loop
+    // An index of `lookups`, `merges`, `loops` or the tables; of kBranch, the first literal.
+    int number = 0;
+    int next = 0;         // the next step; of kLoop, the one after the loop
     int first_input = 0;  // an index of `inputs`
     int num_inputs = 0;
     int first_output = 0;
@@ -91,9 +94,9 @@ struct Layout {
 
   struct Options {
     tensorflow::FunctionLibraryRuntime* library;
-    // Whether to read variables by VariableReads, and which variables to leave out.
+    // Whether to read variables and tables by ResolvedReads, and which to leave out.
     bool resolve_reads = false;
-    const std::set<std::string>* unresolved = nullptr;  // VariableReads::Key()
+    const std::set<std::string>* unresolved = nullptr;  // keys of ResolvedReads
     // Whether to gather from known tables by Lookups.
     bool fuse_lookups = false;
     // Whether to measure which of two kernels is faster.

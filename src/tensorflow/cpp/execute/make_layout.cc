@@ -13,7 +13,7 @@ namespace session_group {
 
 using tensorflow::Node;
 
-absl::Status MakeLayout(Program* program, const Layout::Options& options, VariableReads* reads,
+absl::Status MakeLayout(Program* program, const Layout::Options& options, ResolvedReads* reads,
                         Layout* layout) {
   const ControlFlow& flow = program->control_flow();
   layout->num_literals = static_cast<int>(flow.literals().size());

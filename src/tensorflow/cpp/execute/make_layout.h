@@ -5,7 +5,7 @@
 #include "absl/status/status.h"
 #include "compile/program.h"
 #include "execute/layout.h"
-#include "execute/variable_reads.h"
+#include "execute/resolved_reads.h"
 
 namespace session_group {
 
@@ -13,7 +13,7 @@ namespace session_group {
 // control_flow_layout) and liveness. They keep the values of nodes in node_values.
 //
 // Adds the variables that the program reads to `reads`. The program must outlive the layout.
-absl::Status MakeLayout(Program* program, const Layout::Options& options, VariableReads* reads,
+absl::Status MakeLayout(Program* program, const Layout::Options& options, ResolvedReads* reads,
                         Layout* layout);
 
 }  // namespace session_group

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/time/clock.h"
 
 using session_group::SerialExecutor;
 using tensorflow::Tensor;
@@ -17,35 +18,36 @@ absl::Status sg_instance::Make(session_group::Program* program, SerialExecutor::
   return status;
 }
 
-absl::Status sg_instance::Run(const sg_order& order, absl::Span<const Tensor* const> feeds,
-                              std::optional<absl::Time> deadline, absl::Span<Tensor> fetches,
-                              sg_run_notes* notes) {
+absl::Status sg_instance::Run(const sg_run& run, absl::Span<const Tensor* const> feeds,
+                              absl::Span<Tensor> fetches, sg_run_notes* notes) {
+  SerialExecutor::Caller caller{run.stripe, std::nullopt};
+  if (run.timeout_ms > 0) caller.deadline = absl::Now() + absl::Milliseconds(run.timeout_ms);
   absl::InlinedVector<const Tensor*, 32> ordered;
-  if (order.feeds != nullptr) {
-    for (size_t i = 0; i < feeds.size(); ++i) ordered.push_back(feeds[order.feeds[i]]);
+  if (run.feeds != nullptr) {
+    for (size_t i = 0; i < feeds.size(); ++i) ordered.push_back(feeds[run.feeds[i]]);
     feeds = ordered;
   }
-  if (order.fetches == nullptr) return RunUsual(feeds, deadline, fetches, notes);
+  if (run.fetches == nullptr) return RunUsual(feeds, caller, fetches, notes);
   absl::InlinedVector<Tensor, 8> unique(program_->num_fetches());
-  absl::Status ran = RunUsual(feeds, deadline, absl::MakeSpan(unique), notes);
+  absl::Status ran = RunUsual(feeds, caller, absl::MakeSpan(unique), notes);
   if (!ran.ok()) return ran;
-  for (size_t i = 0; i < fetches.size(); ++i) fetches[i] = unique[order.fetches[i]];
+  for (size_t i = 0; i < fetches.size(); ++i) fetches[i] = unique[run.fetches[i]];
   return ran;
 }
 
 absl::Status sg_instance::RunUsual(absl::Span<const Tensor* const> feeds,
-                                   std::optional<absl::Time> deadline, absl::Span<Tensor> fetches,
+                                   const SerialExecutor::Caller& caller, absl::Span<Tensor> fetches,
                                    sg_run_notes* notes) {
-  if (env_.writes->are_untracked()) return RunUnresolved(feeds, deadline, fetches, notes);
+  if (env_.writes->are_untracked()) return RunUnresolved(feeds, caller, fetches, notes);
   SerialExecutor::Outcome outcome;
-  absl::Status ran = usual_->Run(feeds, deadline, fetches, &outcome);
+  absl::Status ran = usual_->Run(feeds, caller, fetches, &outcome);
   notes->unfused = outcome.was_unfused ? 1 : 0;
   if (!ran.ok() || !outcome.is_unresolved) return ran;
-  return RunUnresolved(feeds, deadline, fetches, notes);
+  return RunUnresolved(feeds, caller, fetches, notes);
 }
 
 absl::Status sg_instance::RunUnresolved(absl::Span<const Tensor* const> feeds,
-                                        std::optional<absl::Time> deadline,
+                                        const SerialExecutor::Caller& caller,
                                         absl::Span<Tensor> fetches, sg_run_notes* notes) {
   notes->unresolved = 1;
   std::set<std::string> unresolved = usual_->Unresolved();
@@ -56,7 +58,7 @@ absl::Status sg_instance::RunUnresolved(absl::Span<const Tensor* const> feeds,
     absl::Status got = GetExecutor(resolves, unresolved, &executor);
     if (!got.ok()) return got;
     SerialExecutor::Outcome outcome;
-    absl::Status ran = executor->Run(feeds, deadline, fetches, &outcome);
+    absl::Status ran = executor->Run(feeds, caller, fetches, &outcome);
     notes->unfused = outcome.was_unfused ? 1 : 0;
     if (!ran.ok() || !outcome.is_unresolved) return ran;
     unresolved.merge(executor->Unresolved());

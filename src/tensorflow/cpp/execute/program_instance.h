@@ -4,12 +4,10 @@
 
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <set>
 #include <string>
 
 #include "abi/shim.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "compile/program.h"
 #include "execute/serial_executor.h"
@@ -35,32 +33,31 @@ struct sg_instance {
                            std::unique_ptr<sg_instance>* instance);
 
   // Feeds and fetches are in the order of the request.
-  absl::Status Run(const sg_order& order, absl::Span<const tensorflow::Tensor* const> feeds,
-                   std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
-                   sg_run_notes* notes);
+  absl::Status Run(const sg_run& run, absl::Span<const tensorflow::Tensor* const> feeds,
+                   absl::Span<tensorflow::Tensor> fetches, sg_run_notes* notes);
 
   const session_group::Program& program() const { return *program_; }
   const SerialExecutor& usual() const { return *usual_; }
 
  private:
   absl::Status RunUsual(absl::Span<const tensorflow::Tensor* const> feeds,
-                        std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
-                        sg_run_notes* notes);
+                        const SerialExecutor::Caller& caller,
+                        absl::Span<tensorflow::Tensor> fetches, sg_run_notes* notes);
   absl::Status RunUnresolved(absl::Span<const tensorflow::Tensor* const> feeds,
-                             std::optional<absl::Time> deadline,
+                             const SerialExecutor::Caller& caller,
                              absl::Span<tensorflow::Tensor> fetches, sg_run_notes* notes);
   absl::Status GetExecutor(bool resolves, const std::set<std::string>& unresolved,
                            std::shared_ptr<SerialExecutor>* executor);
 
   session_group::Program* program_ = nullptr;
   SerialExecutor::Env env_;
-  // Reads all variables by VariableReads, if that is on.
+  // Reads all variables and tables by ResolvedReads, if that is on.
   std::unique_ptr<SerialExecutor> usual_;
-  // Used when VariableReads can't read some variables: leaves out the last such set.
+  // Used when ResolvedReads can't read some of them: leaves out the last such set.
   std::mutex mu_;
   std::set<std::string> unresolved_;
   std::shared_ptr<SerialExecutor> other_;
-  // Reads each variable with TensorFlow's kernels.
+  // Reads all with TensorFlow's kernels.
   std::shared_ptr<SerialExecutor> plain_;
 };
 

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "execute/frame.h"
 #include "execute/make_layout.h"
 #include "tensorflow/core/common_runtime/rendezvous_mgr.h"
 #include "tensorflow/core/public/session_options.h"
@@ -26,6 +25,7 @@ absl::Status SerialExecutor::Make(Program* program, const Env& env,
   options.choose_kernels = env.choose_kernels;
   absl::Status status = MakeLayout(program, options, &made->reads_, &made->layout_);
   if (!status.ok()) return status;
+  made->frames_.set_frame_bytes(made->MakeFrame()->Bytes());
   if (!made->reads_.empty()) env.writes->AddReader(made.get());
   *executor = std::move(made);
   return absl::OkStatus();
@@ -48,20 +48,14 @@ SerialExecutor::SerialExecutor(const Program* program, const Env& env)
               }))),
       library_(functions_->GetFLR(env.device->name())),
       host_(env.device->GetAllocator(tensorflow::AllocatorAttributes())),
-      reads_(env.device->resource_manager(), env.writes) {}
+      reads_(env.device->resource_manager(), env.writes),
+      frames_(env.stripes, env.frames) {}
 
-SerialExecutor::~SerialExecutor() {
-  env_.writes->RemoveReader(this);
-  DropFrames();
-}
+SerialExecutor::~SerialExecutor() { env_.writes->RemoveReader(this); }
 
 void SerialExecutor::Written() {
   reads_.Drop();
-  DropFrames();
-}
-
-void SerialExecutor::DropFrames() {
-  for (auto& spare : spare_) delete spare.exchange(nullptr, std::memory_order_acquire);
+  frames_.Drop();
 }
 
 Tensor* SerialExecutor::Find(Value value, Frame* frame) {
@@ -71,7 +65,7 @@ Tensor* SerialExecutor::Find(Value value, Frame* frame) {
     case Value::kConstant:
       return &layout_.constants[value.index];
     case Value::kVariable:
-      return &frame->variables[value.index];
+      return &frame->reads.variables[value.index];
     case Value::kSlot:
       return &frame->slots[value.index];
     case Value::kNone:
@@ -80,16 +74,11 @@ Tensor* SerialExecutor::Find(Value value, Frame* frame) {
   return nullptr;  // Layout refuses it.
 }
 
-std::unique_ptr<Frame> SerialExecutor::TakeFrame() {
-  for (auto& spare : spare_) {
-    if (spare.load(std::memory_order_relaxed) == nullptr) continue;
-    if (Frame* frame = spare.exchange(nullptr, std::memory_order_acquire)) {
-      return std::unique_ptr<Frame>(frame);
-    }
-  }
+std::unique_ptr<Frame> SerialExecutor::MakeFrame() {
   auto frame = std::make_unique<Frame>(env_.closing);
   frame->feeds.resize(layout_.feed_types.size());
-  frame->variables.resize(reads_.size());
+  frame->reads.variables.resize(reads_.num_variables());
+  frame->reads.tables.resize(reads_.num_tables());
   frame->slots.resize(layout_.output_attrs.size());
   frame->guards.resize(layout_.output_attrs.size());
   frame->literals.resize(layout_.num_literals);
@@ -109,22 +98,14 @@ std::unique_ptr<Frame> SerialExecutor::TakeFrame() {
   return frame;
 }
 
-void SerialExecutor::GiveBack(std::unique_ptr<Frame> frame) {
-  const uint64_t as_of = frame->variables_as_of;
+void SerialExecutor::GiveBack(FramePool::Hold* hold) {
+  const uint64_t as_of = hold->frame->reads.as_of;
   // Outdated values must not stay in memory.
   const auto is_stale = [&] { return !reads_.empty() && !reads_.IsUpToDate(as_of); };
   if (is_stale()) return;
-  for (auto& spare : spare_) {
-    Frame* expected = nullptr;
-    if (!spare.compare_exchange_strong(expected, frame.get(), std::memory_order_seq_cst,
-                                       std::memory_order_relaxed)) {
-      continue;
-    }
-    frame.release();
-    // A write may have dropped the spare frames before this one was there.
-    if (is_stale()) delete spare.exchange(nullptr, std::memory_order_acquire);
-    return;
-  }
+  hold->Keep();
+  // A write may have dropped the unused frames before this one was there.
+  if (is_stale()) frames_.Drop();
 }
 
 absl::Status SerialExecutor::CheckFeeds(absl::Span<const Tensor* const> feeds) const {
@@ -155,30 +136,29 @@ absl::Status SerialExecutor::CheckFetches(const Frame& frame) const {
   return absl::OkStatus();
 }
 
-absl::Status SerialExecutor::Run(absl::Span<const Tensor* const> feeds,
-                                 std::optional<absl::Time> deadline, absl::Span<Tensor> fetches,
-                                 Outcome* outcome) {
+absl::Status SerialExecutor::Run(absl::Span<const Tensor* const> feeds, const Caller& caller,
+                                 absl::Span<Tensor> fetches, Outcome* outcome) {
   *outcome = Outcome();
   absl::Status status = CheckFeeds(feeds);
   if (!status.ok()) return status;
 
   outcome->is_unresolved = true;
   if (!reads_.empty() && reads_.HasFailed()) return absl::OkStatus();
-  std::unique_ptr<Frame> frame = TakeFrame();
-  if (!reads_.empty() && !reads_.Refresh(&frame->variables_as_of, &frame->variables)) {
-    return absl::OkStatus();
-  }
+  FramePool::Hold hold(&frames_, caller.stripe);
+  if (hold.frame == nullptr) hold.frame = MakeFrame();
+  Frame* const frame = hold.frame.get();
+  if (!reads_.empty() && !reads_.Refresh(&frame->reads)) return absl::OkStatus();
   outcome->is_unresolved = false;
   // A reference of our own keeps kernels from writing into the caller's tensors.
   for (size_t i = 0; i < feeds.size(); ++i) frame->feeds[i] = *feeds[i];
 
-  status = RunAll(frame.get(), deadline, outcome);
+  status = RunAll(frame, caller.deadline, outcome);
   if (status.ok() && !layout_.conditions.empty()) status = CheckFetches(*frame);
   // A frame that has seen a failure is not used again: there may be anything in it.
   if (!status.ok()) return status;
 
   for (size_t i = 0; i < fetches.size(); ++i) {
-    fetches[i] = *Find(layout_.fetches[i], frame.get());
+    fetches[i] = *Find(layout_.fetches[i], frame);
   }
   for (const Value& fetch : layout_.fetches) {
     if (fetch.kind != Value::kSlot) continue;
@@ -186,7 +166,7 @@ absl::Status SerialExecutor::Run(absl::Span<const Tensor* const> feeds,
     frame->guards[fetch.index] = Tensor();
   }
   for (Tensor& feed : frame->feeds) feed = Tensor();
-  GiveBack(std::move(frame));
+  GiveBack(&hold);
   return status;
 }
 
@@ -203,9 +183,7 @@ absl::Status SerialExecutor::RunAll(Frame* frame, std::optional<absl::Time> dead
   frame->deadline = deadline;
   frame->until_look = 0;
   if (layout_.needs_step) {
-    // TensorFlow's sessions count their steps from 0.
-    static std::atomic<int64_t> next_step{int64_t{1} << 62};
-    params.step_id = next_step.fetch_add(1, std::memory_order_relaxed);
+    params.step_id = frame->NextStep();
     rendezvous.emplace(env_.device_mgr);
     params.rendezvous = &*rendezvous;
     container.emplace(params.step_id, [this](const std::string& name) {

@@ -2,8 +2,6 @@
 #ifndef SESSION_GROUP_SERIAL_EXECUTOR_H_
 #define SESSION_GROUP_SERIAL_EXECUTOR_H_
 
-#include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -14,15 +12,14 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "compile/program.h"
+#include "execute/frame_pool.h"
 #include "execute/layout.h"
-#include "execute/variable_reads.h"
+#include "execute/resolved_reads.h"
 #include "tensorflow/core/common_runtime/process_function_library_runtime.h"
 #include "tensorflow/core/framework/cancellation.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 namespace session_group {
-
-struct Frame;
 
 // A program that is ready to run on one session. Thread-safe.
 //
@@ -36,10 +33,12 @@ class SerialExecutor final : private Writes::Reader {
     const tensorflow::DeviceMgr* device_mgr;
     const tensorflow::SessionOptions* options;
     Writes* writes;
+    FrameBudget* frames;
+    uint32_t stripes;
     // Cancelled when the session is closed, which cancels every run. Outlives the executor.
     tensorflow::CancellationManager* closing;
-    // Whether to read variables by VariableReads, except for `unresolved`, which has keys as
-    // VariableReads::Variable::Key().
+    // Whether to read variables and tables by ResolvedReads, except for `unresolved`, which has
+    // keys of ResolvedReads.
     bool resolve_reads;
     std::set<std::string> unresolved;
     // Whether to gather from known tables by Lookups.
@@ -54,24 +53,29 @@ class SerialExecutor final : private Writes::Reader {
   ~SerialExecutor() override;
 
   struct Outcome {
-    // Nothing was run, because VariableReads can't read a variable now. Another executor must run
+    // Nothing was run, because ResolvedReads can't read something now. Another executor must run
     // the request.
     bool is_unresolved = false;
     // Kernels ran instead of a lookup.
     bool was_unfused = false;
   };
 
-  // Returns a tensor for each fetch. `feeds` must not change during the run. If `deadline` passes
-  // between two steps, the run stops.
-  absl::Status Run(absl::Span<const tensorflow::Tensor* const> feeds,
-                   std::optional<absl::Time> deadline, absl::Span<tensorflow::Tensor> fetches,
-                   Outcome* outcome);
+  // Of the thread that runs: its stripe, and the time at which a run stops between two steps.
+  struct Caller {
+    uint32_t stripe;
+    std::optional<absl::Time> deadline;
+  };
+
+  // Returns a tensor for each fetch. `feeds` must not change during the run.
+  absl::Status Run(absl::Span<const tensorflow::Tensor* const> feeds, const Caller& caller,
+                   absl::Span<tensorflow::Tensor> fetches, Outcome* outcome);
 
   // Whether a step may wait for something, so that only another thread could end the wait.
   bool may_wait() const { return layout_.may_wait; }
   const Layout& layout() const { return layout_; }
-  size_t num_variables() const { return reads_.size(); }
-  // The keys of the variables that could not be read.
+  size_t num_variables() const { return reads_.num_variables(); }
+  size_t num_tables() const { return reads_.num_tables(); }
+  // The keys of what could not be read.
   std::set<std::string> Unresolved() { return reads_.Unresolved(); }
 
  private:
@@ -80,15 +84,18 @@ class SerialExecutor final : private Writes::Reader {
 
   SerialExecutor(const Program* program, const Env& env);
   void Written() override;
-  void DropFrames();
-  std::unique_ptr<Frame> TakeFrame();
-  void GiveBack(std::unique_ptr<Frame> frame);
+  std::unique_ptr<Frame> MakeFrame();
+  void GiveBack(FramePool::Hold* hold);
   absl::Status RunAll(Frame* frame, std::optional<absl::Time> deadline, Outcome* outcome);
   absl::Status RunSteps(int begin, int end, Frame* frame, Outcome* outcome);
   absl::Status RunStep(const Step& step, Frame* frame, Outcome* outcome);
   absl::Status RunChosen(const Step& step, Frame* frame);
   absl::Status Measure(const Step& step, int size, Frame* frame);
   absl::Status RunKernel(const Step& step, tensorflow::OpKernel* kernel, Frame* frame);
+  absl::Status RunTable(const Step& step, Frame* frame);
+  void SetKernel(const Step& step, tensorflow::OpKernel* kernel, Frame* frame) const;
+  static absl::Status TakeOutputs(const Step& step, const tensorflow::OpKernel& kernel,
+                                  tensorflow::OpKernelContext* context, Frame* frame);
   absl::Status RunLookups(const Step& step, Frame* frame, Outcome* outcome);
   absl::Status RunBranch(const Step& step, Frame* frame);
   absl::Status RunMerge(const Step& step, Frame* frame);
@@ -108,12 +115,9 @@ class SerialExecutor final : private Writes::Reader {
   std::unique_ptr<tensorflow::ProcessFunctionLibraryRuntime> functions_;
   tensorflow::FunctionLibraryRuntime* library_ = nullptr;
   tensorflow::Allocator* const host_;
-  VariableReads reads_;
+  ResolvedReads reads_;
   Layout layout_;
-
-  // Unused frames. If more runs than this are in progress, they make more frames.
-  static constexpr int kSpareFrames = 4;
-  std::array<std::atomic<Frame*>, kSpareFrames> spare_{};
+  FramePool frames_;
 };
 
 }  // namespace session_group

@@ -84,6 +84,11 @@ absl::Status StepBuilder::AddKernel(const Node& node, OpKernel* kernel,
   Step step = NewStep(Step::kKernel, flow_.condition(node));
   absl::Status set = SetKernel(kernel, inputs, &step);
   if (!set.ok()) return set;
+  const int table = known_.ResolvedTable(node);
+  if (table >= 0) {
+    step.kind = node.type_string() == "LookupTableFindV2" ? Step::kFind : Step::kSize;
+    step.number = table;
+  }
   if (options_.choose_kernels && step.async == nullptr) {
     step.other = kernels_.MakeOther(node, *kernel);
     if (step.other != nullptr) step.choice = program_->choice(node);

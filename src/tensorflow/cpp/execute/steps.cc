@@ -29,6 +29,34 @@ int64_t CoarseNanoseconds() {
   return now.tv_sec * int64_t{1000000000} + now.tv_nsec;
 }
 
+// What the kernel of LookupTableFindV2 does. Its inputs are a handle, which is not read, keys and a
+// default.
+absl::Status FindIn(tensorflow::lookup::LookupInterface* table,
+                    tensorflow::OpKernelContext* context) {
+  absl::Status status = context->MatchSignature(
+      {context->input_dtype(0), table->key_dtype(), table->value_dtype()}, {table->value_dtype()});
+  if (!status.ok()) return status;
+  const Tensor& keys = context->input(1);
+  const Tensor& missing = context->input(2);
+  status = table->CheckFindArguments(keys, missing);
+  if (!status.ok()) return status;
+  tensorflow::TensorShape shape = keys.shape();
+  shape.RemoveLastDims(table->key_shape().dims());
+  shape.AppendShape(table->value_shape());
+  Tensor* values;
+  status = context->allocate_output(0, shape, &values);
+  return status.ok() ? table->Find(context, keys, values, missing) : status;
+}
+
+// What the kernel of LookupTableSizeV2 does.
+absl::Status SizeOf(const tensorflow::lookup::LookupInterface& table,
+                    tensorflow::OpKernelContext* context) {
+  Tensor* size;
+  absl::Status status = context->allocate_output(0, tensorflow::TensorShape({}), &size);
+  if (status.ok()) size->scalar<int64_t>()() = static_cast<int64_t>(table.size());
+  return status;
+}
+
 }  // namespace
 
 absl::Status SerialExecutor::CheckTime(const Step& step, Frame* frame) const {
@@ -70,6 +98,9 @@ absl::Status SerialExecutor::RunStep(const Step& step, Frame* frame, Outcome* ou
       return step.other == nullptr ? RunKernel(step, step.kernel, frame) : RunChosen(step, frame);
     case Step::kLookups:
       return RunLookups(step, frame, outcome);
+    case Step::kFind:
+    case Step::kSize:
+      return RunTable(step, frame);
     case Step::kBranch:
       return RunBranch(step, frame);
     case Step::kMerge:
@@ -129,13 +160,8 @@ absl::Status SerialExecutor::Measure(const Step& step, int size, Frame* frame) {
 
 absl::Status SerialExecutor::RunKernel(const Step& step, tensorflow::OpKernel* kernel,
                                        Frame* frame) {
-  auto& params = frame->params;
-  const size_t num_inputs = step.num_inputs;
-  params.op_kernel = kernel;
-  params.inputs = {frame->inputs.data() + step.first_input, num_inputs};
-  params.input_alloc_attrs = {layout_.input_attrs.data() + step.first_input, num_inputs};
-  params.output_attr_array = layout_.output_attrs.data() + step.first_output;
-  tensorflow::OpKernelContext context(&params, step.num_outputs);
+  SetKernel(step, kernel, frame);
+  tensorflow::OpKernelContext context(&frame->params, step.num_outputs);
   if (step.async == nullptr) {
     kernel->Compute(&context);
   } else {
@@ -143,14 +169,37 @@ absl::Status SerialExecutor::RunKernel(const Step& step, tensorflow::OpKernel* k
     env_.device->ComputeAsync(step.async, &context, [&done] { done.Notify(); });
     done.WaitForNotification();
   }
-  if (!context.status().ok()) {
-    return tensorflow::AttachDef(context.status(), kernel->def());
+  return TakeOutputs(step, *kernel, &context, frame);
+}
+
+// As RunKernel(), with a table that was found before.
+absl::Status SerialExecutor::RunTable(const Step& step, Frame* frame) {
+  SetKernel(step, step.kernel, frame);
+  tensorflow::OpKernelContext context(&frame->params, step.num_outputs);
+  tensorflow::lookup::LookupInterface* table = frame->reads.tables[step.number].get();
+  context.SetStatus(step.kind == Step::kFind ? FindIn(table, &context) : SizeOf(*table, &context));
+  return TakeOutputs(step, *step.kernel, &context, frame);
+}
+
+void SerialExecutor::SetKernel(const Step& step, tensorflow::OpKernel* kernel, Frame* frame) const {
+  auto& params = frame->params;
+  const size_t num_inputs = step.num_inputs;
+  params.op_kernel = kernel;
+  params.inputs = {frame->inputs.data() + step.first_input, num_inputs};
+  params.input_alloc_attrs = {layout_.input_attrs.data() + step.first_input, num_inputs};
+  params.output_attr_array = layout_.output_attrs.data() + step.first_output;
+}
+
+absl::Status SerialExecutor::TakeOutputs(const Step& step, const tensorflow::OpKernel& kernel,
+                                         tensorflow::OpKernelContext* context, Frame* frame) {
+  if (!context->status().ok()) {
+    return tensorflow::AttachDef(context->status(), kernel.def());
   }
   for (int i = 0; i < step.num_outputs; ++i) {
-    const tensorflow::TensorValue output = context.release_output(i);
+    const tensorflow::TensorValue output = context->release_output(i);
     if (output.tensor == nullptr) {
       return tensorflow::AttachDef(
-          absl::InternalError(absl::StrCat("output ", i, " was not computed")), kernel->def());
+          absl::InternalError(absl::StrCat("output ", i, " was not computed")), kernel.def());
     }
     frame->slots[step.first_output + i] = std::move(*output.tensor);
     delete output.tensor;

@@ -1,24 +1,18 @@
 #include "session/requests.h"
 
-#include <optional>
-
 #include "absl/container/inlined_vector.h"
-#include "absl/time/clock.h"
 
 using tensorflow::Tensor;
 
-TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* instance, const sg_order* order,
-                                  int64_t timeout_ms, sg_run_notes* notes) {
+TF_Status* sg_tensors_run_program(sg_tensors* call, sg_instance* instance, const sg_run* run,
+                                  sg_run_notes* notes) {
   return session_group::NewStatus(session_group::Caught([&]() -> absl::Status {
     absl::InlinedVector<const Tensor*, 16> feeds(call->num_feeds());
     for (size_t i = 0; i < feeds.size(); ++i) feeds[i] = call->feed(i);
-    std::optional<absl::Time> deadline;
-    if (timeout_ms > 0) deadline = absl::Now() + absl::Milliseconds(timeout_ms);
     if (call->fetched != nullptr) call->fetched->clear();
-    if (call->num_fetches == 0) return instance->Run(*order, feeds, deadline, {}, notes);
+    if (call->num_fetches == 0) return instance->Run(*run, feeds, {}, notes);
     call->fetched->resize(call->num_fetches);
-    absl::Status ran =
-        instance->Run(*order, feeds, deadline, absl::MakeSpan(*call->fetched), notes);
+    absl::Status ran = instance->Run(*run, feeds, absl::MakeSpan(*call->fetched), notes);
     if (!ran.ok()) call->fetched->clear();
     return ran;
   }));
