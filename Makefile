@@ -37,7 +37,7 @@ SCOPE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test $(addprefix test-,$(PARTS)) test-debug bench bench-quick bench-memory bench-overhead bench-server \
-  bench-processor bench-scaling scaling-kit bench-models gpu-check gpu-kit nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
+  bench-processor bench-scaling sharing scaling-kit bench-models gpu-check gpu-kit nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
   reproducible tensorflow system-packages build install deb dist package-test wheel server serve processor \
   install-serving models header docs lint requirements clean
 
@@ -139,6 +139,9 @@ gpu-kit: $(VENV)/installed bench-models ## Make parts below 60 MiB that do this 
 bench-scaling: bench-models ## Requests a second on 1, 2, 4, ... and all CPUs, and the efficiency per CPU
 	$(BENCH) scaling $(BENCH_ARGS)
 
+sharing: build models ## Count stores to cache lines that threads share, under QEMU; fails above limits
+	tools/sharing/sharing.sh $(SHARING_ARGS)
+
 scaling-kit: bench-models ## Pack bench-scaling for a machine without network or compiler, in parts below 60 MiB: target/kits
 	$(CARGO) build --release --quiet --package session-group-bench
 	tools/bench/kit/scaling.sh target/kits
@@ -149,9 +152,9 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --release --workspace --no-deps --document-private-items --quiet
-	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/cpp/*/* c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h tools/bench/*.cc tools/bench/kit/*.c crates/processor/c_tests/*
-	$(VENV)/bin/ruff check --quiet models scripts tools/bench/models tools/bench/kit python examples crates fuzz
-	$(VENV)/bin/ruff format --quiet --check models scripts tools/bench/models tools/bench/kit python examples crates fuzz
+	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/cpp/*/* c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc examples/*/*.cc examples/*/*.c examples/*/*.h tools/bench/*.cc tools/bench/kit/*.c tools/sharing/*.c tools/sharing/*.cc crates/processor/c_tests/*
+	$(VENV)/bin/ruff check --quiet models scripts tools/bench/models tools/bench/kit tools/sharing python examples crates fuzz
+	$(VENV)/bin/ruff format --quiet --check models scripts tools/bench/models tools/bench/kit tools/sharing python examples crates fuzz
 	cd python && ../$(VENV)/bin/mypy
 
 package-test: deb dist models ## Use packages and tarball as a stranger would, in a minimal Debian (as root)
