@@ -457,7 +457,7 @@ static const struct {
     ROW(options_negative_gpu, TF_INVALID_ARGUMENT, "gpu_ids has -1"),
     ROW(options_gpu_twice, TF_INVALID_ARGUMENT, "gpu_ids has 1 twice"),
     ROW(options_null_policy, TF_INVALID_ARGUMENT, "name is NULL"),
-    ROW(options_bad_policy, TF_INVALID_ARGUMENT, "it is one of round_robin"),
+    ROW(options_bad_policy, TF_INVALID_ARGUMENT, "it is one of auto, round_robin"),
     ROW(options_policy_of_null, TF_INVALID_ARGUMENT, "options is NULL"),
     ROW(options_null_kernels, TF_INVALID_ARGUMENT, "name is NULL"),
     ROW(options_bad_kernels, TF_INVALID_ARGUMENT, "it is one of auto, stock"),

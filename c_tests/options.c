@@ -71,7 +71,7 @@ static void a_policy_function_is_asked_and_its_context_released_once(void) {
 static void names_are_checked_when_they_are_set(void) {
   TF_Status* status = TF_NewStatus();
   SessionGroupOptions* options = NewSessionGroupOptions();
-  const char* const policies[] = {"round_robin", "thread", "least_loaded", "cpu_local"};
+  const char* const policies[] = {"auto", "round_robin", "thread", "least_loaded", "cpu_local"};
   for (int i = 0; i < 4; ++i) {
     SessionGroupOptions_SetPolicy(options, policies[i], status);
     CHECK_OK(status);

@@ -272,7 +272,9 @@ void SessionGroupOptions_SetThreadPoolAffinity(SessionGroupOptions *options,
 
 // Chooses by name which session a request goes to:
 //
-// - "round_robin" (default): one session after the other;
+// - "auto" (default): "thread" if the execution is "caller", so that threads write to no memory of
+//   others; otherwise "least_loaded";
+// - "round_robin": one session after the other;
 // - "thread": a calling thread stays with one session;
 // - "least_loaded": the session with the fewest requests in flight; with more than eight sessions, the
 //   better of two random ones;
@@ -284,7 +286,7 @@ void SessionGroupOptions_SetPolicy(SessionGroupOptions *options,
                                    const char *name,
                                    TF_Status *status);
 
-// Lets a function of the program choose the session for each request; NULL goes back to "round_robin".
+// Lets a function of the program choose the session for each request; NULL goes back to "auto".
 // `context` is passed to it and stays the program's. It must stay valid until `release(context)` is
 // called: once, when neither these options nor a group made with them needs it any more. `release` may
 // be NULL.
@@ -717,15 +719,19 @@ void SessionGroup_MetricsText(const SessionGroup *group, TF_Buffer *text, TF_Sta
 // - "closed": true or false;
 // - "execution": "caller", "worker" or "pool", which is also what "auto" resolved to;
 // - "kernels": "auto" or "stock", as for SessionGroupOptions_SetKernels();
-// - "policy": its name, "custom" for a function of the program's own;
+// - "policy": its name, which is also what "auto" resolved to; "custom" for a function of the program's
+//   own;
 // - "allowed_cpus": the CPUs that the process might use when the group was made, such as "0-7";
+// - "cpu_quota": how many CPUs' time the control groups of the process allow it, such as 2.5, or null if
+//   they have no quota;
 // - "optimizations": an array of the names of those that are on, as for
 //   SessionGroupOptions_SetOptimization();
 // - "queue": an object with "capacity" and "wait_when_full";
 // - "kept_bytes": the most memory of large tensors, in bytes, that the process keeps for the next
 //   request;
 // - "drain_timeout_ms": how long closing lets requests finish;
-// - "why": an object with the reasons, in words, for "cpus", "threads" and "execution";
+// - "why": an object with the reasons, in words, for "cpus", "threads", "execution" and
+//   "policy";
 // - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 //   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;
 // - "sessions": an array of objects with "session", its number; "cpus", such as "0-3", or null if it

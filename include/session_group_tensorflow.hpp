@@ -138,15 +138,12 @@ inline absl::Status NewSessionGroup(const SessionOptions& options, SessionGroup*
         "SessionGroupMetadata.cpusets is \"", metadata.cpusets, "\": '&' is no part of a cpuset"));
   }
   SessionOptions own = options;
-  own.target = absl::StrCat("session_group://", metadata.session_count);
-  const char* separator = "?";
-  if (!metadata.cpusets.empty()) {
-    absl::StrAppend(&own.target, separator, "cpuset=", metadata.cpusets);
-    separator = "&";
-  }
+  // DeepRec's groups take turns.
+  own.target = absl::StrCat("session_group://", metadata.session_count, "?policy=round_robin");
+  if (!metadata.cpusets.empty()) absl::StrAppend(&own.target, "&cpuset=", metadata.cpusets);
   if (!metadata.gpu_ids.empty()) {
-    absl::StrAppend(&own.target, separator,
-                    "multi_stream=true&gpu_ids=", absl::StrJoin(metadata.gpu_ids, ","));
+    absl::StrAppend(&own.target,
+                    "&multi_stream=true&gpu_ids=", absl::StrJoin(metadata.gpu_ids, ","));
   }
   std::unique_ptr<SessionGroup> group(new SessionGroup);
   Session* all = nullptr;

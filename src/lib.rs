@@ -36,6 +36,7 @@
 // What only the C ABI calls stays where it belongs.
 #![cfg_attr(not(feature = "c-abi"), allow(dead_code))]
 
+mod control_groups;
 mod cpus;
 pub mod error;
 #[cfg(feature = "c-abi")]
@@ -52,6 +53,7 @@ mod prepare;
 mod process;
 mod request;
 mod sessions;
+mod stripes;
 mod sync;
 pub mod tensorflow;
 

@@ -1,14 +1,12 @@
 //! The memory of large tensors, 1 MiB and more, which the process keeps for the next request when one
 //! has freed it: `src/tensorflow/large_blocks.h`. How much it may keep, and what it does keep.
 
-use std::fs;
-use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::control_groups;
 use crate::error::{Error, Result};
-
 use crate::tensorflow::large_blocks;
 
 pub use crate::options::environment::KEPT_VARIABLE;
@@ -59,28 +57,8 @@ pub(crate) fn of_this_process() -> u64 {
     // SAFETY: sysconf only reads.
     let [pages, page] = [libc::_SC_PHYS_PAGES, libc::_SC_PAGESIZE]
         .map(|name| u64::try_from(unsafe { libc::sysconf(name) }).unwrap_or(0));
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    control_group_limits(&groups, Path::new("/sys/fs/cgroup")).fold(pages * page, u64::min)
-}
-
-/// The limits of the groups that `/proc/self/cgroup` names, and of those around them.
-fn control_group_limits<'a>(groups: &'a str, root: &'a Path) -> impl Iterator<Item = u64> + 'a {
-    let files = groups.lines().filter_map(move |line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, group) = (fields.next()?, fields.next()?.trim_start_matches('/'));
-        match controllers {
-            "" => Some((root.to_path_buf(), group, "memory.max")),
-            "memory" => Some((root.join("memory"), group, "memory.limit_in_bytes")),
-            _ => None,
-        }
-    });
-    files.flat_map(|(root, group, file)| {
-        let limit = move |group: &Path| {
-            let text = fs::read_to_string(root.join(group).join(file)).ok()?;
-            text.trim().parse::<u64>().ok() // "max" where there is no limit
-        };
-        Path::new(group).ancestors().filter_map(limit).collect::<Vec<_>>()
-    })
+    let machine = pages * page;
+    control_groups::memory().map_or(machine, |limit| limit.min(machine))
 }
 
 #[cfg(test)]
@@ -101,24 +79,5 @@ mod tests {
     #[test]
     fn this_process_has_memory() {
         assert!(of_this_process() > 64 << 20);
-    }
-
-    #[test]
-    fn the_least_limit_around_a_control_group_counts() {
-        let root =
-            std::env::temp_dir().join(format!("session_group_memory_{}", std::process::id()));
-        let write = |dir: &str, file: &str, text: &str| {
-            fs::create_dir_all(root.join(dir)).unwrap();
-            fs::write(root.join(dir).join(file), text).unwrap();
-        };
-        write("", "memory.max", "max\n");
-        write("pod", "memory.max", "1000\n");
-        write("pod/container", "memory.max", "2000\n");
-        write("memory/old", "memory.limit_in_bytes", "3000\n");
-        let limits = |groups| control_group_limits(groups, &root).collect::<Vec<_>>();
-        assert_eq!(limits("0::/pod/container\n"), [2000, 1000]);
-        assert_eq!(limits("5:cpu:/x\n4:memory:/old\n0::/\n"), [3000]);
-        assert!(limits("").is_empty());
-        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -99,7 +99,9 @@ pub unsafe extern "C" fn SessionGroupOptions_SetThreadPoolAffinity(
 
 /// Chooses by name which session a request goes to:
 ///
-/// - "round_robin" (default): one session after the other;
+/// - "auto" (default): "thread" if the execution is "caller", so that threads write to no memory of
+///   others; otherwise "least_loaded";
+/// - "round_robin": one session after the other;
 /// - "thread": a calling thread stays with one session;
 /// - "least_loaded": the session with the fewest requests in flight; with more than eight sessions, the
 ///   better of two random ones;
@@ -122,7 +124,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetPolicy(
     }
 }
 
-/// Lets a function of the program choose the session for each request; NULL goes back to "round_robin".
+/// Lets a function of the program choose the session for each request; NULL goes back to "auto".
 /// `context` is passed to it and stays the program's. It must stay valid until `release(context)` is
 /// called: once, when neither these options nor a group made with them needs it any more. `release` may
 /// be NULL.
@@ -139,7 +141,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetPolicyFn(
         if let Some(options) = unsafe { options.as_mut() } {
             options.policy(match choose {
                 Some(_) => Policy::Custom(Arc::new(custom)),
-                None => Policy::RoundRobin,
+                None => Policy::Auto,
             });
         }
     });

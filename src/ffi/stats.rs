@@ -299,15 +299,19 @@ pub unsafe extern "C" fn SessionGroup_MetricsText(
 /// - "closed": true or false;
 /// - "execution": "caller", "worker" or "pool", which is also what "auto" resolved to;
 /// - "kernels": "auto" or "stock", as for SessionGroupOptions_SetKernels();
-/// - "policy": its name, "custom" for a function of the program's own;
+/// - "policy": its name, which is also what "auto" resolved to; "custom" for a function of the program's
+///   own;
 /// - "allowed_cpus": the CPUs that the process might use when the group was made, such as "0-7";
+/// - "cpu_quota": how many CPUs' time the control groups of the process allow it, such as 2.5, or null if
+///   they have no quota;
 /// - "optimizations": an array of the names of those that are on, as for
 ///   SessionGroupOptions_SetOptimization();
 /// - "queue": an object with "capacity" and "wait_when_full";
 /// - "kept_bytes": the most memory of large tensors, in bytes, that the process keeps for the next
 ///   request;
 /// - "drain_timeout_ms": how long closing lets requests finish;
-/// - "why": an object with the reasons, in words, for "cpus", "threads" and "execution";
+/// - "why": an object with the reasons, in words, for "cpus", "threads", "execution" and
+///   "policy";
 /// - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 ///   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;
 /// - "sessions": an array of objects with "session", its number; "cpus", such as "0-3", or null if it
@@ -349,9 +353,9 @@ pub unsafe extern "C" fn SessionGroup_Describe(
 ///   - for a program that a session has made ready, otherwise null: "steps", how many steps a run has,
 ///     with the bodies of loops counted once; "loops", how many there are; "may_wait", whether an
 ///     operation may wait for something, which makes requests with a timeout run by their names;
-///     "resolved_variables", how many variables are read without TensorFlow's locks; "fused_lookups",
-///     how many lookups are done together; "constant_bytes", the bytes of constants that all sessions
-///     share;
+///     "resolved_variables" and "resolved_tables", how many variables and lookup tables are read
+///     without TensorFlow's locks; "fused_lookups", how many lookups are done together;
+///     "constant_bytes", the bytes of constants that all sessions share;
 ///   - "kernels": an array of objects, one for each operation that has both a oneDNN kernel and one of
 ///     TensorFlow's own, and each size that was measured: "node", the operation's name (if TensorFlow
 ///     has fused several, the last one's); "rows", the least number of rows that the choice holds for,

@@ -57,11 +57,17 @@ fn json(group: u64, plan: &Plan, streams: Option<&[Stream]>, closed: bool) -> Va
         "kernels": plan.kernels.to_string(),
         "policy": plan.policy.name(),
         "allowed_cpus": plan.allowed.to_string(),
+        "cpu_quota": plan.quota,
         "optimizations": optimizations,
         "queue": { "capacity": plan.queue.capacity, "wait_when_full": plan.queue.wait },
         "kept_bytes": plan.kept_bytes,
         "drain_timeout_ms": plan.drain.as_millis() as i64,
-        "why": { "cpus": plan.why.cpus, "threads": plan.why.threads, "execution": plan.why.execution },
+        "why": {
+            "cpus": plan.why.cpus,
+            "threads": plan.why.threads,
+            "execution": plan.why.execution,
+            "policy": plan.why.policy,
+        },
         "multi_stream": multi_stream,
         "sessions": sessions,
     })
@@ -87,13 +93,14 @@ pub(crate) fn line(group: u64, plan: &Plan) -> String {
         format!(", each with a stream of GPU {}{contexts}", ids.join(" or "))
     });
     format!(
-        "session group {group}: {} sessions{gpus}, {cpus} ({}), execution {} ({}), policy {}, threads of a \
+        "session group {group}: {} sessions{gpus}, {cpus} ({}), execution {} ({}), policy {} ({}), threads of a \
          session: {} ({})",
         plan.sessions.len(),
         plan.why.cpus,
         plan.execution,
         plan.why.execution,
         plan.policy.name(),
+        plan.why.policy,
         threads(plan),
         plan.why.threads,
     )

@@ -11,8 +11,11 @@ use crate::options::named;
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Policy {
-    /// One session after the other.
+    /// [`Thread`](Self::Thread) where requests run on the calling thread, so that threads write to no memory
+    /// of others; else [`LeastLoaded`](Self::LeastLoaded).
     #[default]
+    Auto,
+    /// One session after the other.
     RoundRobin,
     /// A calling thread stays with one session.
     Thread,
@@ -43,7 +46,8 @@ pub struct Load<'a> {
 }
 
 /// The names of the policies that have one.
-pub(crate) const NAMED: [(&str, Policy); 4] = [
+pub(crate) const NAMED: [(&str, Policy); 5] = [
+    ("auto", Policy::Auto),
     ("round_robin", Policy::RoundRobin),
     ("thread", Policy::Thread),
     ("least_loaded", Policy::LeastLoaded),
@@ -54,6 +58,7 @@ impl Policy {
     /// The policy's name, `custom` for one of the user's own.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::RoundRobin => "round_robin",
             Self::Thread => "thread",
             Self::LeastLoaded => "least_loaded",

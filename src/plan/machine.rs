@@ -1,5 +1,6 @@
 //! What a group can be made on.
 
+use crate::control_groups;
 use crate::cpus::cpuset::CpuSet;
 use crate::cpus::topology::{self, Topology};
 use crate::error::Result;
@@ -14,6 +15,8 @@ pub(crate) struct Machine {
     pub topology: Result<Topology>,
     /// How many GPUs TensorFlow sees. Only multi-stream groups need it.
     pub gpus: Result<i32>,
+    /// How many CPUs' time its control groups allow this process, where they have a quota.
+    pub quota: Option<f64>,
     /// Bytes that this process may use.
     pub memory: u64,
 }
@@ -24,6 +27,7 @@ impl Machine {
         let allowed = topology::allowed()?;
         let topology = Topology::read(&allowed);
         let gpus = gpus_of.map_or(Ok(0), SessionOptions::count_gpus);
-        Ok(Self { allowed, topology, gpus, memory: memory::of_this_process() })
+        let (quota, memory) = (control_groups::cpus(), memory::of_this_process());
+        Ok(Self { allowed, topology, gpus, quota, memory })
     }
 }

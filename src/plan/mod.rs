@@ -43,6 +43,7 @@ pub(crate) struct Plan {
     pub sessions: Vec<SessionPlan>,
     /// Never `Auto`.
     pub execution: Execution,
+    /// Never `Auto`.
     pub policy: Policy,
     pub queue: Queue,
     /// How long closing lets requests finish.
@@ -53,6 +54,8 @@ pub(crate) struct Plan {
     pub allowed: CpuSet,
     /// Of a multi-stream group.
     pub gpus: Option<Gpus>,
+    /// How many CPUs' time the control groups allow, where they have a quota.
+    pub quota: Option<f64>,
     /// How many bytes of large tensors the process keeps for the next request, at most.
     pub kept_bytes: u64,
     pub why: Why,
@@ -64,6 +67,7 @@ pub(crate) struct Why {
     pub cpus: &'static str,
     pub threads: &'static str,
     pub execution: &'static str,
+    pub policy: &'static str,
 }
 
 /// What a session will be.
@@ -103,7 +107,8 @@ pub(crate) fn plan(
              or choose another policy",
         ));
     }
-    let (execution, why_execution) = execution(options, cpusets.is_some());
+    let is_pinned = cpusets.is_some();
+    let (execution, why_execution) = execution(options, is_pinned);
     if execution == Execution::Pool && config.inter_op_threads < 0 {
         return Err(Error::invalid(format!(
             "execution pool spreads graphs over inter-op threads, but inter_op_parallelism_threads is {}, \
@@ -121,12 +126,14 @@ pub(crate) fn plan(
 
     let drain = drain(options.drain_timeout_ms.unwrap_or(DRAIN_TIMEOUT_MS))?;
 
+    // More threads than the quota has time for would use it up at once, and then all wait.
+    let most_cpus = machine.quota.map_or(usize::MAX, |quota| quota.ceil() as usize);
     let sessions: Vec<SessionPlan> = (0..session_num)
         .map(|i| {
             let cpus = cpusets.as_ref().map(|sets| sets[i].clone());
             let share = match &cpus {
-                Some(cpus) => cpus.len(),
-                None => share(machine.allowed.len(), session_num, i),
+                Some(cpus) => cpus.len().min(share(most_cpus, session_num, i)),
+                None => share(machine.allowed.len().min(most_cpus), session_num, i),
             }
             .min(MAX_POOL_THREADS as usize);
             let inter_op_threads = or_share(config.inter_op_threads, share);
@@ -154,8 +161,11 @@ pub(crate) fn plan(
         })
         .collect();
     check_total(&sessions)?;
-    let threads = match (config.intra_op_threads, config.inter_op_threads, cpusets.is_some()) {
+    let cpus = cpusets.map_or(machine.allowed.len(), |sets| sets.iter().map(CpuSet::len).sum());
+    let is_bounded = most_cpus < cpus;
+    let threads = match (config.intra_op_threads, config.inter_op_threads, is_pinned) {
         (1.., 1.., _) => "as the ConfigProto says",
+        (0, 0, _) if is_bounded => "each session's share of the control group's CPU quota",
         (0, 0, true) => "one for each CPU of the session",
         (0, 0, false) => "each session's share of the allowed CPUs",
         (_, inter, _) if inter < 0 => {
@@ -163,18 +173,20 @@ pub(crate) fn plan(
         }
         _ => "as the ConfigProto says, else one for each CPU of the session or of its share",
     };
-    let why = Why { cpus: source.why(), threads, execution: why_execution };
+    let (policy, why_policy) = policy(options, execution);
+    let why = Why { cpus: source.why(), threads, execution: why_execution, policy: why_policy };
     let allowed = machine.allowed.clone();
     Ok(Plan {
         sessions,
         execution,
-        policy: options.policy.clone(),
+        policy,
         queue,
         drain,
         optimizations: options.optimizations,
         kernels: options.kernels,
         allowed,
         gpus,
+        quota: machine.quota,
         kept_bytes,
         why,
     })
@@ -250,6 +262,16 @@ fn execution(options: &Options, pinned: bool) -> (Execution, &'static str) {
         }
         Execution::Auto => (Execution::Caller, "auto: no session has CPUs of its own"),
         chosen => (chosen, "as the program set"),
+    }
+}
+
+fn policy(options: &Options, execution: Execution) -> (Policy, &'static str) {
+    match (&options.policy, execution) {
+        (Policy::Auto, Execution::Caller) => {
+            (Policy::Thread, "auto: threads that stay with a session write to no memory of others")
+        }
+        (Policy::Auto, _) => (Policy::LeastLoaded, "auto: sessions have threads of their own"),
+        (chosen, _) => (chosen.clone(), "as the program set"),
     }
 }
 

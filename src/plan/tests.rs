@@ -13,6 +13,7 @@ fn machine(cpus: u32) -> Machine {
         allowed: CpuSet::new(0..cpus).unwrap(),
         topology: Ok(Topology { nodes }),
         gpus: Ok(2),
+        quota: None,
         memory: 16 << 30,
     }
 }
@@ -40,6 +41,47 @@ fn threads_are_shared_out_to_the_last_cpu() {
     let mut workers = options(1);
     workers.execution(Execution::Worker);
     assert_eq!(decide(&workers, 3000).unwrap().sessions[0].worker_threads, 1024);
+}
+
+#[test]
+fn a_quota_bounds_the_threads_as_the_allowed_cpus_do() {
+    let within = |options: &Options, cpus, quota| {
+        let machine = Machine { quota: Some(quota), ..machine(cpus) };
+        plan(options, &Environment::default(), &Config::default(), &machine).unwrap()
+    };
+    assert_eq!(intra(&within(&options(2), 64, 3.5)), [2, 2]);
+    assert_eq!(intra(&within(&options(4), 64, 0.2)), [1, 1, 1, 1]);
+    assert_eq!(intra(&within(&options(2), 4, 64.0)), [2, 2]);
+    assert!(within(&options(2), 64, 3.5).why.threads.contains("quota"));
+    assert!(!within(&options(2), 4, 64.0).why.threads.contains("quota"));
+    // So are those of sessions with CPUs of their own.
+    let mut pinned = options(2);
+    pinned.cpuset("0-7;8-15").unwrap();
+    let planned = within(&pinned, 64, 4.0);
+    assert_eq!(intra(&planned), [2, 2]);
+    assert_eq!(planned.sessions[0].worker_threads, 2);
+    // What the program says is left as it is.
+    let config = Config { intra_op_threads: 5, inter_op_threads: 7, ..Config::default() };
+    let machine = Machine { quota: Some(1.0), ..machine(8) };
+    let planned = plan(&options(2), &Environment::default(), &config, &machine).unwrap();
+    assert_eq!(intra(&planned), [5, 5]);
+}
+
+#[test]
+fn without_a_policy_threads_stay_where_they_run_and_others_go_to_the_least_loaded() {
+    let of = |execution, policy| {
+        let mut options = options(2);
+        options.execution(execution).policy(policy);
+        decide(&options, 4).unwrap()
+    };
+    let auto = |execution| of(execution, Policy::Auto).policy.name();
+    assert_eq!(auto(Execution::Caller), "thread");
+    assert_eq!(auto(Execution::Auto), "thread");
+    assert_eq!(auto(Execution::Worker), "least_loaded");
+    assert_eq!(auto(Execution::Pool), "least_loaded");
+    assert!(of(Execution::Auto, Policy::Auto).why.policy.contains("auto"));
+    let chosen = of(Execution::Worker, Policy::RoundRobin);
+    assert_eq!((chosen.policy.name(), chosen.why.policy), ("round_robin", "as the program set"));
 }
 
 #[test]

@@ -38,7 +38,8 @@ impl Dispatcher {
     pub fn new(policy: &Policy, sessions: usize, cpus: &[CpuSet]) -> Self {
         let rule = match policy {
             Policy::RoundRobin => Rule::RoundRobin(RoundRobin::default()),
-            Policy::Thread => Rule::Thread,
+            // The plan has chosen for `Auto`.
+            Policy::Thread | Policy::Auto => Rule::Thread,
             Policy::LeastLoaded => Rule::LeastLoaded,
             Policy::CpuLocal => Rule::CpuLocal {
                 sessions_of_cpu: sessions_of_cpu(cpus),
@@ -394,7 +395,7 @@ mod tests {
                 Policy::RoundRobin | Policy::Custom(_) => assert!(spread <= 1, "{name}"),
                 Policy::LeastLoaded => assert!(spread < dispatches / 100, "{name}"),
                 // As the threads, and the CPUs that they run on, happen to be.
-                Policy::Thread | Policy::CpuLocal => {}
+                Policy::Thread | Policy::CpuLocal | Policy::Auto => {}
             }
         }
     }

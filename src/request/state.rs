@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn requests_pass_a_broken_session_over() {
         let mut options = Options::new();
-        options.session_num(3);
+        options.session_num(3).policy(Policy::RoundRobin);
         let group = SessionGroup::new(&SessionOptions::new(), &options).unwrap();
         let state = group.state();
         let chosen = || -> Vec<_> { (0..6).map(|_| state.choose(None).unwrap()).collect() };

@@ -291,7 +291,7 @@ pub struct ServerLimits {
     /// CPUs of the sessions of each model, as "0-3;4-7"
     #[arg(long)]
     pub session_group_cpuset: Option<String>,
-    /// How a session is chosen: round_robin, thread, least_loaded or cpu_local
+    /// How a session is chosen: auto, round_robin, thread, least_loaded or cpu_local
     #[arg(long)]
     pub session_group_policy: Option<Policy>,
     /// On which threads graphs run: auto, caller, worker or pool

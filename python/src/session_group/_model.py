@@ -228,7 +228,8 @@ def load(
       tags: exactly those of the MetaGraphDef to load.
       cpuset: CPUs for each session: "0-1;2-3".
       affinity: gives each session cores of its own, found by themselves.
-      policy: which session a request goes to: "round_robin", "thread", "least_loaded", "cpu_local".
+      policy: which session a request goes to: "auto", "round_robin", "thread", "least_loaded",
+        "cpu_local".
       execution: where it runs: "caller", "worker", "pool", "auto".
       kernels: "auto" measures for each operation and size whether oneDNN's kernel or
         TensorFlow's own is faster; "stock" takes those of a session in this process.
