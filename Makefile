@@ -38,8 +38,8 @@ SCOPE ?=
 .DEFAULT_GOAL := help
 .PHONY: help demo test $(addprefix test-,$(PARTS)) test-debug bench bench-quick bench-memory bench-overhead bench-server \
   bench-processor bench-scaling sharing scaling-kit bench-models gpu-check gpu-kit nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
-  reproducible tensorflow system-packages build install deb dist package-test wheel server serve processor \
-  install-serving models header docs lint requirements clean
+  reproducible tensorflow system-packages build install deb image dist package-test wheel server serve processor \
+  install-serving models header man docs lint requirements clean
 
 help: ## Show this list
 	@sed -n -e 's/^## \(.*\)/\n\1/p' -e 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -94,10 +94,13 @@ install-serving: ## Install the processor and the model server there, too, as fa
 wheel: build $(VENV)/installed ## Make a wheel of the Python package, in target/wheel
 	scripts/wheel.sh target/release target/wheel
 
-deb: build $(VENV)/installed ## Make Debian packages, in target/deb
+deb: build server processor $(VENV)/installed ## Make Debian packages, in target/deb
 	packaging/deb.sh target/deb $(VERSION) $(SOVERSION)
 
-dist: build $(VENV)/installed ## Make tarballs of the sources and of the installed tree, in target/dist
+image: deb ## Make an OCI image of the model server from the packages, in target/image.tar (as root)
+	packaging/image.sh target/deb target/image.tar
+
+dist: build server processor $(VENV)/installed ## Make tarballs of the sources and of the installed tree, in target/dist
 	packaging/dist.sh target/dist $(VERSION) $(SOVERSION)
 
 docs: tensorflow ## Make the references of the headers and of the crate, in target/docs
@@ -157,13 +160,17 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(VENV)/bin/ruff format --quiet --check models scripts tools/bench/models tools/bench/kit tools/sharing python examples crates fuzz
 	cd python && ../$(VENV)/bin/mypy
 
-package-test: deb dist models ## Use packages and tarball as a stranger would, in a minimal Debian (as root)
+package-test: deb image dist models ## Use packages, image and tarball as a stranger would, in a minimal Debian (as root)
 	packaging/dist-test.sh target/dist models/build
 	packaging/deb-test.sh target/deb models/build
+	packaging/image-test.sh target/image.tar models/build
 
 header: tensorflow ## Generate include/session_group.h and crates/processor/include/serving_processor.h
 	UPDATE_HEADER=1 $(CARGO) test --release --quiet --test header the_committed_header
 	UPDATE_HEADER=1 $(CARGO) test --release --quiet --package session-group-processor --test header the_committed_header
+
+man: tensorflow ## Generate the model server's manual page, crates/model-server/man
+	UPDATE_MAN=1 $(CARGO) test --release --quiet $(or $(SCOPE),--package session-group-server --lib) -- the_committed_manual_page
 
 ## Check for hours
 

@@ -1,28 +1,24 @@
 #!/bin/sh
-# Installs the packages in OUT in a minimal Debian, tells them where TensorFlow is, and serves a model
-# there with a program that was compiled against them. As root.
+# Installs the packages in OUT in a minimal Debian, tells them where TensorFlow is, and serves models there: with a
+# program that was compiled against them, as a service under systemd, and with the processor. As root.
 #
 #     deb-test.sh OUT MODELS
 set -eu
 cd "$(dirname "$0")/.."
 out=$1 models=$2 root=$PWD/target/deb-root
 pkg_config=${PKG_CONFIG:-pkg-config}
-command -v mmdebstrap >/dev/null || packaging/need.sh mmdebstrap
-# shellcheck disable=SC1091 # This system's, for its code name.
-suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 
-echo "Making a minimal Debian $suite"
+echo "Making a minimal Debian"
 without_proc() { if mountpoint -q "$root/proc"; then umount "$root/proc"; fi; }
 trap without_proc EXIT
 without_proc
 rm -rf "$root"
-# From where this system has its own packages.
-sources=$(find /etc/apt/sources.list /etc/apt/sources.list.d -name '*.sources' -o -name '*.list' -size +0 2>/dev/null | head -1)
-mmdebstrap --quiet --mode=root --variant=apt "$suite" "$root" "$sources"
+packaging/debian-root.sh apt "$root" systemd-sysv man-db curl
 
 echo "Installing"
 cp "$out"/*.deb "$root/tmp/"
-chroot "$root" sh -c 'dpkg -i /tmp/libsession-group0_*.deb /tmp/libsession-group-dev_*.deb'
+chroot "$root" sh -c 'dpkg -i /tmp/*.deb' | tee "$root/tmp/installed"
+grep -q '^session-group-server: not started: there is no TensorFlow' "$root/tmp/installed"
 chroot "$root" ldconfig -p | grep -q 'libsession_group.so.0 '
 if chroot "$root" session-group-tensorflow /opt/tensorflow 2>/dev/null; then
     echo "error: session-group-tensorflow finds a TensorFlow where there is none" >&2
@@ -53,10 +49,19 @@ cp -r "$models/strings" "$root/tmp/"
 mount -t proc proc "$root/proc"
 chroot "$root" env TF_CPP_MIN_LOG_LEVEL=2 /tmp/example /tmp/strings | grep '^4 different words$'
 
+echo "Loading the processor there"
+gcc -std=c11 crates/processor/c_tests/example.c -o "$root/tmp/processor" -I"$root/usr/include" \
+    -Wl,-rpath-link,"$root/opt/tensorflow" -L"$root/usr/lib" -lserving_processor
+cp -r "$models/half_plus" "$root/tmp/"
+chroot "$root" env TF_CPP_MIN_LOG_LEVEL=2 /tmp/processor /tmp/half_plus | grep '^a PredictResponse of'
 without_proc
+
+echo "Serving there under systemd"
+packaging/deb-service-test.sh "$root" "$models"
+
 echo "Removing"
-chroot "$root" dpkg --purge libsession-group-dev libsession-group0
-if [ -n "$(find "$root/usr" -name '*session_group*' -o -name '*session-group*')" ]; then
+chroot "$root" dpkg --purge libsession-group-dev libsession-group-processor session-group-server libsession-group0
+if [ -n "$(find "$root/usr" "$root/etc" "$root/var/lib" -name '*session_group*' -o -name '*session-group*')" ]; then
     echo "error: something stayed after purging" >&2
     exit 1
 fi

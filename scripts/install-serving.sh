@@ -18,6 +18,7 @@ if [ -e "$built/libserving_processor.so" ]; then
 fi
 if [ -e "$built/session_group_model_server" ]; then
     install -m 755 "$built/session_group_model_server" "$root/bin/"
+    install -D -m 644 "$source/crates/model-server/man/session_group_model_server.1" -t "$root/share/man/man1"
     installed="$installed session_group_model_server"
 fi
 if [ -z "$installed" ]; then

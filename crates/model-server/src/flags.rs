@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use session_group::execution::Execution;
 use session_group::kernels::Kernels;
 use session_group::policy::Policy;
@@ -332,13 +332,57 @@ pub struct ServerLimits {
 impl Flags {
     /// Reads the command line; ends the process where it is wrong, or asks for help.
     pub fn read() -> Self {
-        let command = Flags::command().mut_args(|arg| {
+        let matches = Self::command_line().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// All flags, each with what `--help` says of it.
+    pub fn command_line() -> Command {
+        Self::command().mut_args(|arg| {
             match arg.get_value_parser().type_id() == TypeId::of::<bool>() {
                 true => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
                 false => arg,
             }
-        });
-        let matches = command.get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The manual page, made of the flags and of the sections that are written by hand.
+    fn manual_page(hand_written: &str) -> String {
+        let page = clap_mangen::Man::new(Flags::command_line()).source("SessionGroup");
+        let mut text = Vec::new();
+        page.render_title(&mut text).unwrap();
+        // Names of flags are too long for lines that end at one column.
+        text.extend(b".ad l\n");
+        page.render_name_section(&mut text).unwrap();
+        // clap's synopsis lists every flag.
+        text.extend(b".SH SYNOPSIS\n\\fBsession_group_model_server\\fR [\\fIFLAG\\fR]...\n");
+        page.render_description_section(&mut text).unwrap();
+        page.render_options_section(&mut text).unwrap();
+        page.render_extra_section(&mut text).unwrap();
+        String::from_utf8(text).unwrap() + hand_written
+    }
+
+    #[test]
+    fn the_committed_manual_page_is_what_the_flags_say() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+        let hand_written = fs::read_to_string(folder.join("sections.roff")).unwrap();
+        let page = manual_page(&hand_written);
+        let file = folder.join("session_group_model_server.1");
+        if std::env::var_os("UPDATE_MAN").is_some() {
+            fs::write(&file, &page).unwrap();
+        }
+        assert!(
+            fs::read_to_string(&file).unwrap_or_default() == page,
+            "{} is out of date: run `make man` and commit it",
+            file.display()
+        );
     }
 }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use session_group_server::flags::Flags;
 use session_group_server::serve;
 
-/// As the session groups' own: small pieces of memory are taken and given back by many threads.
+/// As the session groups' own: small pieces of memory are taken and given back by many threads. Without
+/// the feature, it is the system's, which sanitizers watch.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

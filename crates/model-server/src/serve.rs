@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
+use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tonic::codec::CompressionEncoding;
@@ -91,6 +92,9 @@ async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) 
     // Without handlers, the first process of a container ignores signals.
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Where there is a file to read again: elsewhere, SIGHUP ends the process, as when a terminal is closed.
+    let has_file = flags.models.model_config_file.is_some();
+    let hangup = has_file.then(|| signal(SignalKind::hangup())).transpose()?;
     let models = config::models(flags)?;
     tokio::select! {
         applied = core.manager.apply(&models, flags.models.wait_for_models) => applied?,
@@ -102,7 +106,10 @@ async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) 
     let mut tasks = JoinSet::new();
     let health = serve_grpc(flags, core, grpc, &ending, &mut tasks).await?;
     serve_rest(flags, core, rest, &ending, &mut tasks).await?;
-    watch_config(flags, core);
+    if let Some(hangup) = hangup {
+        watch_config(flags, core, hangup);
+    }
+    tell_systemd(NotifyState::Ready);
 
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: no new requests are taken"),
@@ -114,6 +121,7 @@ async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) 
             bail!("a listener has ended");
         }
     }
+    tell_systemd(NotifyState::Stopping);
     for name in SERVICES {
         health.set_service_status(name, ServingStatus::NotServing).await;
     }
@@ -133,6 +141,13 @@ async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) 
         }
     }
     Ok(())
+}
+
+/// If it has started this process and wants to know.
+fn tell_systemd(state: NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("systemd is not told: {error}");
+    }
 }
 
 /// No request needs draining, because no port is open yet.
@@ -291,25 +306,24 @@ fn bind_unix(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("--grpc_socket_path {}", path.display()))
 }
 
-/// Reads the file with the models again at each interval, and applies what has changed.
-fn watch_config(flags: &Flags, core: &Arc<Core>) {
+/// Reads the file with the models again at each interval and each SIGHUP, and applies what has changed.
+fn watch_config(flags: &Flags, core: &Arc<Core>, mut hangup: Signal) {
     let seconds = flags.models.model_config_file_poll_wait_seconds;
-    if seconds <= 0 || flags.models.model_config_file.is_none() {
-        return;
-    }
+    let interval = u64::try_from(seconds).ok().filter(|&seconds| seconds > 0);
+    let interval = interval.map_or(Duration::MAX, Duration::from_secs);
     let (flags, core) = (flags.clone(), core.clone());
     tokio::spawn(async move {
         let mut applied = None;
         let mut pending: Option<(ModelServerConfig, JoinHandle<session_group::Result<()>>)> = None;
         loop {
-            tokio::time::sleep(Duration::from_secs(seconds as u64)).await;
-            if let Some((models, task)) = pending.take_if(|(_, task)| task.is_finished()) {
-                match task.await {
-                    Ok(Ok(())) => applied = Some(models),
-                    // The next round tries again: a label's version may serve by then.
-                    Ok(Err(error)) => error!("the model config file: {error}"),
-                    Err(error) => error!("the model config file: {error}"),
-                }
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                _ = hangup.recv() => info!("SIGHUP: the model config file is read again"),
+            }
+            if let Some((models, task)) = pending.take_if(|(_, task)| task.is_finished())
+                && matches!(task.await, Ok(Ok(())))
+            {
+                applied = Some(models);
             }
             let models = match config::models(&flags) {
                 Ok(models) => models,
@@ -322,8 +336,11 @@ fn watch_config(flags: &Flags, core: &Arc<Core>) {
             if current != Some(&models) {
                 // In a task of its own, because the file may change again before all its models serve.
                 let (core, own) = (core.clone(), models.clone());
-                let task =
-                    tokio::spawn(async move { core.manager.apply(&own, WaitFor::All).await });
+                let task = tokio::spawn(async move {
+                    let applied = core.manager.apply(&own, WaitFor::All).await;
+                    // The next look tries again: a label's version may serve by then.
+                    applied.inspect_err(|error| error!("the model config file: {error}"))
+                });
                 pending = Some((models, task));
             }
         }

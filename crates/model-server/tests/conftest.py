@@ -48,12 +48,17 @@ def place(base, version, model):
 class Server:
     """A server with its ports, and clients for it."""
 
-    def __init__(self, *flags, log=None, wait=True, credentials=None):
+    def __init__(
+        self, *flags, log=None, wait=True, credentials=None, through=(), env=None
+    ):
+        """`through` is a command that runs another one; `env` is added to this process's."""
         self.port, self.rest_port = free_port(), free_port()
         ports = [f"--port={self.port}", f"--rest_api_port={self.rest_port}"]
         self.log = open(log, "w") if log else None
         self.process = subprocess.Popen(
-            [SERVER, *ports, *flags], stderr=self.log or subprocess.DEVNULL
+            [*through, SERVER, *ports, *flags],
+            stderr=self.log or subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
         )
         target = f"localhost:{self.port}"
         if credentials:

@@ -1,4 +1,4 @@
-"""What is deployed: manifests against published schemas, and HAProxy in front of servers that die."""
+"""What is deployed: KServe's runtime, and HAProxy in front of servers that die. Kubernetes: test_kubernetes.py."""
 
 import re
 import shutil
@@ -20,27 +20,6 @@ from test_models import bias
 
 DEPLOY = ROOT / "crates/model-server/deploy"
 KUBERNETES = "1.33"
-
-
-def test_kubernetes_manifests():
-    documents = list(
-        yaml.safe_load_all((DEPLOY / "kubernetes/server.yaml").read_text())
-    )
-    kinds = [document["kind"] for document in documents]
-    assert kinds == ["Deployment", "ConfigMap", "Service", "HorizontalPodAutoscaler"]
-    for document in documents:
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
-    broken = yaml.safe_load(
-        (DEPLOY / "kubernetes/server.yaml").read_text().split("---")[0]
-    )
-    broken["spec"]["template"]["spec"]["containers"][0]["probe"] = {}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(broken, KUBERNETES, strict=True)
-    # What selects and what is selected, and the metric that is scaled by.
-    deployment, _, service, scaler = documents
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert service["spec"]["selector"].items() <= labels.items()
-    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
 
 
 def test_kserve_runtime(start, tmp_path):
@@ -74,25 +53,6 @@ def test_kserve_runtime(start, tmp_path):
     assert bias(server) == 2
     path = spec["annotations"]["prometheus.kserve.io/path"]
     assert b"request_count" in server.http("GET", path)[2]
-
-
-def test_the_flags_of_the_deployment_are_known(start, tmp_path):
-    """But for the model's place and name, and what needs 4 CPUs."""
-    deployment = next(
-        yaml.safe_load_all((DEPLOY / "kubernetes/server.yaml").read_text())
-    )
-    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
-    (tmp_path / "monitoring.config").write_text("prometheus_config { enable: true }")
-    place(tmp_path / "ranker", 1, "half_plus")
-    arguments = [
-        argument.replace("/models", str(tmp_path)).replace("/config/", f"{tmp_path}/")
-        for argument in arguments
-        if not re.match(r"--(port|rest_api_port)=", argument)
-    ]
-    server = start(*arguments)
-    assert bias(server, model="ranker") == 2
-    text = server.http("GET", "/monitoring/prometheus/metrics")[2].decode()
-    assert "\nsession_group_server_waiting_requests 0" in text
 
 
 def haproxy(tmp_path, servers):

@@ -1,6 +1,8 @@
 """Deadlines, limits, TLS, draining, timelines, batching: what operators rely on."""
 
 import json
+import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +153,62 @@ def test_draining_ends(start, base, metrics):
     assert server.process.wait(30) == 1
     assert time.monotonic() - begun < 10
     assert running.code() != CODES.OK
+
+
+def test_systemd_is_told_when_the_server_serves_and_when_it_ends(start, base):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(60)
+        systemd.bind(str(base / "notify"))
+        server = start(
+            *only("half", base),
+            wait=False,
+            env={"NOTIFY_SOCKET": str(base / "notify")},
+        )
+        assert systemd.recv(100) == b"READY=1\n"
+        assert server.rest("/v1/models/half:predict", {"instances": [1]})
+        assert server.stop() == 0
+        assert systemd.recv(100) == b"STOPPING=1\n"
+
+
+def test_sighup_reads_the_models_again(start, base):
+    """And says at once what is wrong with them."""
+    entry = 'config {{ name: "{0}" base_path: "{1}/{0}" model_platform: "tensorflow" }}'
+    config = base / "models.config"
+
+    def configure(*names):
+        entries = "".join(entry.format(name, base) for name in names)
+        config.write_text(f"model_config_list {{ {entries} }}")
+
+    def logged(text):
+        deadline = time.monotonic() + 30
+        while text not in (base / "server0.log").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    configure("half")
+    server = start(f"--model_config_file={config}", "--max_num_load_retries=0")
+    configure("half", "loop")
+    # Not by itself.
+    time.sleep(1.5)
+    with pytest.raises(grpc.RpcError):
+        server.status("loop")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("loop", {1: "AVAILABLE"})
+    config.write_text("models")
+    server.process.send_signal(signal.SIGHUP)
+    logged("the model config file is not applied")
+    configure("half", "half")
+    server.process.send_signal(signal.SIGHUP)
+    logged("ERROR session_group_server::serve: the model config file: ")
+    assert server.status("half") == {1: "AVAILABLE"}
+    configure("half")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("loop", {1: "END"})
+
+
+def test_sighup_ends_a_server_without_such_a_file(start, base):
+    server = start(*only("half", base))
+    assert server.stop(signal.SIGHUP) == -signal.SIGHUP
 
 
 def test_a_unix_socket(start, base):

@@ -41,6 +41,12 @@ const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
 /// Of a block: its kind of compression, and a checksum.
 const TRAILER: usize = 5;
 
+/// How much longer than the index all its keys may be. Keys say what they share with the one before, and are whole at
+/// each sixteenth at least, as TensorFlow writes them; otherwise a small file could ask for any amount of memory.
+const MOST_TIMES: usize = 64;
+/// What they may be in any case.
+const ROOM: usize = 1 << 20;
+
 fn damaged(what: impl std::fmt::Display) -> Error {
     Error::new(Code::DataLoss, format!("its index is damaged: {what}"))
 }
@@ -59,8 +65,20 @@ impl Bundle {
         let (_meta, index) = (Handle::take(&mut rest)?, Handle::take(&mut rest)?);
         let (mut entries, mut slices) = (BTreeMap::new(), BTreeMap::new());
         let mut header = None;
-        for (_, handle) in block(&table, index)? {
-            for (key, value) in block(&table, Handle::take(&mut handle.as_slice())?)? {
+        let mut room = ROOM + table.len().saturating_mul(MOST_TIMES);
+        let (mut end, mut before) = (0, None);
+        for (_, handle) in block(&table, index, &mut room)? {
+            let handle = Handle::take(&mut handle.as_slice())?;
+            // No byte is in two blocks: each is read once.
+            if handle.offset < end {
+                return Err(damaged("a block does not follow the one before"));
+            }
+            end = handle.offset.saturating_add(handle.size);
+            for (key, value) in block(&table, handle, &mut room)? {
+                if before.as_ref().is_some_and(|before| *before >= key) {
+                    return Err(damaged("its keys are not in order"));
+                }
+                before = Some(key.clone());
                 if key.is_empty() {
                     header = Some(BundleHeader::decode(value.as_slice()).map_err(damaged)?);
                     continue;
@@ -195,8 +213,8 @@ impl Handle {
     }
 }
 
-/// The keys and values of a block.
-fn block(table: &[u8], handle: Handle) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// The keys and values of a block. Keys take from `room`.
+fn block(table: &[u8], handle: Handle, room: &mut usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let begin = usize::try_from(handle.offset).unwrap_or(usize::MAX);
     let size = usize::try_from(handle.size).unwrap_or(usize::MAX);
     let end = begin.checked_add(size).and_then(|end| end.checked_add(TRAILER));
@@ -228,6 +246,7 @@ fn block(table: &[u8], handle: Handle) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         }
         key.truncate(same);
         key.extend_from_slice(&rest[..more]);
+        *room = room.checked_sub(key.len()).ok_or_else(|| damaged("its keys are too long"))?;
         all.push((key.clone(), rest[more..more + length].to_vec()));
         rest = &rest[more + length..];
     }
@@ -267,4 +286,103 @@ fn strings(dims: &[i64], bytes: &[u8], checksum: u32) -> Result<Tensor> {
         rest = more;
     }
     Tensor::from_strings(dims, &all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry: how much of the key before it begins with, what follows, and its value.
+    type Entry = (usize, Vec<u8>, Vec<u8>);
+
+    fn number(mut n: usize, to: &mut Vec<u8>) {
+        while n >= 0x80 {
+            to.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        to.push(n as u8);
+    }
+
+    /// Adds a block to a table, and gives its handle.
+    fn add(table: &mut Vec<u8>, entries: &[Entry]) -> Vec<u8> {
+        let begin = table.len();
+        for (same, more, value) in entries {
+            for n in [*same, more.len(), value.len()] {
+                number(n, table);
+            }
+            table.extend(more);
+            table.extend(value);
+        }
+        table.extend([0, 0, 0, 0, 1, 0, 0, 0]);
+        let mut handle = Vec::new();
+        for n in [begin, table.len() - begin] {
+            number(n, &mut handle);
+        }
+        table.push(0);
+        table.extend(masked(crc32c::crc32c(&table[begin..])).to_le_bytes());
+        handle
+    }
+
+    /// Opens an index whose blocks are as these handles say.
+    fn open(mut table: Vec<u8>, handles: Vec<Vec<u8>>) -> std::result::Result<Bundle, String> {
+        let keyed = handles.into_iter().enumerate();
+        let keyed: Vec<Entry> = keyed.map(|(i, handle)| (0, vec![i as u8], handle)).collect();
+        let index = add(&mut table, &keyed);
+        let mut footer = [vec![0, 0], index].concat();
+        footer.resize(FOOTER - 8, 0);
+        table.extend(footer);
+        table.extend(MAGIC.to_le_bytes());
+        let folder = std::env::temp_dir().join(format!("bundle-{}", std::process::id()));
+        let prefix = folder.join(format!("{:016x}", digest(&table)));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(with(&prefix, ".index"), table).unwrap();
+        let opened = Bundle::open(&prefix).map_err(|error| error.message);
+        std::fs::remove_file(with(&prefix, ".index")).unwrap();
+        opened
+    }
+
+    fn header() -> Entry {
+        (0, Vec::new(), BundleHeader { num_shards: 1, ..BundleHeader::default() }.encode_to_vec())
+    }
+
+    fn entry(same: usize, more: &[u8]) -> Entry {
+        (same, more.to_vec(), Vec::new())
+    }
+
+    #[test]
+    fn keys_share_what_they_begin_with() {
+        let mut table = Vec::new();
+        let first = add(&mut table, &[header(), entry(0, b"abc"), entry(2, b"d"), entry(1, b"c")]);
+        let second = add(&mut table, &[entry(0, b"b")]);
+        let bundle = open(table, vec![first, second]).unwrap();
+        assert_eq!(bundle.keys().collect::<Vec<_>>(), ["abc", "abd", "ac", "b"]);
+    }
+
+    /// Each would otherwise take time or memory that grows with the square of the index.
+    #[test]
+    fn an_index_asks_for_no_more_than_it_has() {
+        let long = vec![b'a'; 1 << 20];
+        let numbered = (0..1 << 16).map(|i: u32| (1 << 20, i.to_be_bytes().to_vec(), Vec::new()));
+        let keys: Vec<Entry> =
+            [header(), (0, long, Vec::new())].into_iter().chain(numbered).collect();
+        let mut table = Vec::new();
+        let first = add(&mut table, &keys);
+        assert!(open(table, vec![first]).err().unwrap().contains("keys are too long"));
+
+        let mut table = Vec::new();
+        let first = add(&mut table, &[header(), entry(0, b"a"), entry(1, b"")]);
+        assert!(open(table, vec![first]).err().unwrap().contains("not in order"));
+
+        let mut table = Vec::new();
+        let first = add(&mut table, &[header(), entry(0, b"a")]);
+        let second = add(&mut table, &[entry(0, b"b")]);
+        let opened = |handles: &[&Vec<u8>]| {
+            open(table.clone(), handles.iter().copied().cloned().collect())
+                .err()
+                .unwrap_or_default()
+        };
+        assert_eq!(opened(&[&first, &second]), "");
+        assert!(opened(&[&first, &first]).contains("does not follow"));
+        assert!(opened(&[&second, &first]).contains("does not follow"));
+    }
 }
