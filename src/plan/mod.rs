@@ -21,6 +21,7 @@ use crate::memory;
 use crate::options::environment::Environment;
 use crate::options::execution::Execution;
 use crate::options::kernels::Kernels;
+use crate::options::labels::Labels;
 use crate::options::optimization::Optimizations;
 use crate::options::policy::Policy;
 use crate::options::queue::{QUEUE_CAPACITY, Queue};
@@ -55,6 +56,7 @@ pub(crate) struct Plan {
     pub gpus: Option<Gpus>,
     /// How many bytes of large tensors the process keeps for the next request, at most.
     pub kept_bytes: u64,
+    pub labels: Labels,
     pub why: Why,
 }
 
@@ -176,6 +178,7 @@ pub(crate) fn plan(
         allowed,
         gpus,
         kept_bytes,
+        labels: options.labels.clone(),
         why,
     })
 }
