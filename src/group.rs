@@ -259,7 +259,7 @@ impl SessionGroup {
     /// What all sessions have done so far, and the memory of large tensors in the whole process, in
     /// Prometheus' text exposition format; also after closing.
     pub fn metrics_text(&self) -> String {
-        metrics::text(&[(self.state.number, self.state.snapshots())], &memory_stats())
+        metrics::text(&[metrics::OfGroup::new(&self.state)], &memory_stats())
     }
 
     /// What the group is, and why, as JSON; also after closing.

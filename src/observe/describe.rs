@@ -93,8 +93,9 @@ pub(crate) fn line(group: u64, plan: &Plan) -> String {
         format!(", each with a stream of GPU {}{contexts}", ids.join(" or "))
     });
     format!(
-        "session group {group}: {} sessions{gpus}, {cpus} ({}), execution {} ({}), policy {} ({}), threads of a \
+        "session group {group}{}: {} sessions{gpus}, {cpus} ({}), execution {} ({}), policy {} ({}), threads of a \
          session: {} ({})",
+        plan.labels.of_line(),
         plan.sessions.len(),
         plan.why.cpus,
         plan.execution,

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use crate::gpu::Stream;
 use crate::memory::MemoryStats;
+use crate::options::labels::Labels;
+use crate::request::state::GroupState;
 use crate::request::stats::{CODES, Snapshot, Way};
 
 /// The names of `TF_Code`s, by number.
@@ -27,16 +29,31 @@ const CODE_NAMES: [&str; CODES] = [
     "UNAUTHENTICATED",
 ];
 
-/// The metrics of groups, which are their numbers and their sessions, and of the process.
-pub(crate) fn text(groups: &[(u64, Vec<Snapshot>)], memory: &MemoryStats) -> String {
+/// What is known of a group.
+pub(crate) struct OfGroup {
+    pub number: u64,
+    pub labels: Labels,
+    pub sessions: Vec<Snapshot>,
+}
+
+impl OfGroup {
+    pub fn new(group: &GroupState) -> Self {
+        let labels = group.plan.labels.clone();
+        Self { number: group.number, labels, sessions: group.snapshots() }
+    }
+}
+
+/// The metrics of groups and of the process.
+pub(crate) fn text(groups: &[OfGroup], memory: &MemoryStats) -> String {
     let mut out = String::new();
-    let labelled = |(group, sessions): &'_ (u64, Vec<Snapshot>)| {
-        let labels = |i| format!("group=\"{group}\",session=\"{i}\"");
-        (0..sessions.len()).map(labels).collect::<Vec<_>>()
+    let labelled = |group: &OfGroup| {
+        let (number, more) = (group.number, group.labels.of_sample());
+        let labels = move |i| format!("group=\"{number}\",session=\"{i}\"{more}");
+        (0..group.sessions.len()).map(labels).collect::<Vec<_>>()
     };
     let sessions: Vec<(String, &Snapshot)> = std::iter::zip(
         groups.iter().flat_map(labelled),
-        groups.iter().flat_map(|(_, sessions)| sessions),
+        groups.iter().flat_map(|group| &group.sessions),
     )
     .collect();
     // Writing to a String can't fail, so the results below are dropped.
@@ -160,7 +177,9 @@ mod tests {
         stats[1].on_pool();
         stats[1].noted(true, false);
         stats[1].rejected();
-        let text = text(&[(7, vec![stats[0].snapshot(0), stats[1].snapshot(2)])], &MEMORY);
+        let sessions = vec![stats[0].snapshot(0), stats[1].snapshot(2)];
+        let group = OfGroup { number: 7, labels: Labels::default(), sessions };
+        let text = text(&[group], &MEMORY);
         for line in [
             "# TYPE session_group_requests_total counter",
             "session_group_requests_total{group=\"7\",session=\"0\",code=\"OK\"} 0",
@@ -195,9 +214,15 @@ mod tests {
 
     #[test]
     fn every_metric_is_described_once_and_every_line_is_a_sample() {
-        let group = |n| (n, vec![SessionStats::new(false).snapshot(0)]);
-        let text = text(&[group(0), group(1)], &MEMORY);
-        assert!(text.contains("queued{group=\"1\",session=\"0\"} 0"), "{text}");
+        let group = |number, labels: &[_]| OfGroup {
+            number,
+            labels: Labels::new(labels).unwrap(),
+            sessions: vec![SessionStats::new(false).snapshot(0)],
+        };
+        let text = text(&[group(0, &[]), group(1, &[("model_name", "a")])], &MEMORY);
+        let labels = "{group=\"1\",session=\"0\",model_name=\"a\"";
+        assert!(text.contains(&format!("queued{labels}}} 0")), "{text}");
+        assert!(text.contains(&format!("requests_total{labels},code=\"OK\"}} 0")), "{text}");
         let mut described = std::collections::HashSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

@@ -64,6 +64,6 @@ pub fn explain_all() -> String {
 ///
 /// [`SessionGroup::metrics_text`]: crate::SessionGroup::metrics_text
 pub fn metrics_text_of_all() -> String {
-    let groups: Vec<_> = open().iter().map(|group| (group.number, group.snapshots())).collect();
+    let groups: Vec<_> = open().iter().map(|group| metrics::OfGroup::new(group)).collect();
     metrics::text(&groups, &memory_stats())
 }

@@ -9,12 +9,14 @@
 //! | `queue` | how many requests may wait for a thread |
 //! | [`optimization`] | what makes it fast, each by a name to turn it off |
 //! | [`kernels`] | which kernels programs use |
+//! | `labels` | what the metrics and the log say of it |
 //! | `named` | how these are found by their names |
 //! | [`target`] | options as a session target: `session_group:4` |
 
 pub mod environment;
 pub mod execution;
 pub mod kernels;
+pub(crate) mod labels;
 mod named;
 pub mod optimization;
 pub mod policy;
@@ -27,6 +29,7 @@ use crate::cpus::cpuset::Cpusets;
 use crate::error::{Error, Result};
 use crate::options::execution::Execution;
 use crate::options::kernels::Kernels;
+use crate::options::labels::Labels;
 use crate::options::optimization::{Optimization, Optimizations};
 use crate::options::policy::Policy;
 
@@ -51,6 +54,7 @@ pub struct Options {
     pub(crate) kernels: Kernels,
     pub(crate) multi_stream: bool,
     pub(crate) gpu_ids: Vec<i32>,
+    pub(crate) labels: Labels,
 }
 
 impl Options {
@@ -148,6 +152,13 @@ impl Options {
         }
         self.gpu_ids = gpu_ids;
         Ok(())
+    }
+
+    /// What the metrics and the log say of the group beside its number, such as the model that it serves: names, as
+    /// Prometheus has them for labels, and values. Default: nothing.
+    pub fn labels(&mut self, labels: &[(&str, &str)]) -> Result<&mut Self> {
+        self.labels = Labels::new(labels)?;
+        Ok(self)
     }
 
     /// Which kernels programs take where TensorFlow has several for an operation.

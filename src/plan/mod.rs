@@ -21,6 +21,7 @@ use crate::memory;
 use crate::options::environment::Environment;
 use crate::options::execution::Execution;
 use crate::options::kernels::Kernels;
+use crate::options::labels::Labels;
 use crate::options::optimization::Optimizations;
 use crate::options::policy::Policy;
 use crate::options::queue::{QUEUE_CAPACITY, Queue};
@@ -58,6 +59,7 @@ pub(crate) struct Plan {
     pub quota: Option<f64>,
     /// How many bytes of large tensors the process keeps for the next request, at most.
     pub kept_bytes: u64,
+    pub labels: Labels,
     pub why: Why,
 }
 
@@ -188,6 +190,7 @@ pub(crate) fn plan(
         gpus,
         quota: machine.quota,
         kept_bytes,
+        labels: options.labels.clone(),
         why,
     })
 }

@@ -492,8 +492,10 @@ mod tests {
         assert!(
             snapshot.latency < Duration::from_secs(1) && snapshot.busy < Duration::from_secs(1)
         );
-        let text =
-            crate::observe::metrics::text(&[(0, vec![snapshot])], &crate::memory::memory_stats());
+        let labels = crate::options::labels::Labels::default();
+        let group =
+            crate::observe::metrics::OfGroup { number: 0, labels, sessions: vec![snapshot] };
+        let text = crate::observe::metrics::text(&[group], &crate::memory::memory_stats());
         assert!(text.contains(&MANY.to_string()), "{text}");
     }
 

@@ -5,7 +5,7 @@
 //! `devices`, `session` and `program` stand over the C++ shim, declared in `shim`: sessions that share
 //! variables, and optimised graphs, which TensorFlow's C API can't make. `group_session` is a group as a
 //! session of TensorFlow's C++ API; `policy_function` calls what a program brings; `log` writes to
-//! TensorFlow's log; `large_blocks` is the memory of large tensors.
+//! TensorFlow's log; [`library`] adds operations to TensorFlow's; `large_blocks` is the memory of large tensors.
 
 pub(crate) mod buffer;
 pub(crate) mod devices;
@@ -14,6 +14,7 @@ pub(crate) mod graph;
 #[cfg(feature = "c-abi")]
 pub(crate) mod group_session;
 pub(crate) mod large_blocks;
+pub mod library;
 pub(crate) mod log;
 #[cfg(feature = "c-abi")]
 pub(crate) mod policy_function;

@@ -14,6 +14,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use session_group::tensorflow::{SessionOptions, Tensor};
 use session_group::{Options, SessionGroup};
+use session_group_server::metrics::Metrics;
 use session_group_server::predict::{ResponseFormat, predict};
 use session_group_server::proto::serving::{
     GetModelStatusRequest, GetModelStatusResponse, ModelSpec, PredictRequest, PredictResponse,
@@ -272,8 +273,9 @@ fn servable(model: &Path) -> Servable {
         options: options(),
         tags: vec!["serve".to_string()],
     };
-    let loaded = Servable::load("wide", 1, model, &sessions, None).expect("the model");
-    loaded.warmed_up(|_| None)
+    let loaded = Servable::load("wide", 1, model, &sessions, None, None, &Metrics::default())
+        .expect("the model");
+    loaded.warmed_up(None)
 }
 
 /// The server, in a process of its own.

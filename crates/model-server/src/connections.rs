@@ -1,6 +1,8 @@
 //! Connections of gRPC and REST, so many at a time: one more is taken once another has ended.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,17 +21,27 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use tracing::{debug, warn};
 
-use crate::activity::{Activity, Counting, Stall, Watched};
+use crate::activity::{Activity, Stall};
 use crate::authority::{Renamed, renamed};
 use crate::lane::Client;
 use crate::tls;
+use crate::watched::{Counting, Watched};
 
-/// Whether the server is ending.
-pub type Ending = watch::Receiver<bool>;
+/// How far the server is with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum End {
+    NotYet,
+    /// No new requests are taken.
+    Draining,
+    /// No more is waited for.
+    Over,
+}
 
-/// Until the server ends.
-pub async fn ended(mut ending: Ending) {
-    let _ = ending.wait_for(|&ending| ending).await;
+pub type Ending = watch::Receiver<End>;
+
+/// Until the server is so far.
+async fn reached(mut ending: Ending, end: End) {
+    let _ = ending.wait_for(|&now| now >= end).await;
 }
 
 /// Takes connections of one kind.
@@ -41,32 +53,63 @@ pub struct Connections<L> {
 /// What takes connections.
 pub trait Accept: Send + Sync + 'static {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// A connection, and the client's address.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Arc<str>)>> + Send;
 }
 
 impl Accept for TcpListener {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<TcpStream> {
-        let (stream, _) = TcpListener::accept(self).await?;
+    async fn accept(&self) -> io::Result<(TcpStream, Arc<str>)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
         // Answers are small, and waited for.
         stream.set_nodelay(true)?;
-        Ok(stream)
+        keep_little_unsent(&stream)?;
+        // Clients of IPv4 come to a listener of IPv6 as well.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Ok((stream, peer.to_string().into()))
+    }
+}
+
+/// Has the system take no more than this before the client has room for it. Otherwise it takes megabytes, and what a
+/// slow client reads would show only after many seconds.
+fn keep_little_unsent(stream: &TcpStream) -> io::Result<()> {
+    let bytes: libc::c_int = 128 << 10;
+    // SAFETY: the socket is open, and the value has the size that is given.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
 impl Accept for UnixListener {
     type Stream = Join<Renamed, OwnedWriteHalf>;
 
-    async fn accept(&self) -> io::Result<Self::Stream> {
-        Ok(renamed(UnixListener::accept(self).await?.0))
+    async fn accept(&self) -> io::Result<(Self::Stream, Arc<str>)> {
+        Ok((renamed(UnixListener::accept(self).await?.0), "unix".into()))
     }
+}
+
+/// Who is at the other end of a connection.
+pub struct Other {
+    client: Client,
+    peer: Arc<str>,
 }
 
 /// Serves a connection of one protocol.
 pub trait Serve<S>: Clone + Send + 'static {
-    /// Until the client ends it, breaks a limit, or the server has answered its last request.
-    fn serve(self, stream: S, client: Client, ending: Ending) -> impl Future<Output = ()> + Send;
+    /// Until the client ends it, breaks a limit, or the server has answered its last request. Says how many requests
+    /// were left without an answer because the server's end is over.
+    fn serve(self, stream: S, other: Other, ending: Ending) -> impl Future<Output = usize> + Send;
 }
 
 /// After what time a connection ends; `None` for never.
@@ -122,38 +165,37 @@ impl Grpc {
         Self { routes, tls, http2, times }
     }
 
-    async fn serve_http2<S>(&self, stream: S, client: Client, until: Instant, ending: Ending)
+    async fn serve_http2<S>(&self, stream: S, other: Other, until: Instant, ending: Ending) -> usize
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let activity = Activity::http2(until);
         let service = TowerToHyperService::new(self.routes.clone());
-        let service = Counting::new(service, client, activity.clone());
+        let Other { client, peer } = other;
+        let service = Counting::new(service, client, peer, activity.clone());
         let stream = TokioIo::new(Watched::new(stream, activity.clone()));
         let served = self.http2.serve_connection(stream, service);
-        finish(
-            served,
-            http2::Connection::graceful_shutdown,
-            &activity,
-            &self.times,
-            client,
-            ending,
-        )
-        .await;
+        finish(served, http2::Connection::graceful_shutdown, &activity, &self.times, client, ending)
+            .await
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Serve<S> for Grpc {
-    async fn serve(self, stream: S, client: Client, ending: Ending) {
+    async fn serve(self, stream: S, other: Other, ending: Ending) -> usize {
         let until = Instant::now() + self.times.handshake;
         let Some(tls) = &self.tls else {
-            return self.serve_http2(stream, client, until, ending).await;
+            return self.serve_http2(stream, other, until, ending).await;
         };
-        match tokio::time::timeout_at(until.into(), tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.serve_http2(stream, client, until, ending).await,
+        let accepted = tokio::select! {
+            accepted = tokio::time::timeout_at(until.into(), tls.accept(stream)) => accepted,
+            () = reached(ending.clone(), End::Draining) => return 0,
+        };
+        match accepted {
+            Ok(Ok(stream)) => return self.serve_http2(stream, other, until, ending).await,
             Ok(Err(error)) => tls::say_why(&error),
             Err(_) => debug!("a connection that does not come to an agreement on TLS"),
         }
+        0
     }
 }
 
@@ -162,28 +204,24 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Serve<S> for Grpc {
 pub struct Http {
     pub routes: Router,
     pub times: Times,
+    /// In which a request has to be answered.
+    pub request_timeout: Option<Duration>,
 }
 
 impl Serve<TcpStream> for Http {
-    async fn serve(self, stream: TcpStream, client: Client, ending: Ending) {
-        let activity = Activity::http1(self.times.handshake);
+    async fn serve(self, stream: TcpStream, other: Other, ending: Ending) -> usize {
+        let activity = Activity::http1(self.times.handshake, self.request_timeout);
         let service = TowerToHyperService::new(self.routes);
-        let service = Counting::new(service, client, activity.clone());
+        let Other { client, peer } = other;
+        let service = Counting::new(service, client, peer, activity.clone());
         let stream = TokioIo::new(Watched::new(stream, activity.clone()));
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             // An activity knows a connection that waits for a request from one that stalls in the middle of it.
             .header_read_timeout(None)
             .serve_connection(stream, service);
-        finish(
-            served,
-            http1::Connection::graceful_shutdown,
-            &activity,
-            &self.times,
-            client,
-            ending,
-        )
-        .await;
+        finish(served, http1::Connection::graceful_shutdown, &activity, &self.times, client, ending)
+            .await
     }
 }
 
@@ -195,42 +233,57 @@ async fn finish<F, E>(
     times: &Times,
     client: Client,
     ending: Ending,
-) where
+) -> usize
+where
     F: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
 {
-    /// After the server's or the connection's end was announced, and all requests were answered.
-    const QUIET: Duration = Duration::from_secs(5);
     let mut served = pin!(served);
     let age = times.age.map(|age| varied(age, client));
     let mut grace = None;
     let result = tokio::select! {
         result = &mut served => Some(result),
         stalled = activity.stalled(times.idle) => match stalled {
-            Stall::Halfway(why) => return debug!("a connection ends: {why}"),
+            Stall::Halfway(why) => {
+                debug!("a connection ends: {why}");
+                return 0;
+            }
             Stall::Idle => None,
         },
         () = after(age) => {
             grace = times.grace;
             None
         }
-        () = ended(ending) => None,
+        () = reached(ending.clone(), End::Draining) => None,
     };
     let result = match result {
         Some(result) => result,
-        None if !activity.has_begun() => return,
+        None if !activity.has_begun() => return 0,
         None => {
             shut_down(served.as_mut());
+            let spent = async {
+                reached(ending.clone(), End::Draining).await;
+                activity.spent().await;
+            };
             tokio::select! {
                 result = served => result,
-                () = activity.quiet(QUIET) => return,
-                () = after(grace) => return debug!("a connection ends, with requests, after its age and grace"),
+                () = activity.without_requests() => return 0,
+                () = after(grace) => {
+                    debug!("a connection ends, with requests, after its age and grace");
+                    return 0;
+                }
+                () = spent => {
+                    debug!("a connection ends with the server: its client is silent");
+                    return 0;
+                }
+                () = reached(ending.clone(), End::Over) => return activity.owed(),
             }
         }
     };
     if let Err(error) = result {
         debug!("a connection has failed: {error}");
     }
+    0
 }
 
 /// Waits for so long; for ever where there is no time.
@@ -252,12 +305,12 @@ impl<L: Accept> Connections<L> {
         Self { listener, free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// The next connection, and what counts it. Failures, such as of too many open files, are waited out.
-    async fn next(&self) -> (L::Stream, OwnedSemaphorePermit) {
+    /// The next connection with its client's address, and what counts it. Failures, such as of too many open files, are waited out.
+    async fn next(&self) -> (L::Stream, Arc<str>, OwnedSemaphorePermit) {
         let counts = self.free.clone().acquire_owned().await.expect("it is never closed");
         loop {
             match self.listener.accept().await {
-                Ok(stream) => return (stream, counts),
+                Ok((stream, peer)) => return (stream, peer, counts),
                 Err(error) => {
                     warn!("taking a connection failed: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -266,20 +319,21 @@ impl<L: Accept> Connections<L> {
         }
     }
 
-    /// Serves them until the server ends and all requests are answered.
-    pub async fn serve(self, protocol: impl Serve<L::Stream>, ending: Ending) {
+    /// Serves them until the server ends and all requests are answered. Says how many were not.
+    pub async fn serve(self, protocol: impl Serve<L::Stream>, ending: Ending) -> usize {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let mut served = JoinSet::new();
-        let mut end = pin!(ended(ending.clone()));
+        let mut end = pin!(reached(ending.clone(), End::Draining));
         loop {
             tokio::select! {
                 () = &mut end => break,
-                (stream, counts) = self.next() => {
-                    let client = Client(NUMBER.fetch_add(1, Relaxed));
+                (stream, peer, counts) = self.next() => {
+                    let other = Other { client: Client(NUMBER.fetch_add(1, Relaxed)), peer };
                     let (protocol, ending) = (protocol.clone(), ending.clone());
                     served.spawn(async move {
-                        protocol.serve(stream, client, ending).await;
+                        let lost = protocol.serve(stream, other, ending).await;
                         drop(counts);
+                        lost
                     });
                 }
                 // Those that have ended are forgotten.
@@ -287,6 +341,10 @@ impl<L: Accept> Connections<L> {
             }
         }
         drop(self);
-        while served.join_next().await.is_some() {}
+        let mut lost = 0;
+        while let Some(served) = served.join_next().await {
+            lost += served.unwrap_or_default();
+        }
+        lost
     }
 }

@@ -1,17 +1,20 @@
 //! What both protocols share: finding the servable, waiting for a thread, computing, and counting.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use session_group::{Code, Error, Result};
+use session_group_serving::operations::explained;
 use session_group_serving::text::beginning;
 use tracing::info;
 
+use crate::arrival::Arrival;
 use crate::catalog::Catalog;
 use crate::deadline::deadline_exceeded;
-use crate::lane::{Client, Lane, Thread};
+use crate::flags::CUSTOM_OPERATIONS;
+use crate::lane::{Lane, Thread};
 use crate::manager::Manager;
-use crate::metrics::{Metrics, status};
+use crate::metrics::{Metrics, OfVersion, status};
 use crate::predict::ResponseFormat;
 use crate::proto::serving::ModelSpec;
 use crate::servable::Servable;
@@ -30,12 +33,18 @@ pub struct Call {
     pub api: &'static str,
     /// The model's name, as it was sent.
     pub model: String,
-    pub client: Client,
-    pub deadline: Option<Instant>,
-    /// When it arrived.
+    pub arrival: Arrival,
+    /// Since when it is answered.
     pub begun: Instant,
     /// Whether TensorFlow Serving's request_count counts it.
     pub is_counted: bool,
+}
+
+/// What is found out about a request while it is answered.
+#[derive(Default)]
+pub struct Found {
+    version: OnceLock<Arc<OfVersion>>,
+    signature: OnceLock<String>,
 }
 
 impl Core {
@@ -44,52 +53,65 @@ impl Core {
         self: &Arc<Self>,
         lane: &Arc<Lane>,
         call: Call,
-        work: impl FnOnce(&Core) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Core, &Found) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Call { api, model, client, deadline, begun, is_counted } = call;
+        let Call { api, model, arrival, begun, is_counted } = call;
         let core = self.clone();
-        let thread = lane.thread(client, &model, &self.metrics);
-        let result = on_thread(thread, deadline, move || work(&core)).await;
+        // Unknown names share their counters, because clients could send any number of them.
+        let known = if self.catalog.knows(&model) { model.as_str() } else { "" };
+        let in_flight = self.metrics.begun(known, lane.name);
+        let found = Arc::new(Found::default());
+        let finds = found.clone();
+        let thread = async {
+            let asked = Instant::now();
+            let thread = lane.thread(arrival.client, &model, &self.metrics).await?;
+            self.metrics.has_thread(known, lane.name, asked.elapsed());
+            Ok(thread)
+        };
+        let result = on_thread(thread, arrival.deadline, move || work(&core, &finds)).await;
         let code = result.as_ref().err().map(|error| error.code);
+        drop(in_flight);
         if is_counted {
-            // Unknown names share a counter, because clients could send any number of them.
-            let model = if self.catalog.knows(&model) { model.as_str() } else { "" };
-            self.metrics.answered(model, api, lane.name, code, begun.elapsed());
+            self.metrics.answered(known, api, lane.name, code, begun.elapsed());
         }
-        self.log(lane.name, api, &model, result.as_ref().err(), begun.elapsed());
+        if let Some(version) = found.version.get() {
+            version.answered(code);
+        }
+        if self.logs_access {
+            let peer = &*arrival.peer;
+            let version = found.version.get().map(|version| version.version);
+            let signature = found.signature.get().map(String::as_str);
+            let status = status(code);
+            let micros = begun.elapsed().as_micros() as u64;
+            let message = result.as_ref().err().map(|error| error.message.as_str());
+            info!(
+                target: "access",
+                protocol = lane.name, peer, api, model, version, signature, status, micros,
+                message = message.unwrap_or_default(),
+            );
+        }
         result
     }
 
-    /// Computes with the servable that a request names. `api` is as gRPC names it.
+    /// Computes with the servable that a request names, and its signature. `api` is as gRPC names it.
     pub fn compute<T>(
         &self,
         api: &str,
         spec: Option<&ModelSpec>,
+        signature: &str,
+        found: &Found,
         compute: impl FnOnce(&Servable) -> Result<T>,
     ) -> Result<T> {
         let servable = self.catalog.find(spec)?;
+        let _ = found.version.set(servable.counts.clone());
+        let _ = found.signature.set(servable.signature(signature).0.to_string());
         let begun = Instant::now();
-        let result = compute(&servable);
-        self.metrics.computed(&servable.name, api, begun.elapsed());
-        result
-    }
-
-    /// Logs a request if the access log is on.
-    pub fn log(
-        &self,
-        protocol: &str,
-        api: &str,
-        model: &str,
-        error: Option<&Error>,
-        took: Duration,
-    ) {
-        if !self.logs_access {
-            return;
-        }
-        let status = status(error.map(|error| error.code));
-        let micros = took.as_micros() as u64;
-        let message = error.map(|error| error.message.as_str()).unwrap_or_default();
-        info!(target: "access", protocol, api, model, status, micros, message);
+        // Only a part of a model may lack an operation, and only that fails.
+        let result = compute(&servable).map_err(|error| explained(error, CUSTOM_OPERATIONS))?;
+        let took = begun.elapsed();
+        self.metrics.computed(&servable.name, api, took);
+        servable.counts.computed(took);
+        Ok(result)
     }
 }
 

@@ -3,10 +3,12 @@
 use std::any::TypeId;
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use session_group::execution::Execution;
 use session_group::kernels::Kernels;
 use session_group::policy::Policy;
+use session_group_serving::paths::check_local;
 use tracing::warn;
 
 use crate::manager::WaitFor;
@@ -107,6 +109,9 @@ impl IgnoredFlags {
     }
 }
 
+/// Where it is said which libraries have operations that TensorFlow lacks.
+pub const CUSTOM_OPERATIONS: &str = "--custom_op_libraries";
+
 /// A flag that is given as --name, --name=true or --name=false.
 type Switch = bool;
 
@@ -192,6 +197,9 @@ pub struct Models {
     /// How often each of them runs on each session
     #[arg(long, default_value_t = 0)]
     pub num_request_iterations_for_warmup: u32,
+    /// Libraries with operations that models use and TensorFlow lacks, separated by commas, loaded before any model
+    #[arg(long, value_delimiter = ',')]
+    pub custom_op_libraries: Vec<PathBuf>,
     /// Let a new label name a version that is not loaded yet
     #[arg(long, default_value_t = false)]
     pub allow_version_labels_for_unavailable_models: Switch,
@@ -324,27 +332,35 @@ pub struct ServerLimits {
     /// Log each request
     #[arg(long, default_value_t = false)]
     pub access_log: Switch,
-    /// Log lines as JSON
+    /// Log lines as JSON, TensorFlow's as well
     #[arg(long, default_value_t = false)]
     pub log_json: Switch,
 }
 
 impl Flags {
-    /// Reads the command line; ends the process where it is wrong, or asks for help.
-    pub fn read() -> Self {
-        let matches = Self::command_line().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    /// Reads the command line. Where it asks for help, that is an error, too.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::command_line().try_get_matches()?)
     }
 
     /// All flags, each with what `--help` says of it.
     pub fn command_line() -> Command {
         Self::command().mut_args(|arg| {
-            match arg.get_value_parser().type_id() == TypeId::of::<bool>() {
-                true => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-                false => arg,
+            let kind = arg.get_value_parser().type_id();
+            if kind == TypeId::of::<Switch>() {
+                arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+            } else if kind == TypeId::of::<PathBuf>() {
+                arg.value_parser(PathBufValueParser::new().try_map(local))
+            } else {
+                arg
             }
         })
     }
+}
+
+fn local(path: PathBuf) -> Result<PathBuf, String> {
+    check_local(&path).map_err(|error| error.message)?;
+    Ok(path)
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prost::Message;
 use session_group::{Error, Result};
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::core::{Call, Core, shortened};
+use crate::arrival::Arrival;
+use crate::core::{Call, Core, Found, shortened};
 use crate::examples::{classify, multi_inference, regress};
 use crate::lane::Lane;
 use crate::manager::WaitFor;
@@ -47,16 +47,17 @@ impl Service {
         compute: fn(&Servable, Q, Option<Instant>, ResponseFormat) -> Result<A>,
     ) -> Answer<A> {
         let begun = Instant::now();
-        let deadline = deadline(request.metadata(), begun);
-        let client = request.extensions().get().copied().unwrap_or_default();
+        let arrival: Arrival = request.extensions().get().cloned().unwrap_or_default();
+        let deadline = arrival.deadline;
         let request = request.into_inner();
-        let found = spec(&request).cloned();
-        let model = found.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
+        let spec = spec(&request).cloned();
+        let model = spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         // As TensorFlow Serving, which does not count it.
         let is_counted = api != MULTI_INFERENCE;
-        let call = Call { api, model, client, deadline, begun, is_counted };
-        let work = move |core: &Core| {
-            core.compute(api, found.as_ref(), |servable| {
+        let call = Call { api, model, arrival, begun, is_counted };
+        let work = move |core: &Core, found: &Found| {
+            let signature = spec.as_ref().map_or("", |spec| spec.signature_name.as_str());
+            core.compute(api, spec.as_ref(), signature, found, |servable| {
                 compute(servable, request, deadline, core.format)
             })
         };
@@ -172,46 +173,4 @@ fn reply<T>(result: Result<T>) -> Answer<T> {
         let message = shortened(error.message, MOST, "...TRUNCATED");
         Status::new((error.code as i32).into(), message)
     })
-}
-
-/// When the client stops waiting: the header `grpc-timeout` has a number and its unit.
-fn deadline(metadata: &MetadataMap, now: Instant) -> Option<Instant> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number = u64::from(number.parse::<u32>().ok()?);
-    let timeout = match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    };
-    now.checked_add(timeout)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_deadline_is_read_in_all_units() {
-        let now = Instant::now();
-        let of = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            deadline(&metadata, now).map(|deadline| deadline - now)
-        };
-        assert_eq!(of("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(of("3M"), Some(Duration::from_secs(180)));
-        assert_eq!(of("15S"), Some(Duration::from_secs(15)));
-        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(of("99999999u"), Some(Duration::from_micros(99_999_999)));
-        assert_eq!(of("7n"), Some(Duration::from_nanos(7)));
-        for nonsense in ["", "S", "-1S", "1x", "1", "99999999999S"] {
-            assert_eq!(of(nonsense), None, "{nonsense}");
-        }
-        assert_eq!(deadline(&MetadataMap::new(), now), None);
-    }
 }

@@ -1,18 +1,19 @@
 //! A model server that TensorFlow Serving's clients can't tell from it, on session groups.
 //!
 //! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
-//! ends everything. [`connections`] accepts connections, with [`tls`], [`activity`], [`authority`] and [`grpc_arguments`]. [`grpc`]
-//! and [`rest`] are the protocols over [`core`], which waits for a thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it:
-//! [`predict`] or [`examples`], alone or by [`batching`], until its [`deadline`]. [`manager`] decides which
-//! [`versions`] to load, by a [`loader`] and with their [`warmup`]. [`metrics`] counts; [`proto`] and [`tensor`]
-//! are the messages.
+//! ends everything. [`connections`] accepts connections, with [`tls`], [`watched`], [`activity`], [`arrival`],
+//! [`authority`] and [`grpc_arguments`]. [`grpc`] and [`rest`] are the protocols over [`core`], which waits for a
+//! thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it: [`predict`] or [`examples`],
+//! alone or by [`batching`], until its [`deadline`]. [`manager`] decides which [`versions`] to load, by a [`loader`]
+//! and with their [`warmup`]. [`log`] is the log; [`metrics`] counts; [`proto`] and [`tensor`] are the messages.
 //!
 //! A module uses those after it, never one before: `serve`; `loader`, `grpc`, `rest`; `config`, `core`, `warmup`;
-//! `manager`, `examples`; `predict`, `catalog`; `servable`; `batching`; the rest.
+//! `manager`, `examples`; `predict`, `catalog`; `servable`; `warm_runs`; `batching`; the rest.
 
 #![allow(missing_docs)] // It is a program; its parts are public for the benchmark.
 
 pub mod activity;
+pub mod arrival;
 pub mod authority;
 pub mod batching;
 pub mod catalog;
@@ -27,6 +28,7 @@ pub mod grpc;
 pub mod grpc_arguments;
 pub mod lane;
 pub mod loader;
+pub mod log;
 pub mod manager;
 pub mod metrics;
 pub mod predict;
@@ -37,4 +39,6 @@ pub mod serve;
 pub mod tensor;
 pub mod tls;
 pub mod versions;
+mod warm_runs;
 pub mod warmup;
+pub mod watched;

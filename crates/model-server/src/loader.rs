@@ -4,17 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use prost::Message;
 use session_group::tensorflow::SessionOptions;
 use session_group::{Error, SessionGroup};
+use session_group_serving::operations;
 use session_group_serving::sessions::GroupSettings;
 use session_group_serving::timeline::{Timelines, TraceSchedule};
 use tracing::info;
 
 use crate::batching::{Batching, Scheduler};
 use crate::config;
-use crate::flags::Flags;
+use crate::flags::{CUSTOM_OPERATIONS, Flags};
 use crate::manager::{Check, Load};
 use crate::metrics::Metrics;
 use crate::predict::ResponseFormat;
@@ -47,6 +48,7 @@ struct Batches {
 /// What checks models and loads their versions, as the command line says.
 pub fn new(flags: &Flags, metrics: Arc<Metrics>) -> Result<(Arc<Check>, Arc<Load>)> {
     let models = &flags.models;
+    operations::load(&models.custom_op_libraries).context(CUSTOM_OPERATIONS)?;
     let bundle = config::bundle(flags)?;
     let loader = Arc::new(Loader {
         group_settings: config::group_settings(flags)?,
@@ -65,6 +67,7 @@ pub fn new(flags: &Flags, metrics: Arc<Metrics>) -> Result<(Arc<Check>, Arc<Load
     let load = Arc::new(move |model: &ModelConfig, version, path: &Path| {
         let begun = Instant::now();
         let loaded = loader.load(model, version, path);
+        let loaded = loaded.map_err(|error| operations::explained(error, CUSTOM_OPERATIONS));
         let status = if loaded.is_ok() { "success" } else { "fail" };
         loader.metrics.loads.with_label_values(&[model.base_path.as_str(), status]).inc();
         if loaded.is_ok() {
@@ -135,12 +138,21 @@ impl Loader {
         version: i64,
         path: &Path,
     ) -> session_group::Result<Servable> {
-        let sessions = self.sessions(model)?;
+        let mut sessions = self.sessions(model)?;
+        let labels = [("model_name", model.name.as_str()), ("version", &version.to_string())];
+        sessions.options.labels(&labels)?;
         let timelines = match &self.schedule {
             Some(schedule) => Some(Arc::new(Timelines::new(schedule.clone(), &model.name)?)),
             None => None,
         };
-        let servable = Servable::load(&model.name, version, path, &sessions, timelines)?;
+        let batching = match &self.batches {
+            Some(batches) => batches.of_version(path)?,
+            None => None,
+        };
+        let name = &model.name;
+        let metrics = &self.metrics;
+        let servable =
+            Servable::load(name, version, path, &sessions, timelines, batching, metrics)?;
         if let Some(iterations) = self.warm_up_iterations {
             let begun = Instant::now();
             let warm = warm_up(&servable, path, iterations, self.format);
@@ -149,11 +161,9 @@ impl Loader {
             let records = warm?;
             info!("model {} version {version}: {records} warm-up requests", model.name);
             if records == 0 {
-                ask(&servable);
+                ask(&servable)?;
             }
         }
-        let Some(batches) = &self.batches else { return Ok(servable.warmed_up(|_| None)) };
-        let batching = batches.of_version(path)?;
-        Ok(servable.warmed_up(|group| Some(batches.scheduler.batcher(group.clone(), batching?))))
+        Ok(servable.warmed_up(self.batches.as_ref().map(|batches| &batches.scheduler)))
     }
 }

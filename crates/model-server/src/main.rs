@@ -1,10 +1,10 @@
 //! The program: reads the command line and serves.
 
-use std::io::IsTerminal;
+use std::ffi::{c_char, c_int};
 use std::process::ExitCode;
 
 use session_group_server::flags::Flags;
-use session_group_server::serve;
+use session_group_server::{log, serve};
 
 /// As the session groups' own: small pieces of memory are taken and given back by many threads. Without
 /// the feature, it is the system's, which sanitizers watch.
@@ -12,26 +12,25 @@ use session_group_server::serve;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The dynamic linker calls this before it initialises libraries, when TensorFlow begins to log.
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static BEFORE_LIBRARIES: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char) =
+    log::hold;
+
 fn main() -> ExitCode {
-    let flags = Flags::read();
+    let flags = Flags::read().unwrap_or_else(|error| {
+        log::discard();
+        error.exit()
+    });
     if flags.watching.version {
+        log::discard();
         println!("Session group model server: {}", env!("CARGO_PKG_VERSION"));
         println!("TensorFlow Library: {}", session_group::tensorflow::version::loaded());
         return ExitCode::SUCCESS;
     }
-    start_log(&flags);
-    ExitCode::from(serve::report(&serve::serve(flags)))
-}
-
-fn start_log(flags: &Flags) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match flags.limits.log_json {
-        true => log.json().flatten_event(true).init(),
-        false => log.init(),
-    }
+    log::start(flags.limits.log_json);
+    let status = serve::report(&serve::serve(flags));
+    log::finish();
+    ExitCode::from(status)
 }

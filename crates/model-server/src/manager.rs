@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use session_group::{Code, Error, Result};
+use session_group_serving::paths::check_local;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -133,6 +134,9 @@ fn checked(config: &ModelServerConfig) -> Result<Vec<ModelConfig>> {
                 "Illegal to list model {name} multiple times in config list"
             )));
         }
+        check_local(Path::new(&model.base_path)).map_err(|error| {
+            Error::new(error.code, format!("model {name}: base_path {}", error.message))
+        })?;
         if !Path::new(&model.base_path).is_absolute() {
             return Err(Error::invalid(format!(
                 "Expected model {name} to have an absolute path or URI; got base_path()={}",

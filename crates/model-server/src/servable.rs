@@ -11,20 +11,23 @@ use session_group::{Code, Error, Options, Request, Result, SessionGroup};
 use session_group_serving::signature::DEFAULT_SIGNATURE;
 use session_group_serving::timeline::Timelines;
 
-use crate::batching::Batcher;
+use crate::batching::{Batcher, Batching, Scheduler};
 use crate::deadline::run_options;
+use crate::metrics::{Metrics, OfVersion};
 use crate::proto::tensorflow::{MetaGraphDef, SignatureDef};
+use crate::warm_runs::WarmUp;
 
 /// A version that serves. Many threads may use it at a time.
 pub struct Servable {
     pub name: String,
     pub version: i64,
     pub signatures: BTreeMap<String, SignatureDef>,
+    pub counts: Arc<OfVersion>,
     group: Arc<SessionGroup>,
     batcher: Option<Batcher>,
     timelines: Option<Arc<Timelines>>,
-    /// Whether each request runs on all sessions.
-    is_warming_up: bool,
+    /// Until it serves.
+    warm_up: Option<WarmUp>,
 }
 
 /// How to make the sessions of a model.
@@ -41,6 +44,8 @@ impl Servable {
         path: &Path,
         sessions: &Sessions,
         timelines: Option<Arc<Timelines>>,
+        batching: Option<Batching>,
+        metrics: &Metrics,
     ) -> Result<Self> {
         let path = path.to_str().ok_or_else(|| {
             Error::invalid(format!("the model's path {} is not UTF-8: rename it", path.display()))
@@ -61,20 +66,20 @@ impl Servable {
             name: name.to_string(),
             version,
             signatures: meta_graph_def.signature_def,
+            counts: metrics.of_version(name, version),
             group: Arc::new(group),
             batcher: None,
             timelines,
-            is_warming_up: true,
+            warm_up: Some(WarmUp::new(batching)),
         })
     }
 
-    /// Ends warming up, during which each request runs on all sessions. From now on they may run in batches.
-    pub fn warmed_up(
-        mut self,
-        batcher: impl FnOnce(&Arc<SessionGroup>) -> Option<Batcher>,
-    ) -> Self {
-        self.batcher = batcher(&self.group);
-        self.is_warming_up = false;
+    /// Ends warming up. From now on requests run in batches, if they are to.
+    pub fn warmed_up(mut self, scheduler: Option<&Scheduler>) -> Self {
+        let batching = self.warm_up.take().and_then(|warm_up| warm_up.batching);
+        self.batcher = scheduler.zip(batching).map(|(scheduler, batching)| {
+            scheduler.batcher(self.group.clone(), batching, self.counts.clone())
+        });
         self
     }
 
@@ -97,11 +102,8 @@ impl Servable {
         let options = run_options(deadline)?;
         let request =
             Request { inputs: &inputs, outputs, options: options.as_ref(), ..Request::default() };
-        if self.is_warming_up {
-            let on = |session| Request { session: Some(session), ..request };
-            let run = |session| self.group.run_request(&on(session), None);
-            (1..self.session_num()).try_for_each(|session| run(session).map(drop))?;
-            return run(0);
+        if let Some(warm_up) = &self.warm_up {
+            return warm_up.run(&self.group, &request);
         }
         match self.timelines.as_ref().and_then(|timelines| timelines.next()) {
             None => self.group.run_request(&request, None),

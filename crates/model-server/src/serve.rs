@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,14 @@ use tracing::{error, info, warn};
 
 use crate::catalog::Catalog;
 use crate::config;
-use crate::connections::{Connections, Ending, Grpc, Http, Times};
+use crate::connections::{Connections, End, Ending, Grpc, Http, Times};
 use crate::core::Core;
 use crate::flags::Flags;
 use crate::grpc::Service;
 use crate::grpc_arguments;
 use crate::lane::Lane;
 use crate::loader;
+use crate::log;
 use crate::manager::{Manager, WaitFor};
 use crate::metrics::Metrics;
 use crate::proto::serving::model_service_server::ModelServiceServer;
@@ -84,6 +86,7 @@ pub fn report(served: &Result<()>) -> u8 {
 /// Unlike exit(), this skips the destructors of TensorFlow's libraries, which would free what other threads still
 /// use.
 fn end_process(status: i32) -> ! {
+    log::finish();
     // SAFETY: no precondition.
     unsafe { libc::_exit(status) }
 }
@@ -102,7 +105,7 @@ async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) 
         _ = interrupt.recv() => return ended_while_loading("SIGINT"),
     }
 
-    let (end, ending) = watch::channel(false);
+    let (end, ending) = watch::channel(End::NotYet);
     let mut tasks = JoinSet::new();
     let health = serve_grpc(flags, core, grpc, &ending, &mut tasks).await?;
     serve_rest(flags, core, rest, &ending, &mut tasks).await?;
@@ -116,7 +119,7 @@ async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) 
         _ = interrupt.recv() => info!("SIGINT: no new requests are taken"),
         ended = tasks.join_next() => {
             if let Some(ended) = ended {
-                ended??;
+                ended?;
             }
             bail!("a listener has ended");
         }
@@ -131,15 +134,27 @@ async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) 
     for name in SERVICES {
         health.clear_service_status(name).await;
     }
-    let _ = end.send(true);
-    let drained = async { while tasks.join_next().await.is_some() {} };
-    match tokio::time::timeout(Duration::from_secs(flags.limits.drain_seconds), drained).await {
-        Ok(()) => info!("all requests are answered"),
-        Err(_) => {
-            warn!("some requests are not answered after {} s", flags.limits.drain_seconds);
-            end_process(1);
+    let _ = end.send(End::Draining);
+    let mut drained = pin!(async {
+        let mut lost = 0;
+        while let Some(ended) = tasks.join_next().await {
+            lost += ended.unwrap_or_default();
         }
+        lost
+    });
+    let patience = Duration::from_secs(flags.limits.drain_seconds);
+    let lost = match tokio::time::timeout(patience, &mut drained).await {
+        Ok(lost) => lost,
+        Err(_) => {
+            let _ = end.send(End::Over);
+            drained.await
+        }
+    };
+    if lost > 0 {
+        warn!("{lost} requests are not answered after {} s", flags.limits.drain_seconds);
+        end_process(1);
     }
+    info!("all requests are answered");
     Ok(())
 }
 
@@ -156,7 +171,8 @@ fn ended_while_loading(signal: &str) -> Result<()> {
     Ok(())
 }
 
-type Tasks = JoinSet<Result<()>>;
+/// What listens. Each says how many requests it has not answered.
+type Tasks = JoinSet<usize>;
 
 /// Their names in health checks. TensorFlow Serving has the last two.
 const SERVICES: [&str; 5] = [
@@ -212,11 +228,7 @@ async fn serve_grpc(
     if listen.port != 0 {
         let tls = listen.ssl_config_file.as_deref().map(tls::acceptor).transpose()?;
         let connections = Connections::new(bind(listen.port).await?, most);
-        let served = connections.serve(grpc(tls)?, ending.clone());
-        tasks.spawn(async move {
-            served.await;
-            Ok(())
-        });
+        tasks.spawn(connections.serve(grpc(tls)?, ending.clone()));
         info!("Running gRPC ModelServer at 0.0.0.0:{} ...", listen.port);
     }
     if let Some(path) = listen.grpc_socket_path.clone() {
@@ -224,9 +236,9 @@ async fn serve_grpc(
         info!("Running gRPC ModelServer at UNIX socket {} ...", path.display());
         let served = connections.serve(grpc(None)?, ending.clone());
         tasks.spawn(async move {
-            served.await;
+            let lost = served.await;
             let _ = std::fs::remove_file(&path);
-            Ok(())
+            lost
         });
     }
     for name in SERVICES {
@@ -261,7 +273,6 @@ async fn serve_rest(
     let rest = Rest {
         core: core.clone(),
         lane,
-        timeout: (timeout > 0).then(|| Duration::from_millis(timeout as u64)),
         most_bytes: flags.limits.max_request_bytes,
         metrics_path,
         allows_other_origins: listen.rest_api_enable_cors_support,
@@ -269,14 +280,14 @@ async fn serve_rest(
     let routes = Router::new().fallback(rest::answer).with_state(Arc::new(rest));
     let handshake = seconds(flags.limits.handshake_timeout_seconds);
     let idle = Some(seconds(flags.limits.rest_api_idle_timeout_seconds));
-    let http = Http { routes, times: Times { handshake, idle, age: None, grace: None } };
+    let http = Http {
+        routes,
+        times: Times { handshake, idle, age: None, grace: None },
+        request_timeout: (timeout > 0).then(|| Duration::from_millis(timeout as u64)),
+    };
     let listener = bind(listen.rest_api_port).await?;
     let connections = Connections::new(listener, flags.limits.max_connections);
-    let served = connections.serve(http, ending.clone());
-    tasks.spawn(async move {
-        served.await;
-        Ok(())
-    });
+    tasks.spawn(connections.serve(http, ending.clone()));
     info!("Exporting HTTP/REST API at:localhost:{} ...", listen.rest_api_port);
     Ok(())
 }

@@ -8,6 +8,7 @@ use prost::Message;
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Result};
 use session_group_serving::checksum::masked;
+use session_group_serving::operations::lacking;
 use session_group_serving::signature::{default_input, tensor_name, zeros};
 use tracing::{info, warn};
 
@@ -67,18 +68,20 @@ pub fn warm_up(
 }
 
 /// Asks a version for an answer to a request of zeros, so that what is wrong with it shows before it serves. The
-/// request is made up, so that a failure only goes to the log.
-pub fn ask(servable: &Servable) {
+/// request is made up, so that a failure only goes to the log, unless it would be that of any request.
+pub fn ask(servable: &Servable) -> Result<()> {
     let (name, version) = (&servable.name, servable.version);
     match made_up(servable)
         .and_then(|(inputs, outputs)| servable.run(inputs, &outputs, false, None))
     {
         Ok(_) => info!("model {name} version {version}: answers a request of zeros"),
+        Err(error) if lacking(&error).is_some() => return Err(error),
         Err(error) => warn!(
             "model {name} version {version} does not answer a request of zeros, which may not fit it: {error}; \
              put requests that do into {FILE}"
         ),
     }
+    Ok(())
 }
 
 /// Tensors by name, and names of tensors.

@@ -185,6 +185,14 @@ def base(tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def metrics(tmp_path):
+    """The flag for metrics at /metrics."""
+    file = tmp_path / "monitoring"
+    file.write_text('prometheus_config { enable: true path: "/metrics" }')
+    return f"--monitoring_config_file={file}"
+
+
 def only(name, base):
     return [f"--model_name={name}", f"--model_base_path={base / name}"]
 

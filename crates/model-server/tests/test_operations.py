@@ -47,13 +47,6 @@ IN_FLIGHT = "session_group_in_flight"
 WAITING = "session_group_server_waiting_requests"
 
 
-@pytest.fixture
-def metrics(tmp_path):
-    file = tmp_path / "monitoring"
-    file.write_text('prometheus_config { enable: true path: "/metrics" }')
-    return f"--monitoring_config_file={file}"
-
-
 def test_deadlines_stop_requests(start, base):
     server = start(*only("loop", base), "--rest_api_timeout_in_ms=300")
     loop(server, 3, timeout=30).result()
@@ -307,23 +300,6 @@ def test_timelines(start, base, tmp_path):
     }
 
 
-def test_the_access_log(start, base, tmp_path):
-    log = tmp_path / "access.log"
-    server = start(*only("half", base), "--access_log", "--log_json", log=log)
-    bias(server)
-    server.http("POST", "/v1/models/no:predict", {"instances": [1]})
-    server.stop()
-    lines = [
-        json.loads(line)
-        for line in log.read_text().splitlines()
-        if line.startswith("{")
-    ]
-    access = [line for line in lines if line["target"] == "access"]
-    found = [(line["protocol"], line["model"], line["status"]) for line in access]
-    assert found == [("GRPC", "half", "OK"), ("REST", "no", "NOT_FOUND")]
-    assert access[0]["micros"] > 0
-
-
 def test_connections_beyond_the_limit_wait(start, base):
     server = start(*only("half", base), "--max_connections=1")
     assert bias(server) == 2
@@ -375,8 +351,8 @@ def test_requests_are_batched(start, base, tmp_path, metrics):
     )
     assert rows == sum(map(len, xs)) and runs <= 32
     assert padded >= rows and padded % 4 == 0
-    # On all sessions of the group, each of which has answered a request before.
-    assert metric(server, "session_group_requests_total") == runs + 2
+    # On all sessions of the group, each of which has answered a request before, also in both sizes.
+    assert metric(server, "session_group_requests_total") == runs + 2 * 3
     text = "Task size 9 is larger than maximum input batch size 8"
     fails(
         CODES.INVALID_ARGUMENT, text, lambda: predict(server, inputs={"x": [0.0] * 9})

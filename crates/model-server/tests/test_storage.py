@@ -4,11 +4,12 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import time
 
 import grpc
 import pytest
-from conftest import MODELS, place
+from conftest import MODELS, SERVER, place
 from test_grpc import fails
 from test_models import bias, config, model, reload
 
@@ -269,3 +270,54 @@ def test_flags_of_tensorflow_serving_are_known(start, tmp_path):
     )
     assert bias(server) == 2
     assert pools(server)["inter"] == 2
+
+
+REMOTE = ["gs://bucket/half", "s3://bucket/half", "hdfs://host:9000/half"]
+
+
+@pytest.mark.parametrize("address", [*REMOTE, "file:///models/half"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--model_base_path",
+        "--model_config_file",
+        "--tensorflow_session_config_file",
+        "--platform_config_file",
+        "--monitoring_config_file",
+        "--batching_parameters_file",
+        "--ssl_config_file",
+        "--timeline_path",
+        "--custom_op_libraries",
+        "--grpc_socket_path",
+    ],
+)
+def test_flags_take_local_paths(flag, address):
+    done = subprocess.run(
+        [SERVER, f"{flag}={address}"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert f"invalid value '{address}' for '{flag} <" in done.stderr
+    says = "local or mounted" if address in REMOTE else "/models/half"
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("address", REMOTE)
+def test_configurations_take_local_paths(start, tmp_path, address):
+    place(tmp_path / "half", 1, "half_plus")
+    file, log = tmp_path / "models.config", tmp_path / "log"
+    file.write_text(config(model("half", tmp_path / "half")))
+    server = start(
+        f"--model_config_file={file}",
+        "--model_config_file_poll_wait_seconds=1",
+        log=log,
+    )
+    remote = config(model("half", address))
+    says = f"model half: base_path {address} is not on this machine"
+    fails(CODES.INVALID_ARGUMENT, says, lambda: reload(server, remote))
+    file.write_text(remote)
+    wait_until(lambda: says in log.read_text())
+    assert bias(server) == 2
+    server.stop()
+    broken = start(f"--model_config_file={file}", wait=False, log=log)
+    assert broken.process.wait(60) == 255
+    assert says in log.read_text()

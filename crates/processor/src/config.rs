@@ -41,6 +41,7 @@ struct Text {
     model_store_type: Option<String>,
     feature_store_type: Option<String>,
     warmup_file_name: Option<String>,
+    custom_op_libraries: Option<Vec<PathBuf>>,
     timeline_start_step: Option<i64>,
     timeline_interval_step: Option<i64>,
     timeline_trace_count: Option<i64>,
@@ -83,6 +84,8 @@ pub struct Config {
     /// The signature of requests that name none.
     pub signature_name: String,
     pub warmup_file_name: Option<String>,
+    /// Loaded before the model.
+    pub custom_op_libraries: Vec<PathBuf>,
     pub timelines: Option<TraceSchedule>,
     pub sessions: Sessions,
 }
@@ -331,6 +334,7 @@ impl Text {
             drain: self.drain_timeout_ms.map_or(DEFAULT_DRAIN, Duration::from_millis),
             signature_name: signature_name.unwrap_or_else(|| DEFAULT_SIGNATURE.to_string()),
             warmup_file_name,
+            custom_op_libraries: self.custom_op_libraries.unwrap_or_default(),
             timelines,
             sessions,
         })

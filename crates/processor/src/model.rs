@@ -8,7 +8,8 @@ use arc_swap::ArcSwap;
 use prost::Message;
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use session_group::Result;
+use session_group::{Error, Result};
+use session_group_serving::operations;
 use session_group_serving::timeline::Timelines;
 use tracing::info;
 
@@ -34,11 +35,20 @@ pub struct Model {
     pool: OnceLock<(u32, ThreadPool)>,
 }
 
+/// Where it is said which libraries have operations that TensorFlow lacks.
+const OPERATIONS: &str = "model_config's custom_op_libraries";
+
 impl Model {
     /// `entry` is the folder of the warm-up file, if that has none.
     pub fn new(entry: &str, config: &str) -> Result<Self> {
         let schedulable_cpus = std::env::var("SCHEDULABLE_CPUS").ok();
         let config = Config::parse(config, schedulable_cpus.as_deref())?;
+        operations::load(&config.custom_op_libraries)
+            .map_err(|error| Error::new(error.code, format!("{OPERATIONS}: {}", error.message)))?;
+        Self::serve(entry, config).map_err(|error| operations::explained(error, OPERATIONS))
+    }
+
+    fn serve(entry: &str, config: Config) -> Result<Self> {
         let template = Template::read(&config.savedmodel_dir)?;
         let signature_json = template.signature(&config.signature_name)?.json();
         let file = config.warmup_file_name.as_ref().map(|name| Path::new(entry).join(name));

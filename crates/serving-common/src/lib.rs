@@ -10,8 +10,12 @@
 //! | [`timeline`] | timelines of chosen requests |
 //! | [`checksum`] | checksums in TensorFlow's files |
 //! | [`text`] | clients' texts in error messages |
+//! | [`paths`] | paths that are given to programs |
+//! | [`operations`] | operations that are not TensorFlow's own |
 
 pub mod checksum;
+pub mod operations;
+pub mod paths;
 pub mod sessions;
 pub mod signature;
 pub mod tensor;

@@ -7,7 +7,7 @@ mod predict;
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -16,9 +16,10 @@ use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use session_group::{Code, Error, Result};
 
-use crate::core::{Call, Core};
+use crate::arrival::Arrival;
+use crate::core::{Call, Core, Found};
 use crate::examples::{classify, regress};
-use crate::lane::{Client, Lane};
+use crate::lane::Lane;
 use crate::proto::serving::{ClassificationRequest, ModelSpec, RegressionRequest, SignatureDefMap};
 use crate::{predict as predicting, proto};
 use path::{Endpoint, PathError, Target};
@@ -27,7 +28,6 @@ use path::{Endpoint, PathError, Target};
 pub struct Rest {
     pub core: Arc<Core>,
     pub lane: Arc<Lane>,
-    pub timeout: Option<Duration>,
     pub most_bytes: usize,
     /// Where metrics are, if they are.
     pub metrics_path: Option<String>,
@@ -87,11 +87,11 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
         Endpoint::Metadata => metadata(&rest.core, &target.spec),
         Endpoint::Explain => explain(&rest.core, &target.spec),
         _ => {
-            let client = head.extensions.get().copied().unwrap_or_default();
-            let deadline = rest.timeout.and_then(|timeout| begun.checked_add(timeout));
-            let arrival = Arrival { client, begun, deadline };
-            match rest.body(body, deadline).await {
-                Ok(body) => rest.compute(target, body, is_packed(&head.headers), arrival).await,
+            let arrival: Arrival = head.extensions.get().cloned().unwrap_or_default();
+            match rest.body(body, arrival.deadline).await {
+                Ok(body) => {
+                    rest.compute(target, body, is_packed(&head.headers), arrival, begun).await
+                }
                 Err(error) => Err(error),
             }
         }
@@ -105,13 +105,6 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
 fn is_packed(headers: &HeaderMap) -> bool {
     let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     encoding.is_some_and(|encoding| encoding.contains("gzip"))
-}
-
-/// Who has sent a request, when, and until when it is to be answered.
-struct Arrival {
-    client: Client,
-    begun: Instant,
-    deadline: Option<Instant>,
 }
 
 impl Rest {
@@ -145,16 +138,16 @@ impl Rest {
         body: Bytes,
         is_packed: bool,
         arrival: Arrival,
+        begun: Instant,
     ) -> Result<Vec<u8>> {
         let Target { endpoint, spec } = target;
         let api = name(endpoint);
-        let Arrival { client, begun, deadline } = arrival;
-        let model = spec.name.clone();
-        let call = Call { api, model, client, deadline, begun, is_counted: true };
+        let (model, deadline) = (spec.name.clone(), arrival.deadline);
+        let call = Call { api, model, arrival, begun, is_counted: true };
         let most = MOST_UNPACKED.min(self.most_bytes as u64);
-        let work = move |core: &Core| {
+        let work = move |core: &Core, found: &Found| {
             let body = if is_packed { unpacked(&body, most) } else { body };
-            compute(core, endpoint, spec, &body, deadline)
+            compute(core, endpoint, spec, &body, deadline, found)
         };
         self.core.answer(&self.lane, call, work).await
     }
@@ -183,22 +176,24 @@ fn compute(
     spec: ModelSpec,
     body: &[u8],
     deadline: Option<Instant>,
+    found: &Found,
 ) -> Result<Vec<u8>> {
     if !matches!(endpoint, Endpoint::Classify | Endpoint::Regress) {
-        return predict(core, &spec, body, deadline);
+        return predict(core, &spec, body, deadline, found);
     }
     let (signature_name, input) = examples::parse(body, name(endpoint))?;
-    let (model_spec, input) = (Some(ModelSpec { signature_name, ..spec }), Some(input));
-    let found = model_spec.clone();
+    let spec = ModelSpec { signature_name, ..spec };
+    let (model_spec, input) = (Some(spec.clone()), Some(input));
+    let signature = &spec.signature_name;
     if endpoint == Endpoint::Classify {
         let request = ClassificationRequest { model_spec, input };
-        let answer = core.compute("Classify", found.as_ref(), |servable| {
+        let answer = core.compute("Classify", Some(&spec), signature, found, |servable| {
             classify(servable, request, deadline, core.format)
         })?;
         return Ok(examples::classes(&answer.result.unwrap_or_default()));
     }
     let request = RegressionRequest { model_spec, input };
-    let answer = core.compute("Regress", found.as_ref(), |servable| {
+    let answer = core.compute("Regress", Some(&spec), signature, found, |servable| {
         regress(servable, request, deadline, core.format)
     })?;
     Ok(examples::values(&answer.result.unwrap_or_default()))
@@ -209,9 +204,10 @@ fn predict(
     spec: &ModelSpec,
     body: &[u8],
     deadline: Option<Instant>,
+    found: &Found,
 ) -> Result<Vec<u8>> {
     let request = predict::Request::parse(body)?;
-    core.compute("Predict", Some(spec), |servable| {
+    core.compute("Predict", Some(spec), &request.signature_name, found, |servable| {
         let (name, signature) = servable.signature(&request.signature_name);
         let signature = signature.ok_or_else(|| {
             let message = format!("Serving signature name: \"{name}\" not found in signature def");

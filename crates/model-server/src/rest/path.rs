@@ -49,7 +49,8 @@ pub fn parse(method: &str, path: &str) -> Result<Target, PathError> {
         || PathError::WithMessage(Error::invalid(format!("Malformed request: {method} {path}")));
     let found = match method {
         "POST" => POST.captures(path),
-        "GET" => GET.captures(path),
+        // What HEAD asks for is sent without its body.
+        "GET" | "HEAD" => GET.captures(path),
         _ => None,
     };
     let found = found.ok_or_else(malformed)?;

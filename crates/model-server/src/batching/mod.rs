@@ -2,83 +2,25 @@
 //! all, runs them once, and splits the outputs again. One set of threads serves all models; each version and
 //! set of names has a queue.
 
+mod parameters;
+mod rows;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Request, Result, SessionGroup};
 
 use crate::deadline::run_options;
-use crate::metrics::Metrics;
-use crate::proto::serving::BatchingParameters;
+use crate::metrics::{Metrics, OfVersion};
 use crate::tensor;
-
-/// How large batches get, and how long a batch waits for more requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batching {
-    max_batch_size: usize,
-    timeout: Duration,
-    max_enqueued: usize,
-    allowed: Vec<usize>,
-    pads: bool,
-}
-
-impl Batching {
-    pub fn new(parameters: &BatchingParameters) -> Result<Self> {
-        let max_batch_size = parameters.max_batch_size.unwrap_or(1000);
-        let timeout = parameters.batch_timeout_micros.unwrap_or(0);
-        let max_enqueued = parameters.max_enqueued_batches.unwrap_or(10);
-        for (name, value, least) in [
-            ("max_batch_size must be positive", max_batch_size, 1),
-            ("batch_timeout_micros must be non-negative", timeout, 0),
-            ("max_enqueued_batches must be non-negative", max_enqueued, 0),
-        ] {
-            if value < least {
-                return Err(Error::invalid(format!("{name}; was {value}")));
-            }
-        }
-        let allowed = &parameters.allowed_batch_sizes;
-        if let Some(&last) = allowed.last().filter(|&&last| last != max_batch_size) {
-            return Err(Error::invalid(format!(
-                "Last entry in allowed_batch_sizes must match max_batch_size; last entry was {last}; \
-                 expected {max_batch_size}"
-            )));
-        }
-        if let Some(wrong) = allowed.iter().find(|&&size| size < 1) {
-            return Err(Error::invalid(format!(
-                "allowed_batch_sizes has {wrong}, which is below 1"
-            )));
-        }
-        Ok(Self {
-            max_batch_size: max_batch_size as usize,
-            timeout: Duration::from_micros(timeout as u64),
-            max_enqueued: (max_enqueued as usize).max(1),
-            allowed: allowed.iter().map(|&size| size as usize).collect(),
-            pads: parameters.pad_variable_length_inputs,
-        })
-    }
-
-    /// The version's own parameters, if its folder has them.
-    pub fn of_version(path: &Path) -> Result<Option<Self>> {
-        let file = path.join("batching_params.pbtxt");
-        match file.exists() {
-            false => Ok(None),
-            true => crate::proto::read_text(&file, "tensorflow.serving.BatchingParameters")
-                .and_then(|parameters| Self::new(&parameters))
-                .map(Some),
-        }
-    }
-
-    /// How many rows a batch of `rows` runs with: the next allowed size.
-    fn rounded(&self, rows: usize) -> usize {
-        self.allowed.iter().copied().find(|&size| size >= rows).unwrap_or(rows)
-    }
-}
+pub use parameters::Batching;
+pub use rows::in_size;
+use rows::{joined, merge, rows, split};
 
 /// The threads that run batches.
 pub struct Scheduler {
@@ -119,6 +61,7 @@ struct Names {
 struct Job {
     names: Names,
     batching: Arc<Batching>,
+    counts: Arc<OfVersion>,
     group: Weak<SessionGroup>,
 }
 
@@ -128,14 +71,25 @@ struct Batch {
     opened: Instant,
 }
 
-/// A request that waits in a batch.
+/// A request that waits in a batch, or a part of one.
 struct Task {
-    /// In the order of the queue's names.
-    inputs: Vec<Tensor>,
+    /// The whole request's, in the order of the queue's names.
+    inputs: Arc<Vec<Tensor>>,
+    /// Which of its rows.
+    begin: usize,
     rows: usize,
     since: Instant,
     deadline: Option<Instant>,
     reply: Sender<Result<Vec<Tensor>>>,
+}
+
+impl Task {
+    /// What is its own of an input, where that is not all of it.
+    fn part(&self, input: usize) -> Result<Option<Tensor>> {
+        let whole = &self.inputs[input];
+        let is_part = whole.dims()[0] != self.rows as i64;
+        is_part.then(|| tensor::rows(whole, self.begin, self.rows)).transpose()
+    }
 }
 
 impl Scheduler {
@@ -159,12 +113,18 @@ impl Scheduler {
     }
 
     /// Computes the requests of a group in batches.
-    pub fn batcher(&self, group: Arc<SessionGroup>, batching: Batching) -> Batcher {
+    pub fn batcher(
+        &self,
+        group: Arc<SessionGroup>,
+        batching: Batching,
+        counts: Arc<OfVersion>,
+    ) -> Batcher {
         let mut queues = self.shared.lock();
         queues.next_batcher += 1;
         let number = queues.next_batcher;
         drop(queues);
-        Batcher { number, group, batching: Arc::new(batching), shared: self.shared.clone() }
+        let (batching, shared) = (Arc::new(batching), self.shared.clone());
+        Batcher { number, group, batching, counts, shared }
     }
 }
 
@@ -183,6 +143,7 @@ pub struct Batcher {
     number: u64,
     group: Arc<SessionGroup>,
     batching: Arc<Batching>,
+    counts: Arc<OfVersion>,
     shared: Arc<Shared>,
 }
 
@@ -196,7 +157,7 @@ impl Batcher {
         has_defaults: bool,
         deadline: Option<Instant>,
     ) -> Result<Vec<Tensor>> {
-        let rows = match rows(&inputs) {
+        let rows = match rows(inputs.iter().map(|(_, tensor)| tensor)) {
             Err(_) if has_defaults => 0,
             rows => rows?,
         };
@@ -213,22 +174,17 @@ impl Batcher {
             feeds: feeds.keys().map(owned).collect(),
             fetches: fetches.iter().map(owned).collect(),
         };
-        let (reply, replied) = bounded(1);
-        let task = Task {
-            inputs: feeds.into_values().collect(),
-            rows,
-            since: Instant::now(),
-            deadline,
-            reply,
-        };
-        self.enqueue(names, task)?;
+        let inputs = Arc::new(feeds.into_values().collect());
+        let replies = self.enqueue(names, &inputs, rows, deadline)?;
         let lost = |_| {
             Error::new(
                 Code::Internal,
                 "the batch of this request ended without an answer: see the log",
             )
         };
-        let given = replied.recv().map_err(lost)??;
+        // All of them, also where one has failed: a batcher has to outlive what waits in its queues.
+        let parts: Vec<_> = replies.iter().map(|replied| replied.recv().map_err(lost)?).collect();
+        let given = joined(parts.into_iter().collect::<Result<_>>()?)?;
         let mut given: BTreeMap<&str, Tensor> = fetches.into_iter().zip(given).collect();
         let mut answer = Vec::with_capacity(outputs.len());
         for (at, name) in outputs.iter().enumerate() {
@@ -241,57 +197,78 @@ impl Batcher {
         Ok(answer)
     }
 
-    fn enqueue(&self, names: Names, task: Task) -> Result<()> {
-        let most = self.batching.max_batch_size;
-        if task.rows > most {
+    /// Puts a request into batches. Each part of it is answered by itself; the parts are in order.
+    fn enqueue(
+        &self,
+        names: Names,
+        inputs: &Arc<Vec<Tensor>>,
+        rows: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Receiver<Result<Vec<Tensor>>>>> {
+        let batching = &self.batching;
+        if rows > batching.max_request {
             return Err(Error::invalid(format!(
-                "Task size {} is larger than maximum input batch size {most}",
-                task.rows
+                "Task size {rows} is larger than maximum input batch size {}",
+                batching.max_request
             )));
         }
         let mut queues = self.shared.lock();
-        let is_own = |queue: &Queue| queue.batcher == self.number && queue.job.names == names;
-        let place = match queues.all.iter().position(is_own) {
-            Some(place) => place,
-            None => {
-                let (batching, group) = (self.batching.clone(), Arc::downgrade(&self.group));
-                queues.all.push(Queue {
-                    batcher: self.number,
-                    job: Arc::new(Job { names, batching, group }),
-                    batches: VecDeque::new(),
-                });
-                queues.all.len() - 1
+        let batches = &mut queues.of(self, names).batches;
+        let sizes =
+            sizes(batches.back().map_or(0, |open| batching.max_batch - open.rows), rows, batching);
+        let fits = batches.back().is_some_and(|open| open.rows + sizes[0] <= batching.max_batch);
+        let (number, more) = (batches.len(), sizes.len() - usize::from(fits));
+        if more > 0 && number + more > batching.max_enqueued {
+            return Err(Error::new(
+                Code::Unavailable,
+                format!(
+                    "The batch scheduling queue to which this task was submitted is full; currently {number} \
+                     batches enqueued and max_enqueued_batches is {}",
+                    batching.max_enqueued
+                ),
+            ));
+        }
+        let since = Instant::now();
+        let mut begin = 0;
+        let mut replies = Vec::with_capacity(sizes.len());
+        for rows in sizes {
+            let (reply, replied) = bounded(1);
+            replies.push(replied);
+            let task = Task { inputs: inputs.clone(), begin, rows, since, deadline, reply };
+            begin += rows;
+            match batches.back_mut().filter(|open| open.rows + rows <= batching.max_batch) {
+                Some(open) => {
+                    open.rows += rows;
+                    open.tasks.push(task);
+                }
+                None => batches.push_back(Batch { rows, tasks: vec![task], opened: since }),
             }
-        };
-        let batches = &mut queues.all[place].batches;
-        let number = batches.len();
-        match batches.back_mut().filter(|batch| batch.rows + task.rows <= most) {
-            Some(batch) => {
-                batch.rows += task.rows;
-                batch.tasks.push(task);
-            }
-            None if number >= self.batching.max_enqueued => {
-                return Err(Error::new(
-                    Code::Unavailable,
-                    format!(
-                        "The batch scheduling queue to which this task was submitted is full; currently {number} \
-                         batches enqueued and max_enqueued_batches is {}",
-                        self.batching.max_enqueued
-                    ),
-                ));
-            }
-            None => {
-                batches.push_back(Batch {
-                    rows: task.rows,
-                    tasks: vec![task],
-                    opened: Instant::now(),
-                });
-            }
+            self.counts.batch_waiting.inc();
         }
         drop(queues);
-        self.shared.changed.notify_one();
-        Ok(())
+        match replies.len() {
+            1 => self.shared.changed.notify_one(),
+            _ => self.shared.changed.notify_all(),
+        }
+        Ok(replies)
     }
+}
+
+/// How many rows of a request go into the open batch, which has room for some, and into those after it.
+fn sizes(room: usize, rows: usize, batching: &Batching) -> Vec<usize> {
+    if !batching.splits || rows <= room {
+        return vec![rows];
+    }
+    let mut sizes = Vec::new();
+    let mut left = rows;
+    let mut next = if room > 0 { room } else { batching.max_batch };
+    while left > 0 {
+        let size = left.min(next);
+        sizes.push(size);
+        left -= size;
+        next = batching.max_batch;
+    }
+    sizes
 }
 
 impl Drop for Batcher {
@@ -299,24 +276,6 @@ impl Drop for Batcher {
         // No request waits any more, because each that does holds the batcher.
         self.shared.lock().all.retain(|queue| queue.batcher != self.number);
     }
-}
-
-/// The size of the first dimension, which must be the same for all inputs.
-fn rows(inputs: &[(&str, Tensor)]) -> Result<usize> {
-    let mut rows = None;
-    for (_, tensor) in inputs {
-        let dims = tensor.dims();
-        let &first = dims.first().ok_or_else(|| {
-            Error::invalid("Batching Run() input tensors must have at least one dimension")
-        })?;
-        if rows.is_some_and(|rows| rows != first) {
-            return Err(Error::invalid(
-                "Batching Run() input tensors must have equal 0th-dimension size",
-            ));
-        }
-        rows = Some(first);
-    }
-    Ok(rows.unwrap_or(0) as usize)
 }
 
 impl Shared {
@@ -349,7 +308,7 @@ impl Shared {
     fn run(&self, job: &Job, batch: Batch) {
         let now = Instant::now();
         for task in &batch.tasks {
-            self.metrics.batch_waited(now - task.since);
+            self.metrics.batch_waited(&job.counts, now - task.since);
         }
         let is_expired = |task: &Task| task.deadline.is_some_and(|deadline| deadline <= now);
         // Their clients have stopped waiting.
@@ -388,10 +347,13 @@ impl Shared {
         let sizes: Vec<usize> = tasks.iter().map(|task| task.rows).collect();
         let rows: usize = sizes.iter().sum();
         let padded = job.batching.rounded(rows);
-        self.metrics.batch(rows, padded);
+        self.metrics.batch(&job.counts, rows, padded);
         let merged: Vec<Tensor> = (0..job.names.feeds.len())
             .map(|i| {
-                let parts: Vec<&Tensor> = tasks.iter().map(|task| &task.inputs[i]).collect();
+                let parts: Vec<_> = tasks.iter().map(|task| task.part(i)).collect::<Result<_>>()?;
+                let parts: Vec<&Tensor> = std::iter::zip(tasks, &parts)
+                    .map(|(task, part)| part.as_ref().unwrap_or(&task.inputs[i]))
+                    .collect();
                 merge(&job.names.feeds[i], &parts, padded - rows, job.batching.pads)
             })
             .collect::<Result<_>>()?;
@@ -428,6 +390,19 @@ fn run(
 }
 
 impl Queues {
+    /// The queue of a version and names.
+    fn of(&mut self, batcher: &Batcher, names: Names) -> &mut Queue {
+        let is_own = |queue: &Queue| queue.batcher == batcher.number && queue.job.names == names;
+        let place = self.all.iter().position(is_own).unwrap_or_else(|| {
+            let (batching, counts) = (batcher.batching.clone(), batcher.counts.clone());
+            let job = Job { names, batching, counts, group: Arc::downgrade(&batcher.group) };
+            let (job, batches) = (Arc::new(job), VecDeque::new());
+            self.all.push(Queue { batcher: batcher.number, job, batches });
+            self.all.len() - 1
+        });
+        &mut self.all[place]
+    }
+
     /// A batch that is ready to run, or when to look again.
     fn take(&mut self) -> std::result::Result<(Arc<Job>, Batch), Option<Instant>> {
         let now = Instant::now();
@@ -439,7 +414,7 @@ impl Queues {
             let Some(first) = queue.batches.front() else { continue };
             let due = first.opened + queue.job.batching.timeout;
             let is_ready = queue.batches.len() > 1
-                || first.rows >= queue.job.batching.max_batch_size
+                || first.rows >= queue.job.batching.max_batch
                 || due <= now
                 || self.is_closing;
             if !is_ready {
@@ -452,65 +427,5 @@ impl Queues {
             return Ok((job, batch));
         }
         Err(look_again)
-    }
-}
-
-/// The rows of all parts, one after the other, and then `more` copies of the last part's first row.
-fn merge(name: &str, parts: &[&Tensor], more: usize, pads: bool) -> Result<Tensor> {
-    let first = parts[0].dims();
-    if parts.iter().any(|part| part.dtype() != parts[0].dtype()) {
-        return Err(Error::invalid(format!(
-            "Tensors with name '{name}' from different tasks have different types"
-        )));
-    }
-    if parts.iter().all(|part| part.dims()[1..] == first[1..]) {
-        return tensor::concat(parts, more);
-    }
-    if !pads {
-        return Err(Error::precondition(format!(
-            "Tensors with name '{name}' from different tasks have different shapes and padding is turned \
-             off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name \
-             have equal dimensions starting with the first dim."
-        )));
-    }
-    let rank = first.len();
-    if parts.iter().any(|part| part.dims().len() != rank) {
-        return Err(Error::precondition(format!(
-            "Tensors with name '{name}' from different tasks have different ranks, which padding can't change"
-        )));
-    }
-    let largest: Vec<i64> = (1..rank)
-        .map(|i| parts.iter().map(|part| part.dims()[i]).max().unwrap_or_default())
-        .collect();
-    let padded: Vec<Tensor> = parts
-        .iter()
-        .map(|part| {
-            let mut dims = part.dims();
-            dims[1..].copy_from_slice(&largest);
-            tensor::padded(part, &dims)
-        })
-        .collect::<Result<_>>()?;
-    tensor::concat(&padded.iter().collect::<Vec<_>>(), more)
-}
-
-/// The rows of each request.
-fn split(output: &Tensor, sizes: &[usize], rows: usize) -> Result<Vec<Tensor>> {
-    match output.dims().first() {
-        None => Err(Error::precondition("Batched output tensor has 0 dimensions")),
-        Some(&first) if first != rows as i64 => Err(Error::precondition(
-            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of \
-             the input tensors",
-        )),
-        Some(_) => {
-            let mut begin = 0;
-            sizes
-                .iter()
-                .map(|&size| {
-                    let part = tensor::rows(output, begin, size);
-                    begin += size;
-                    part
-                })
-                .collect()
-        }
     }
 }
