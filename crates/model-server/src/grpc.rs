@@ -26,7 +26,7 @@ use crate::proto::serving::{
 };
 use crate::servable::Servable;
 
-type Answer<T> = std::result::Result<Response<T>, Status>;
+pub type Answer<T> = std::result::Result<Response<T>, Status>;
 
 const MULTI_INFERENCE: &str = "MultiInference";
 
@@ -165,7 +165,7 @@ pub fn metadata(
     })
 }
 
-fn reply<T>(result: Result<T>) -> Answer<T> {
+pub fn reply<T>(result: Result<T>) -> Answer<T> {
     /// Of a message, as far as it is sent.
     const MOST: usize = 1024;
     result.map(Response::new).map_err(|error| {
@@ -175,7 +175,7 @@ fn reply<T>(result: Result<T>) -> Answer<T> {
 }
 
 /// When the client stops waiting: the header `grpc-timeout` has a number and its unit.
-fn deadline(metadata: &MetadataMap, now: Instant) -> Option<Instant> {
+pub fn deadline(metadata: &MetadataMap, now: Instant) -> Option<Instant> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number = u64::from(number.parse::<u32>().ok()?);

@@ -1,13 +1,13 @@
-//! A model server that TensorFlow Serving's clients can't tell from it, on session groups.
+//! A model server that TensorFlow Serving's clients can't tell from it, on session groups. Triton's clients may ask it, too.
 //!
 //! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
 //! ends everything. [`connections`] accepts connections, with [`tls`], [`activity`], [`authority`] and [`grpc_arguments`]. [`grpc`]
-//! and [`rest`] are the protocols over [`core`], which waits for a thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it:
+//! and [`rest`] are the protocols, and `v2` is KServe's, over [`core`], which waits for a thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it:
 //! [`predict`] or [`examples`], alone or by [`batching`], until its [`deadline`]. [`manager`] decides which
 //! [`versions`] to load, by a [`loader`] and with their [`warmup`]. [`metrics`] counts; [`proto`] and [`tensor`]
-//! are the messages.
+//! are the messages, and `json` is REST's form of them.
 //!
-//! A module uses those after it, never one before: `serve`; `loader`, `grpc`, `rest`; `config`, `core`, `warmup`;
+//! A module uses those after it, never one before: `serve`; `loader`, `rest`; `v2`; `grpc`, `json`; `config`, `core`, `warmup`;
 //! `manager`, `examples`; `predict`, `catalog`; `servable`; `batching`; the rest.
 
 #![allow(missing_docs)] // It is a program; its parts are public for the benchmark.
@@ -25,6 +25,7 @@ mod files;
 pub mod flags;
 pub mod grpc;
 pub mod grpc_arguments;
+mod json;
 pub mod lane;
 pub mod loader;
 pub mod manager;
@@ -36,5 +37,6 @@ pub mod servable;
 pub mod serve;
 pub mod tensor;
 pub mod tls;
+mod v2;
 pub mod versions;
 pub mod warmup;
