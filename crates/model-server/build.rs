@@ -24,8 +24,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.btree_map(["."]);
     // Tensors, which are used where they lie.
     config.bytes([".inference"]);
+    config.enable_type_names();
     tonic_prost_build::configure()
         .build_client(false)
+        .codec_path("crate::codec::Codec")
         .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

@@ -5,7 +5,8 @@
 //! and [`rest`] are the protocols, and `v2` is KServe's, over [`core`], which waits for a thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it:
 //! [`predict`] or [`examples`], alone or by [`batching`], until its [`deadline`]. [`manager`] decides which
 //! [`versions`] to load, by a [`loader`] and with their [`warmup`]. [`metrics`] counts; [`proto`] and [`tensor`]
-//! are the messages, and `json` is REST's form of them.
+//! are the messages, which `codec` reads unless `cost` says that they would take too much memory, and `json` is REST's
+//! form of them.
 //!
 //! A module uses those after it, never one before: `serve`; `loader`, `rest`; `v2`; `grpc`, `json`; `config`, `core`, `warmup`;
 //! `manager`, `examples`; `predict`, `catalog`; `servable`; `batching`; the rest.
@@ -16,9 +17,11 @@ pub mod activity;
 pub mod authority;
 pub mod batching;
 pub mod catalog;
+mod codec;
 pub mod config;
 pub mod connections;
 pub mod core;
+mod cost;
 pub mod deadline;
 pub mod examples;
 mod files;
