@@ -217,6 +217,7 @@ impl<'j> Json<'j> {
             };
             Some(next.map_err(wrong).transpose()?.and_then(|peek| skip(&mut reader, peek)))
         })
+        .fuse()
     }
 
     /// The members of an object.
@@ -234,6 +235,7 @@ impl<'j> Json<'j> {
                 Ok((key, skip(&mut reader, peek)?))
             }))
         })
+        .fuse()
     }
 
     /// The first member of each of these names, if it is an object and has one.
@@ -364,7 +366,9 @@ mod tests {
         assert_eq!(decoded(r#"{"b64": "aGVs bG8"}"#).unwrap(), b"hello");
         assert_eq!(decoded(r#""text""#).unwrap(), b"text");
         assert_eq!(decoded(r#"{"b64": "_-"}"#).unwrap_err().message, "Unable to base64 decode");
-        assert!(decoded(r#"{"b65": "aGVsbG8="}"#).unwrap_err().message.contains("base64 data"));
+        for other in [r#"{"b65": "aGVsbG8="}"#, "{}", r#"{"b64": "YQ==", "a": 1}"#] {
+            assert!(decoded(other).unwrap_err().message.contains("base64 data"), "{other}");
+        }
     }
 
     #[test]
