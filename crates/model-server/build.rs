@@ -1,4 +1,4 @@
-//! Compiles the messages and services of TensorFlow Serving, without protoc, and makes the program find the
+//! Compiles the messages and services of TensorFlow Serving and of KServe, without protoc, and makes the program find the
 //! TensorFlow that session-group was linked with.
 
 #[path = "../serving-common/proto_files.rs"]
@@ -22,8 +22,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
     let mut config = prost_build::Config::new();
     config.btree_map(["."]);
+    // Tensors, which are used where they lie.
+    config.bytes([".inference"]);
+    config.enable_type_names();
     tonic_prost_build::configure()
         .build_client(false)
+        .codec_path("crate::codec::Codec")
         .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

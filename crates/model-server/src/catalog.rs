@@ -103,6 +103,12 @@ impl Catalog {
         serving.models.get(name).is_some_and(|versions| versions.contains_key(&version))
     }
 
+    /// The versions of a model that requests find.
+    pub fn versions(&self, name: &str) -> Vec<i64> {
+        let serving = self.serving.load();
+        serving.models.get(name).into_iter().flatten().map(|(version, _)| *version).collect()
+    }
+
     /// Whether there was ever a version of this model.
     pub fn knows(&self, name: &str) -> bool {
         let is_served = self.serving.load().models.contains_key(name);
@@ -143,11 +149,7 @@ impl Catalog {
         let of_model = statuses.get(name).into_iter().flatten();
         let model_version_status: Vec<_> = of_model
             .filter(|(known, _)| version.is_none_or(|version| known.0 == version))
-            .map(|(known, (state, status))| ModelVersionStatus {
-                version: known.0,
-                state: *state as i32,
-                status: Some(status.clone()),
-            })
+            .map(status)
             .collect();
         if model_version_status.is_empty() {
             let message = match version {
@@ -159,6 +161,12 @@ impl Catalog {
         Ok(GetModelStatusResponse { model_version_status })
     }
 
+    /// What has become of the versions of all models.
+    pub fn all_statuses(&self) -> Vec<(String, Vec<ModelVersionStatus>)> {
+        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.iter().map(|(name, of)| (name.clone(), of.iter().map(status).collect())).collect()
+    }
+
     fn change(&self, change: impl Fn(&mut Serving)) {
         self.serving.rcu(|serving| {
             let mut changed = Serving::clone(serving);
@@ -166,6 +174,12 @@ impl Catalog {
             changed
         });
     }
+}
+
+fn status(
+    (version, (state, status)): (&Reverse<i64>, &(State, StatusProto)),
+) -> ModelVersionStatus {
+    ModelVersionStatus { version: version.0, state: *state as i32, status: Some(status.clone()) }
 }
 
 impl Serving {

@@ -31,10 +31,19 @@ pub fn classify(
     format: ResponseFormat,
 ) -> Result<ClassificationResponse> {
     let spec = request.model_spec.unwrap_or_default();
-    let (name, signature) = signature(servable, &spec.signature_name)?;
+    classify_serialised(servable, &spec.signature_name, &examples(request.input)?, deadline, format)
+}
+
+pub fn classify_serialised(
+    servable: &Servable,
+    signature_name: &str,
+    examples: &[Vec<u8>],
+    deadline: Option<Instant>,
+    format: ResponseFormat,
+) -> Result<ClassificationResponse> {
+    let (name, signature) = signature(servable, signature_name)?;
     let classifier = Classifier::of(signature, format)?;
-    let examples = examples(request.input)?;
-    let feeds = feeds(&[&classifier.input], &examples)?;
+    let feeds = feeds(&[&classifier.input], examples)?;
     let outputs =
         servable.run(feeds, &classifier.fetches(), classifier.input.has_defaults(), deadline)?;
     Ok(ClassificationResponse {
@@ -50,10 +59,19 @@ pub fn regress(
     format: ResponseFormat,
 ) -> Result<RegressionResponse> {
     let spec = request.model_spec.unwrap_or_default();
-    let (name, signature) = signature(servable, &spec.signature_name)?;
+    regress_serialised(servable, &spec.signature_name, &examples(request.input)?, deadline, format)
+}
+
+pub fn regress_serialised(
+    servable: &Servable,
+    signature_name: &str,
+    examples: &[Vec<u8>],
+    deadline: Option<Instant>,
+    format: ResponseFormat,
+) -> Result<RegressionResponse> {
+    let (name, signature) = signature(servable, signature_name)?;
     let regressor = Regressor::of(signature, format)?;
-    let examples = examples(request.input)?;
-    let feeds = feeds(&[&regressor.input], &examples)?;
+    let feeds = feeds(&[&regressor.input], examples)?;
     let outputs =
         servable.run(feeds, &[regressor.output], regressor.input.has_defaults(), deadline)?;
     Ok(RegressionResponse {
@@ -291,17 +309,21 @@ impl<'a> Classifier<'a> {
         let columns = labels.or(numbers).unwrap_or(0);
         let texts = classes.map(Tensor::strings).transpose()?;
         let values = scores.map(Tensor::to_vec::<f32>).transpose()?;
-        let class = |i: usize| Class {
-            label: texts
-                .as_ref()
-                .map(|texts| String::from_utf8_lossy(texts[i]).into_owned())
-                .unwrap_or_default(),
-            score: values.as_ref().map_or(0.0, |values| values[i]),
+        let class = |i: usize| {
+            let label = texts.as_ref().map(|texts| std::str::from_utf8(texts[i])).transpose();
+            let label = label.map_err(|_| {
+                Error::precondition(
+                    "a class has a label that is not UTF-8, which this call has no form for: ask by Predict",
+                )
+            })?;
+            let score = values.as_ref().map_or(0.0, |values| values[i]);
+            Ok(Class { label: label.unwrap_or_default().to_string(), score })
         };
-        let row = |row| Classifications {
-            classes: (row * columns..(row + 1) * columns).map(class).collect(),
+        let row = |row| {
+            let classes = (row * columns..(row + 1) * columns).map(class).collect::<Result<_>>();
+            classes.map(|classes| Classifications { classes })
         };
-        Ok(ClassificationResult { classifications: (0..examples).map(row).collect() })
+        Ok(ClassificationResult { classifications: (0..examples).map(row).collect::<Result<_>>()? })
     }
 }
 

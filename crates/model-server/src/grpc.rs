@@ -26,7 +26,7 @@ use crate::proto::serving::{
 };
 use crate::servable::Servable;
 
-type Answer<T> = std::result::Result<Response<T>, Status>;
+pub type Answer<T> = std::result::Result<Response<T>, Status>;
 
 const MULTI_INFERENCE: &str = "MultiInference";
 
@@ -166,7 +166,7 @@ pub fn metadata(
     })
 }
 
-fn reply<T>(result: Result<T>) -> Answer<T> {
+pub fn reply<T>(result: Result<T>) -> Answer<T> {
     /// Of a message, as far as it is sent.
     const MOST: usize = 1024;
     result.map(Response::new).map_err(|error| {

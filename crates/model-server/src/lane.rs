@@ -35,6 +35,7 @@ struct State {
     /// Whose turn it is.
     turns: VecDeque<Asker>,
     number: usize,
+    number_of_client: HashMap<Client, usize>,
     next: u64,
 }
 
@@ -84,7 +85,12 @@ impl Lane {
             if let Some(place) = self.place(&state, &asker) {
                 return Ok(self.take(&mut state, asker, place));
             }
-            if state.number >= self.most_waiting {
+            // The last quarter is kept for clients of which none waits yet.
+            let kept = match state.number_of_client.contains_key(&client) {
+                true => self.most_waiting / 4,
+                false => 0,
+            };
+            if state.number >= self.most_waiting - kept {
                 return Err(Error::new(
                     Code::ResourceExhausted,
                     format!(
@@ -98,6 +104,7 @@ impl Lane {
             let number = state.next;
             state.next += 1;
             state.number += 1;
+            *state.number_of_client.entry(client).or_default() += 1;
             if !state.waiting.contains_key(&asker) {
                 state.turns.push_back(asker.clone());
             }
@@ -155,7 +162,7 @@ impl Lane {
                 false => state.turns.push_back(asker.clone()),
             }
             let Some((_, give)) = first else { continue };
-            state.number -= 1;
+            state.no_longer_waits(asker.client);
             let thread = self.take(&mut state, asker, place);
             lost.extend(give.send(thread).err());
         }
@@ -165,16 +172,24 @@ impl Lane {
     }
 }
 
+impl State {
+    fn no_longer_waits(&mut self, client: Client) {
+        self.number -= 1;
+        less(&mut self.number_of_client, &client);
+    }
+}
+
+fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
 impl Drop for Thread {
     fn drop(&mut self) {
-        fn less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
-            if let Some(count) = counts.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(key);
-                }
-            }
-        }
         let mut state = self.lane.lock();
         state.taken[self.place as usize] -= 1;
         less(&mut state.of_client, &self.asker.client);
@@ -208,7 +223,7 @@ impl Drop for Waiting<'_> {
             return;
         }
         let is_last = own.is_empty();
-        state.number -= 1;
+        state.no_longer_waits(self.asker.client);
         if is_last {
             state.waiting.remove(&self.asker);
             state.turns.retain(|asker| *asker != self.asker);
@@ -264,7 +279,30 @@ mod tests {
         let state = lane.lock();
         assert_eq!((state.taken, state.number), ([0; 3], 0));
         assert!(state.of_client.is_empty() && state.of_model.is_empty() && state.turns.is_empty());
+        assert!(state.number_of_client.is_empty());
         drop(state);
         assert_eq!(metrics.waiting.get(), 0);
+    }
+
+    #[test]
+    fn one_client_does_not_take_all_places_to_wait() {
+        let (lane, metrics) = (Lane::new("GRPC", 1, 8), Metrics::default());
+        let ask = |client| Box::pin(lane.thread(Client(client), "slow", &metrics));
+        let now = |client| poll(ask(client).as_mut()).unwrap();
+        let first = now(1).unwrap();
+        let mut waits: Vec<_> = (0..6).map(|_| ask(1)).collect();
+        assert!(waits.iter_mut().all(|wait| poll(wait.as_mut()).is_none()));
+        assert!(now(1).is_err());
+        // One of each of these may wait.
+        let second = now(2).unwrap();
+        let mut others = [2, 3].map(ask);
+        assert!(others.iter_mut().all(|wait| poll(wait.as_mut()).is_none()));
+        assert!(now(2).is_err() && now(4).is_err());
+        drop(waits.pop());
+        let mut fourth = ask(4);
+        assert!(now(1).is_err() && poll(fourth.as_mut()).is_none());
+        drop((fourth, others, waits));
+        assert!(lane.lock().number_of_client.is_empty());
+        drop((first, second));
     }
 }

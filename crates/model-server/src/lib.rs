@@ -1,14 +1,17 @@
-//! A model server that TensorFlow Serving's clients can't tell from it, on session groups.
+//! A model server that TensorFlow Serving's clients can't tell from it, on session groups. Triton's clients may ask
+//! it, too.
 //!
 //! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
 //! ends everything. [`connections`] accepts connections, with [`tls`], [`watched`], [`activity`], [`arrival`],
-//! [`authority`] and [`grpc_arguments`]. [`grpc`] and [`rest`] are the protocols over [`core`], which waits for a
-//! thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it: [`predict`] or [`examples`],
-//! alone or by [`batching`], until its [`deadline`]. [`manager`] decides which [`versions`] to load, by a [`loader`]
-//! and with their [`warmup`]. [`log`] is the log; [`metrics`] counts; [`proto`] and [`tensor`] are the messages.
+//! [`authority`] and [`grpc_arguments`]. [`grpc`] and [`rest`] are the protocols, and `v2` is KServe's, over [`core`],
+//! which waits for a thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it: [`predict`]
+//! or [`examples`], alone or by [`batching`], until its [`deadline`]. [`manager`] decides which [`versions`] to load,
+//! by a [`loader`] and with their [`warmup`]. [`log`] is the log; [`metrics`] counts; [`proto`] and [`tensor`] are the
+//! messages, which `codec` reads unless `cost` says that they would take too much memory, and `json` is REST's form of
+//! them.
 //!
-//! A module uses those after it, never one before: `serve`; `loader`, `grpc`, `rest`; `config`, `core`, `warmup`;
-//! `manager`, `examples`; `predict`, `catalog`; `servable`; `warm_runs`; `batching`; the rest.
+//! A module uses those after it, never one before: `serve`; `loader`, `rest`; `v2`; `grpc`, `json`; `config`, `core`,
+//! `warmup`; `manager`, `examples`; `predict`, `catalog`; `servable`; `warm_runs`; `batching`; the rest.
 
 #![allow(missing_docs)] // It is a program; its parts are public for the benchmark.
 
@@ -17,15 +20,18 @@ pub mod arrival;
 pub mod authority;
 pub mod batching;
 pub mod catalog;
+mod codec;
 pub mod config;
 pub mod connections;
 pub mod core;
+mod cost;
 pub mod deadline;
 pub mod examples;
 mod files;
 pub mod flags;
 pub mod grpc;
 pub mod grpc_arguments;
+mod json;
 pub mod lane;
 pub mod loader;
 pub mod log;
@@ -38,6 +44,7 @@ pub mod servable;
 pub mod serve;
 pub mod tensor;
 pub mod tls;
+mod v2;
 pub mod versions;
 mod warm_runs;
 pub mod warmup;

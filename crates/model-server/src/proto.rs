@@ -1,4 +1,4 @@
-//! The messages of TensorFlow Serving, and their text and JSON forms.
+//! The messages of TensorFlow Serving and of KServe, and their text and JSON forms.
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +11,9 @@ use session_group_serving::text_format::Messages;
 
 #[allow(missing_docs, dead_code, clippy::all)]
 mod generated {
+    pub mod inference {
+        include!(concat!(env!("OUT_DIR"), "/inference.rs"));
+    }
     pub mod session_group {
         include!(concat!(env!("OUT_DIR"), "/session_group.rs"));
     }
@@ -23,6 +26,7 @@ mod generated {
     }
 }
 
+pub use generated::inference;
 pub use generated::session_group::SessionGroupConfig;
 pub use generated::tensorflow::serving;
 pub use session_group_serving::tensorflow;
@@ -44,9 +48,18 @@ pub fn read_text<M: Message + Default>(path: &Path, name: &str) -> Result<M> {
 /// The message in protobuf's JSON form, as TensorFlow Serving prints it: with the names of the definition, with
 /// fields that are not set, and indented by one space for each level.
 pub fn to_json<M: Message>(message: &M, name: &str) -> String {
+    json(message, name, &SerializeOptions::new())
+}
+
+/// The same, but numbers of 64 bits are numbers, not strings.
+pub fn to_plain_json<M: Message>(message: &M, name: &str) -> String {
+    json(message, name, &SerializeOptions::new().stringify_64_bit_integers(false))
+}
+
+fn json<M: Message>(message: &M, name: &str, options: &SerializeOptions) -> String {
     let mut dynamic = DynamicMessage::new(MESSAGES.descriptor(name));
     dynamic.transcode_from(message).expect("the same message");
-    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
+    let options = options.clone().use_proto_field_name(true).skip_default_fields(false);
     let mut json = Vec::new();
     let style = serde_json::ser::PrettyFormatter::with_indent(b" ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut json, style);

@@ -31,12 +31,13 @@ use crate::loader;
 use crate::log;
 use crate::manager::{Manager, WaitFor};
 use crate::metrics::Metrics;
+use crate::proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use crate::proto::serving::model_service_server::ModelServiceServer;
 use crate::proto::serving::prediction_service_server::PredictionServiceServer;
 use crate::proto::serving::{ModelServerConfig, MonitoringConfig};
 use crate::proto::{DESCRIPTORS, read_text};
 use crate::rest::{self, Rest};
-use crate::tls;
+use crate::{tls, v2};
 
 /// Serves until SIGTERM or SIGINT.
 pub fn serve(flags: Flags) -> Result<()> {
@@ -175,8 +176,9 @@ fn ended_while_loading(signal: &str) -> Result<()> {
 type Tasks = JoinSet<usize>;
 
 /// Their names in health checks. TensorFlow Serving has the last two.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
+    "inference.GRPCInferenceService",
     "tensorflow.serving.PredictionService",
     "tensorflow.serving.ModelService",
     "PredictionService",
@@ -192,11 +194,15 @@ async fn serve_grpc(
 ) -> Result<HealthReporter> {
     let listen = &flags.listen;
     let (health, health_service) = tonic_health::server::health_reporter();
+    let v2 = v2::grpc::Service { core: core.clone(), lane: lane.clone() };
     let service = Service { core: core.clone(), lane };
     let arguments = &listen.grpc_channel_arguments;
     let most =
         grpc_arguments::largest_request(arguments)?.unwrap_or(flags.limits.max_request_bytes);
     let prediction = PredictionServiceServer::new(service.clone())
+        .max_decoding_message_size(most)
+        .max_encoding_message_size(usize::MAX);
+    let inference = GrpcInferenceServiceServer::new(v2)
         .max_decoding_message_size(most)
         .max_encoding_message_size(usize::MAX);
     let reflection = || {
@@ -217,6 +223,7 @@ async fn serve_grpc(
         .add_service(compressed!(reflection().build_v1alpha()?))
         .add_service(compressed!(prediction))
         .add_service(compressed!(models))
+        .add_service(compressed!(inference))
         .prepare();
     let handshake = seconds(flags.limits.handshake_timeout_seconds);
     let grpc = |tls| -> Result<Grpc> {

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import socket
+import threading
 import time
 
 import grpc
@@ -13,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from test_grpc import fails, request
 from test_operations import loop
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 CODES = grpc.StatusCode
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -97,6 +99,50 @@ def test_slow_requests_leave_others_their_turn(start, both):
         call.cancel()
 
 
+def v2_loop(n):
+    """The request of loop(), by KServe's protocol."""
+    request = service_pb2.ModelInferRequest(model_name="loop")
+    word = request.inputs.add(name="word", datatype="BYTES", shape=[1])
+    word.contents.bytes_contents.append(b"a")
+    request.inputs.add(name="n", datatype="INT32").contents.int_contents.append(n)
+    return request
+
+
+@pytest.mark.parametrize("call", ["ModelInfer", "ModelStreamInfer"])
+def test_slow_v2_requests_leave_others_their_turn(start, both, call):
+    server = start(both, "--grpc_max_threads=2")
+    asked, silent = (
+        service_pb2_grpc.GRPCInferenceServiceStub(server.channel),
+        threading.Event(),
+    )
+    if call == "ModelInfer":
+        slow = [asked.ModelInfer.future(v2_loop(10**9)) for _ in range(300)]
+    else:
+        # They are silent after the first.
+        def requests():
+            yield v2_loop(10**9)
+            silent.wait()
+
+        slow = [asked.ModelStreamInfer(requests()) for _ in range(50)]
+    with channel(server) as other:
+        ready = service_pb2.ModelReadyRequest(name="half")
+        half = service_pb2.ModelInferRequest(model_name="half")
+        x = half.inputs.add(name="x", datatype="FP32", shape=[1])
+        x.contents.fp32_contents.append(1)
+        for made in [server.channel, other]:
+            v2 = service_pb2_grpc.GRPCInferenceServiceStub(made)
+            assert v2.ModelReady(ready, timeout=60).ready
+            assert v2.ModelInfer(half, timeout=60).outputs
+            assert stub(made).Predict(request("half", inputs={"x": [1.0]}), timeout=60)
+        # A client that comes later need not wait for all of the first one's.
+        v2 = service_pb2_grpc.GRPCInferenceServiceStub(other)
+        assert v2.ModelInfer(v2_loop(1), timeout=60).outputs
+    assert not any(each.done() for each in slow)
+    for each in slow:
+        each.cancel()
+    silent.set()
+
+
 def closed(*connections):
     """Whether the server ends them."""
     for connection in connections:
@@ -136,9 +182,10 @@ def test_rest_connections_without_requests_end(start, base):
     closed(connect(server.rest_port, HEAD + b"\r\n"))
 
 
-def test_rest_bodies_that_stall(start, base):
+@pytest.mark.parametrize("path", ["v1/models/half:predict", "v2/models/half/infer"])
+def test_rest_bodies_that_stall(start, base, path):
     server = start(*only("half", base), "--rest_api_timeout_in_ms=500")
-    head = b"POST /v1/models/half:predict HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"
+    head = f"POST /{path} HTTP/1.1\r\nContent-Length: 9\r\n\r\n{{".encode()
     connection = connect(server.rest_port, head)
     answer = connection.recv(1 << 16)
     assert b" 504 " in answer and b"--rest_api_timeout_in_ms" in answer

@@ -1,10 +1,13 @@
 """Inputs that a request may leave out, since the signature has defaults for them."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import Server
 from tensorflow_serving.apis import inference_pb2
 from test_grpc import predict, values
+from test_v2 import client, infer
+from tritonclient.utils import InferenceServerException
 
 tf1 = tf.compat.v1
 PREDICT, CLASSIFY, REGRESS = (
@@ -128,6 +131,23 @@ def test_grpc(server):
     assert ask({"x": [1.0, 2.0], "k": [7.0, 8.0]}) == [7, 16]
     assert ask({}, signature="all") == [6, 5]
     assert ask({}, signature="none") == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+def test_v2(server, kind):
+    def ask(signature, **inputs):
+        with client(server, kind) as found:
+            inputs = {name: np.float32(values) for name, values in inputs.items()}
+            parameters = {"signature_name": signature}
+            answer = infer(found, "defaults", inputs, parameters=parameters)
+            return answer.as_numpy("y").tolist()
+
+    assert ask("", x=[1, 2]) == [3, 10]
+    assert ask("serving_default", x=[1, 2], k=[7, 8]) == [7, 16]
+    assert ask("all") == [6, 5]
+    assert ask("none") == [1, 2]
+    with pytest.raises(InferenceServerException, match="feed name: x:0"):
+        ask("", k=[1, 2])
 
 
 def test_examples_over_rest(server):

@@ -219,11 +219,12 @@ def test_a_unix_socket(start, base):
     assert not path.exists()
 
 
-def test_cors(start, base):
+@pytest.mark.parametrize("path", ["v1/models/half:predict", "v2/models/half/infer"])
+def test_cors(start, base, path):
     server = start(*only("half", base), "--rest_api_enable_cors_support")
     origin = {"Origin": "https://example.com"}
     for method, body in [("OPTIONS", None), ("POST", {"instances": [1]}), ("POST", "")]:
-        _, headers, _ = server.http(method, "/v1/models/half:predict", body, origin)
+        _, headers, _ = server.http(method, f"/{path}", body, origin)
         assert headers["Access-Control-Allow-Origin"] == "*"
         assert headers["Access-Control-Allow-Methods"] == "POST, GET"
 

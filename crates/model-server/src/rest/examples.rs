@@ -1,84 +1,86 @@
 //! Classify and Regress over REST.
 
 use jiter::JsonValue;
+use prost::Message;
 use session_group::{Error, Result};
 
-use super::json::{self, Writer, dump, member, type_name};
 use super::predict::signature_name;
-use crate::proto::serving::input::Kind;
-use crate::proto::serving::{
-    ClassificationResult, ExampleList, ExampleListWithContext, Input, RegressionResult,
-};
+use crate::json::read::{Json, Kind, Leaf, parse as document_of};
+use crate::json::write::Writer;
+use crate::proto::serving::{ClassificationResult, RegressionResult};
 use crate::proto::tensorflow::{
     BytesList, Example, Feature, Features, FloatList, Int64List, feature,
 };
 
-/// The signature's name and the examples of a request's body.
-pub fn parse(body: &[u8], method: &str) -> Result<(String, Input)> {
-    let document = json::parse(body)?;
-    let signature_name = signature_name(&document)?;
-    let context = member(&document, "context").map(example).transpose()?;
-    let examples = match member(&document, "examples") {
-        Some(JsonValue::Array(examples)) if examples.is_empty() => {
-            return Err(Error::invalid(format!(
-                "JSON Value: {} 'examples' value is an empty array",
-                dump(&document)
-            )));
-        }
-        Some(JsonValue::Array(examples)) => examples.iter().map(example).collect::<Result<_>>()?,
-        Some(_) => {
-            return Err(Error::invalid(format!(
-                "JSON Value: {} Expecting 'examples' value to be an list/array",
-                dump(&document)
-            )));
-        }
-        None => {
-            return Err(Error::invalid(format!(
-                "JSON Value: {} When method is {method}, key 'examples' is expected and was not found",
-                dump(&document)
-            )));
-        }
-    };
-    let kind = match context {
-        None => Kind::ExampleList(ExampleList { examples }),
-        context => Kind::ExampleListWithContext(ExampleListWithContext { examples, context }),
-    };
-    Ok((signature_name, Input { kind: Some(kind) }))
-}
-
-fn example(value: &JsonValue<'_>) -> Result<Example> {
-    let JsonValue::Object(members) = value else {
+/// The signature's name and the examples of a request's body, serialised, each after what the context says.
+pub fn parse(body: &[u8], method: &str) -> Result<(String, Vec<Vec<u8>>)> {
+    let document = document_of(body)?;
+    let [name, context, examples] = document.named(["signature_name", "context", "examples"])?;
+    let signature_name = signature_name(document, name)?;
+    let context = context.map(example).transpose()?.unwrap_or_default();
+    let Some(examples) = examples else {
         return Err(Error::invalid(format!(
-            "Example must be JSON object but got JSON {}",
-            type_name(value)
+            "JSON Value: {} When method is {method}, key 'examples' is expected and was not found",
+            document.dump()
         )));
     };
-    let feature = |(name, value): &(std::borrow::Cow<'_, str>, _)| {
-        Ok((name.to_string(), feature(name, value)?))
+    if examples.kind() != Kind::Array {
+        return Err(Error::invalid(format!(
+            "JSON Value: {} Expecting 'examples' value to be an list/array",
+            document.dump()
+        )));
+    }
+    let serialised = |value: Result<_>| Ok([context.clone(), example(value?)?].concat());
+    let examples = examples.elements().map(serialised).collect::<Result<Vec<_>>>()?;
+    if examples.is_empty() {
+        return Err(Error::invalid(format!(
+            "JSON Value: {} 'examples' value is an empty array",
+            document.dump()
+        )));
+    }
+    Ok((signature_name, examples))
+}
+
+/// An example, serialised.
+fn example(value: Json<'_>) -> Result<Vec<u8>> {
+    let kind = value.kind();
+    if kind != Kind::Object {
+        let kind = kind.name();
+        return Err(Error::invalid(format!("Example must be JSON object but got JSON {kind}")));
+    }
+    let feature = |member: Result<(String, _)>| {
+        let (name, value) = member?;
+        let feature = feature(&name, value)?;
+        Ok((name, feature))
     };
-    let feature = members.iter().map(feature).collect::<Result<_>>()?;
-    Ok(Example { features: Some(Features { feature }) })
+    let feature = value.members().map(feature).collect::<Result<_>>()?;
+    Ok(Example { features: Some(Features { feature }) }.encode_to_vec())
 }
 
 /// One value, or a list of values of one kind, which the first one decides.
-fn feature(name: &str, value: &JsonValue<'_>) -> Result<Feature> {
-    let values = match value {
-        JsonValue::Array(values) => values.as_slice(),
-        value => std::slice::from_ref(value),
-    };
+fn feature(name: &str, value: Json<'_>) -> Result<Feature> {
     let mut kind = None;
-    for value in values {
-        add(name, value, &mut kind)?;
+    match value.kind() {
+        Kind::Array => value.elements().try_for_each(|value| add(name, value?, &mut kind))?,
+        _ => add(name, value, &mut kind)?,
     }
     Ok(Feature { kind })
 }
 
-fn add(name: &str, value: &JsonValue<'_>, kind: &mut Option<feature::Kind>) -> Result<()> {
-    use feature::Kind;
-    let integer = match value {
-        JsonValue::Bool(value) => Some(i64::from(*value)),
-        JsonValue::Int(value) => Some(*value),
-        value if json::integer(value).is_some() => {
+fn add(name: &str, value: Json<'_>, to: &mut Option<feature::Kind>) -> Result<()> {
+    use feature::Kind as Of;
+    let unexpected = |kind: Kind| {
+        let kind = kind.name();
+        Error::invalid(format!("Feature: {name} has element with unexpected JSON type: {kind}"))
+    };
+    if value.kind() == Kind::Array {
+        return Err(unexpected(Kind::Array));
+    }
+    let leaf: Leaf<'_> = value.leaf()?;
+    let integer = match &leaf.value {
+        Some(JsonValue::Bool(value)) => Some(i64::from(*value)),
+        Some(JsonValue::Int(value)) => Some(*value),
+        _ if leaf.integer().is_some() => {
             return Err(Error::invalid(format!(
                 "Feature: {name} has uint64_t element. Only int64_t is supported."
             )));
@@ -86,33 +88,27 @@ fn add(name: &str, value: &JsonValue<'_>, kind: &mut Option<feature::Kind>) -> R
         _ => None,
     };
     if let Some(integer) = integer {
-        let list = || Kind::Int64List(Int64List::default());
-        match kind.get_or_insert_with(list) {
-            Kind::Int64List(list) => list.value.push(integer),
+        match to.get_or_insert_with(|| Of::Int64List(Int64List::default())) {
+            Of::Int64List(list) => list.value.push(integer),
             other => return Err(mixed(name, other)),
         }
-    } else if let Some(number) = json::number(value) {
-        let list = || Kind::FloatList(FloatList::default());
-        match kind.get_or_insert_with(list) {
-            Kind::FloatList(_) if number.is_finite() && !(number as f32).is_finite() => {
+    } else if let Some(number) = leaf.number() {
+        match to.get_or_insert_with(|| Of::FloatList(FloatList::default())) {
+            Of::FloatList(_) if number.is_finite() && !(number as f32).is_finite() => {
                 return Err(Error::invalid(format!(
                     "Feature: {name} has {number:e}, which is out of the range of float: send one that fits"
                 )));
             }
-            Kind::FloatList(list) => list.value.push(number as f32),
+            Of::FloatList(list) => list.value.push(number as f32),
             other => return Err(mixed(name, other)),
         }
-    } else if matches!(value, JsonValue::Str(_)) || json::is_base64(value) {
-        let list = || Kind::BytesList(BytesList::default());
-        match kind.get_or_insert_with(list) {
-            Kind::BytesList(list) => list.value.push(json::bytes(value)?),
+    } else if leaf.kind == Kind::String || value.is_base64() {
+        match to.get_or_insert_with(|| Of::BytesList(BytesList::default())) {
+            Of::BytesList(list) => list.value.push(leaf.bytes()?),
             other => return Err(mixed(name, other)),
         }
     } else {
-        return Err(Error::invalid(format!(
-            "Feature: {name} has element with unexpected JSON type: {}",
-            type_name(value)
-        )));
+        return Err(unexpected(leaf.kind));
     }
     Ok(())
 }

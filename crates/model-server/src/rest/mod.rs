@@ -1,27 +1,30 @@
-//! REST: the paths, bodies and codes that TensorFlow Serving's clients know.
+//! REST: the paths, bodies and codes that TensorFlow Serving's clients know, and the connection to those of
+//! [`crate::v2`].
 
 mod examples;
-mod json;
+mod packing;
 mod path;
 mod predict;
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use flate2::read::GzDecoder;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use session_group::{Code, Error, Result};
 
 use crate::arrival::Arrival;
 use crate::core::{Call, Core, Found};
-use crate::examples::{classify, regress};
+use crate::examples::{classify_serialised, regress_serialised};
+use crate::json::write::error_body;
 use crate::lane::Lane;
-use crate::proto::serving::{ClassificationRequest, ModelSpec, RegressionRequest, SignatureDefMap};
+use crate::proto::serving::{ModelSpec, SignatureDefMap};
+use crate::v2::http::{self, path as v2, path::Target as V2Target};
 use crate::{predict as predicting, proto};
+use packing::Packing;
 use path::{Endpoint, PathError, Target};
 
 /// What answers REST's requests.
@@ -35,12 +38,10 @@ pub struct Rest {
     pub allows_other_origins: bool,
 }
 
-/// Of what gzip says.
-const MOST_UNPACKED: u64 = 100 << 20;
-
 /// Answers a request, whatever its path.
 pub async fn answer(State(rest): State<Arc<Rest>>, request: Request) -> Response<Body> {
-    let is_cors = rest.allows_other_origins && request.uri().path().starts_with("/v1/");
+    let path = request.uri().path();
+    let is_cors = rest.allows_other_origins && (path.starts_with("/v1/") || v2::is_ours(path));
     let mut response = route(&rest, request).await;
     if is_cors {
         for (name, value) in [
@@ -61,7 +62,11 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
     if rest.metrics_path.as_deref() == Some(head.uri.path()) {
         return response(StatusCode::OK, "text/plain", rest.core.metrics.text());
     }
-    if !path.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("/v1/")) {
+    if v2::is_ours(head.uri.path()) && head.method != Method::OPTIONS {
+        return rest.v2(&head, body, begun).await.unwrap_or_else(|error| refused(&error));
+    }
+    let is_v1 = path.get(..4).is_some_and(|begin| begin.eq_ignore_ascii_case("/v1/"));
+    if !is_v1 && !v2::is_ours(head.uri.path()) {
         let page = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n\
                     </BODY></HTML>\n";
         return response(StatusCode::NOT_FOUND, "text/html", page);
@@ -87,13 +92,13 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
         Endpoint::Metadata => metadata(&rest.core, &target.spec),
         Endpoint::Explain => explain(&rest.core, &target.spec),
         _ => {
-            let arrival: Arrival = head.extensions.get().cloned().unwrap_or_default();
-            match rest.body(body, arrival.deadline).await {
-                Ok(body) => {
-                    rest.compute(target, body, is_packed(&head.headers), arrival, begun).await
-                }
-                Err(error) => Err(error),
-            }
+            let Target { endpoint, spec } = target;
+            let (api, model) = (name(endpoint), spec.name.clone());
+            let work = move |core: &Core, found: &Found, body: Result<Bytes>, deadline| {
+                // As TensorFlow Serving has it, what can't be unpacked is no document.
+                compute(core, endpoint, spec, &body.unwrap_or_default(), deadline, found)
+            };
+            rest.compute(api, model, &head, body, begun, work).await
         }
     };
     match result {
@@ -102,14 +107,9 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
     }
 }
 
-fn is_packed(headers: &HeaderMap) -> bool {
-    let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
-    encoding.is_some_and(|encoding| encoding.contains("gzip"))
-}
-
 impl Rest {
-    async fn body(&self, body: Body, deadline: Option<Instant>) -> Result<Bytes> {
-        let body = Limited::new(body, self.most_bytes).collect();
+    async fn body(&self, body: Body, most: usize, deadline: Option<Instant>) -> Result<Bytes> {
+        let body = Limited::new(body, most).collect();
         let body = match deadline {
             None => body.await,
             Some(deadline) => {
@@ -125,32 +125,72 @@ impl Rest {
         let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
             Some(_) => Error::new(
                 Code::ResourceExhausted,
-                format!("the request has more than {} bytes", self.most_bytes),
+                format!("the request has more than {most} bytes"),
             ),
             None => Error::invalid(format!("reading the request failed: {error}")),
         })?;
         Ok(body.to_bytes())
     }
 
-    async fn compute(
+    /// Reads a body, and works with it on a thread of the lane.
+    async fn compute<T: Send + 'static>(
         &self,
-        target: Target,
-        body: Bytes,
-        is_packed: bool,
-        arrival: Arrival,
+        api: &'static str,
+        model: String,
+        head: &Parts,
+        body: Body,
         begun: Instant,
-    ) -> Result<Vec<u8>> {
-        let Target { endpoint, spec } = target;
-        let api = name(endpoint);
-        let (model, deadline) = (spec.name.clone(), arrival.deadline);
+        work: impl FnOnce(&Core, &Found, Result<Bytes>, Option<Instant>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let arrival = arrival(head);
+        let deadline = arrival.deadline;
+        let body = self.body(body, self.most_bytes, deadline).await?;
         let call = Call { api, model, arrival, begun, is_counted: true };
-        let most = MOST_UNPACKED.min(self.most_bytes as u64);
+        let packing = Packing::of(&head.headers);
+        let most = self.most_bytes;
         let work = move |core: &Core, found: &Found| {
-            let body = if is_packed { unpacked(&body, most) } else { body };
-            compute(core, endpoint, spec, &body, deadline, found)
+            work(core, found, packing.unpacked(body, most), deadline)
         };
         self.core.answer(&self.lane, call, work).await
     }
+
+    /// Answers a request by KServe's protocol.
+    async fn v2(&self, head: &Parts, body: Body, begun: Instant) -> Result<Response<Body>> {
+        /// Of a request that is not to infer, in bytes.
+        const MOST: usize = 1 << 16;
+        let target = v2::parse(head.method.as_str(), head.uri.path())?;
+        let V2Target::Infer { name, version } = target else {
+            let body = self.body(body, MOST, arrival(head).deadline).await?;
+            let answer = http::about(&self.core.catalog, &target, &body)?;
+            return Ok(response(StatusCode::OK, "application/json", answer));
+        };
+        let json = http::json_size(&head.headers)?;
+        let model = name.clone();
+        let work = move |core: &Core, found: &Found, body: Result<Bytes>, deadline| {
+            http::compute(
+                core,
+                (&name, &version),
+                &body?,
+                json,
+                http::Times { begun, deadline },
+                found,
+            )
+        };
+        let answer = self.compute("infer", model, head, body, begun, work).await?;
+        Ok(match answer.head {
+            None => response(StatusCode::OK, "application/json", answer.body),
+            Some(size) => {
+                let mut response =
+                    response(StatusCode::OK, "application/octet-stream", answer.body);
+                response.headers_mut().insert(http::JSON_SIZE, size.into());
+                response
+            }
+        })
+    }
+}
+
+fn arrival(head: &Parts) -> Arrival {
+    head.extensions.get().cloned().unwrap_or_default()
 }
 
 fn name(endpoint: Endpoint) -> &'static str {
@@ -158,15 +198,6 @@ fn name(endpoint: Endpoint) -> &'static str {
         Endpoint::Classify => "classify",
         Endpoint::Regress => "regress",
         _ => "predict",
-    }
-}
-
-/// What is packed, unpacked. What can't be is no document, as TensorFlow Serving has it.
-fn unpacked(body: &[u8], most: u64) -> Bytes {
-    let mut unpacked = Vec::new();
-    match GzDecoder::new(body).take(most + 1).read_to_end(&mut unpacked) {
-        Ok(size) if size as u64 <= most => unpacked.into(),
-        _ => Bytes::new(),
     }
 }
 
@@ -181,20 +212,15 @@ fn compute(
     if !matches!(endpoint, Endpoint::Classify | Endpoint::Regress) {
         return predict(core, &spec, body, deadline, found);
     }
-    let (signature_name, input) = examples::parse(body, name(endpoint))?;
-    let spec = ModelSpec { signature_name, ..spec };
-    let (model_spec, input) = (Some(spec.clone()), Some(input));
-    let signature = &spec.signature_name;
+    let (signature, examples) = examples::parse(body, name(endpoint))?;
     if endpoint == Endpoint::Classify {
-        let request = ClassificationRequest { model_spec, input };
-        let answer = core.compute("Classify", Some(&spec), signature, found, |servable| {
-            classify(servable, request, deadline, core.format)
+        let answer = core.compute("Classify", Some(&spec), &signature, found, |servable| {
+            classify_serialised(servable, &signature, &examples, deadline, core.format)
         })?;
         return Ok(examples::classes(&answer.result.unwrap_or_default()));
     }
-    let request = RegressionRequest { model_spec, input };
-    let answer = core.compute("Regress", Some(&spec), signature, found, |servable| {
-        regress(servable, request, deadline, core.format)
+    let answer = core.compute("Regress", Some(&spec), &signature, found, |servable| {
+        regress_serialised(servable, &signature, &examples, deadline, core.format)
     })?;
     Ok(examples::values(&answer.result.unwrap_or_default()))
 }
@@ -251,7 +277,7 @@ fn explain(core: &Core, spec: &ModelSpec) -> Result<Vec<u8>> {
 }
 
 fn refused(error: &Error) -> Response<Body> {
-    response(http_code(error.code), "application/json", json::error_body(&error.message))
+    response(http_code(error.code), "application/json", error_body(&error.message))
 }
 
 fn response(code: StatusCode, kind: &str, body: impl Into<Body>) -> Response<Body> {

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use half::{bf16, f16};
-use jiter::JsonValue;
 use session_group::tensorflow::Tensor;
-use session_group::{Code, Error, Result};
+use session_group::{Error, Result};
 
-use super::json::{self, Writer, dump, is_base64, member, type_name};
+use crate::json::column::Column;
+use crate::json::read::{Json, Kind, parse};
+use crate::json::values::Values;
+use crate::json::write::Writer;
 use crate::metrics::status;
-use crate::proto::tensorflow::{DataType, SignatureDef, TensorInfo};
-use crate::tensor;
+use crate::proto::tensorflow::{SignatureDef, TensorInfo};
 
 /// Whether a request, and so its answer, has rows or columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,25 +21,29 @@ pub enum Format {
 
 /// A request without its tensors, which need the signature.
 pub struct Request<'j> {
-    document: JsonValue<'j>,
+    document: Json<'j>,
     pub signature_name: String,
+    instances: Option<Json<'j>>,
+    inputs: Option<Json<'j>>,
 }
 
 impl<'j> Request<'j> {
     pub fn parse(body: &'j [u8]) -> Result<Self> {
-        let document = json::parse(body)?;
-        let signature_name = signature_name(&document)?;
-        Ok(Self { document, signature_name })
+        let document = parse(body)?;
+        let [name, instances, inputs] =
+            document.named(["signature_name", "instances", "inputs"])?;
+        let signature_name = signature_name(document, name)?;
+        Ok(Self { document, signature_name, instances, inputs })
     }
 
     /// Its tensors, by alias.
     pub fn tensors(&self, signature: &SignatureDef) -> Result<(Format, BTreeMap<String, Tensor>)> {
-        let document = &self.document;
-        match (member(document, "instances"), member(document, "inputs")) {
+        let document = self.document;
+        match (self.instances, self.inputs) {
             (Some(_), Some(_)) => Err(Error::invalid(format!(
                 "JSON Value: {} Not formatted correctly expecting only one of 'inputs' or 'instances' keys \
                  to exist ",
-                dump(document)
+                document.dump()
             ))),
             (None, None) => Err(Error::invalid("Missing 'inputs' or 'instances' key")),
             (Some(instances), None) => Ok((Format::Rows, rows(instances, document, signature)?)),
@@ -48,18 +52,19 @@ impl<'j> Request<'j> {
     }
 }
 
-/// The name of the signature, empty where none is given.
-pub fn signature_name(document: &JsonValue<'_>) -> Result<String> {
-    if !matches!(document, JsonValue::Object(_)) {
-        return Err(Error::invalid(format!("JSON Value: {} Is not object", dump(document))));
+/// The name of the signature, empty where the document has none.
+pub fn signature_name(document: Json<'_>, name: Option<Json<'_>>) -> Result<String> {
+    if document.kind() != Kind::Object {
+        return Err(Error::invalid(format!("JSON Value: {} Is not object", document.dump())));
     }
-    match member(document, "signature_name") {
+    match name {
         None => Ok(String::new()),
-        Some(JsonValue::Str(name)) => Ok(name.to_string()),
-        Some(_) => Err(Error::invalid(format!(
-            "JSON Value: {} not formatted correctly. 'signature_name' key must be a string value.",
-            dump(document)
-        ))),
+        Some(name) => name.text().ok_or_else(|| {
+            Error::invalid(format!(
+                "JSON Value: {} not formatted correctly. 'signature_name' key must be a string value.",
+                document.dump()
+            ))
+        }),
     }
 }
 
@@ -75,24 +80,24 @@ fn unnamed(signature: &SignatureDef) -> Option<(&String, &TensorInfo)> {
 }
 
 fn rows(
-    instances: &JsonValue<'_>,
-    document: &JsonValue<'_>,
+    instances: Json<'_>,
+    document: Json<'_>,
     signature: &SignatureDef,
 ) -> Result<BTreeMap<String, Tensor>> {
     let SignatureDef { inputs, defaults, .. } = signature;
-    let JsonValue::Array(items) = instances else {
+    if instances.kind() != Kind::Array {
         return Err(Error::invalid(format!(
             "JSON Value: {} Expecting 'instances' to be an list/array",
-            dump(document)
+            document.dump()
         )));
-    };
-    let Some(first) = items.first() else {
+    }
+    let Some(first) = instances.elements().next().transpose()? else {
         return Err(Error::invalid(format!(
             "JSON Value: {} No values in 'instances' array",
-            dump(document)
+            document.dump()
         )));
     };
-    let names = |value: &JsonValue<'_>| matches!(value, JsonValue::Object(_)) && !is_base64(value);
+    let names = |value: Json<'_>| value.kind() == Kind::Object && !value.is_base64();
     let unnamed = unnamed(signature).map(|(name, _)| name.as_str());
     if unnamed.is_none() && !names(first) {
         return Err(Error::invalid(
@@ -103,11 +108,13 @@ fn rows(
     let by_name = names(first);
     let mut columns: BTreeMap<&str, Column> =
         inputs.iter().map(|(name, info)| (name.as_str(), Column::new(info.dtype))).collect();
-    for (number, item) in items.iter().enumerate() {
-        match (item, by_name, names(item)) {
-            (JsonValue::Object(members), true, true) => {
-                for (name, value) in members.iter() {
-                    let added = match columns.get_mut(&**name) {
+    for (number, item) in instances.elements().enumerate() {
+        let item = item?;
+        match (by_name, names(item)) {
+            (true, true) => {
+                for member in item.members() {
+                    let (name, value) = member?;
+                    let added = match columns.get_mut(name.as_str()) {
                         Some(column) => column.add(value),
                         None => Err(Error::invalid(format!(
                             "JSON object: does not have named input: {name}"
@@ -132,22 +139,22 @@ fn rows(
                     return Err(Error::invalid(format!(
                         "Failed to process element: {number} of 'instances' list. JSON object: {} keys must \
                          be equal to: {}",
-                        dump(item),
+                        item.dump(),
                         keys.join(",")
                     )));
                 }
             }
-            (_, true, _) => {
+            (true, false) => {
                 return Err(Error::invalid(format!(
                     "Expecting object but got list at item {number} of input list"
                 )));
             }
-            (_, false, true) => {
+            (false, true) => {
                 return Err(Error::invalid(format!(
                     "Expecting value/list but got object at item {number} of input list"
                 )));
             }
-            (item, false, false) => {
+            (false, false) => {
                 let Some(column) = unnamed.and_then(|name| columns.get_mut(name)) else { break };
                 column.add(item).map_err(|error| {
                     Error::invalid(format!(
@@ -162,18 +169,22 @@ fn rows(
     columns
         .into_iter()
         .filter(|(_, column)| column.items > 0)
-        .map(|(name, column)| Ok((name.to_string(), column.tensor(true)?)))
+        .map(|(name, column)| {
+            let dims = column.dims(true);
+            Ok((name.to_string(), column.tensor(&dims)?))
+        })
         .collect()
 }
 
-fn columns(inputs: &JsonValue<'_>, signature: &SignatureDef) -> Result<BTreeMap<String, Tensor>> {
+fn columns(inputs: Json<'_>, signature: &SignatureDef) -> Result<BTreeMap<String, Tensor>> {
     let SignatureDef { inputs: wanted, defaults, .. } = signature;
-    let alone = |value: &JsonValue<'_>, info: &TensorInfo| {
+    let alone = |value: Json<'_>, info: &TensorInfo| {
         let mut column = Column::new(info.dtype);
         column.add(value)?;
-        column.tensor(false)
+        let dims = column.dims(false);
+        column.tensor(&dims)
     };
-    if !matches!(inputs, JsonValue::Object(_)) || is_base64(inputs) {
+    if inputs.kind() != Kind::Object || inputs.is_base64() {
         let Some((name, info)) = unnamed(signature) else {
             return Err(Error::invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required \
@@ -182,8 +193,15 @@ fn columns(inputs: &JsonValue<'_>, signature: &SignatureDef) -> Result<BTreeMap<
         };
         return Ok(BTreeMap::from([(name.clone(), alone(inputs, info)?)]));
     }
-    let found = |(name, info): (&String, &TensorInfo)| match member(inputs, name) {
-        Some(value) => Some(alone(value, info).map(|tensor| (name.clone(), tensor))),
+    let mut given = BTreeMap::new();
+    for member in inputs.members() {
+        let (name, value) = member?;
+        if wanted.contains_key(&name) {
+            given.entry(name).or_insert(value);
+        }
+    }
+    let found = |(name, info): (&String, &TensorInfo)| match given.get(name) {
+        Some(&value) => Some(alone(value, info).map(|tensor| (name.clone(), tensor))),
         None if defaults.contains_key(name) => None,
         None => {
             let message = format!("Missing named input: {name} in 'inputs' object.");
@@ -191,195 +209,6 @@ fn columns(inputs: &JsonValue<'_>, signature: &SignatureDef) -> Result<BTreeMap<
         }
     };
     wanted.iter().filter_map(found).collect()
-}
-
-/// The values of an input, as far as they have been read.
-struct Column {
-    dtype: i32,
-    items: usize,
-    /// Of each item.
-    dims: Vec<usize>,
-    /// How many values each item has.
-    size: usize,
-    bytes: Vec<u8>,
-    strings: Vec<Vec<u8>>,
-}
-
-impl Column {
-    fn new(dtype: i32) -> Self {
-        let (bytes, strings) = (Vec::new(), Vec::new());
-        Self { dtype, items: 0, dims: Vec::new(), size: 0, bytes, strings }
-    }
-
-    /// Adds the values of an item, which has the shape of the first.
-    fn add(&mut self, value: &JsonValue<'_>) -> Result<()> {
-        let dims = shape(value);
-        let mut size = 0;
-        self.walk(value, 0, &dims, &mut size)?;
-        if self.items == 0 {
-            (self.dims, self.size) = (dims, size);
-        } else if size != self.size {
-            return Err(Error::invalid(format!(
-                "Expecting tensor size: {} but got: {size}",
-                self.size
-            )));
-        } else if dims != self.dims {
-            let text = |dims: &[usize]| {
-                let dims: Vec<_> = dims.iter().map(usize::to_string).collect();
-                format!("[{}]", dims.join(","))
-            };
-            return Err(Error::invalid(format!(
-                "Expecting shape {} but got: {}",
-                text(&self.dims),
-                text(&dims)
-            )));
-        }
-        self.items += 1;
-        Ok(())
-    }
-
-    fn walk(
-        &mut self,
-        value: &JsonValue<'_>,
-        level: usize,
-        dims: &[usize],
-        size: &mut usize,
-    ) -> Result<()> {
-        let JsonValue::Array(values) = value else {
-            if level != dims.len() {
-                return Err(Error::invalid(format!(
-                    "JSON Value: {} found at incorrect level: {} in the JSON DOM. Expected at level: {}",
-                    dump(value),
-                    level + 1,
-                    dims.len()
-                )));
-            }
-            *size += 1;
-            return self.push(value);
-        };
-        match dims.get(level) {
-            None => Err(Error::invalid(format!(
-                "Encountered list at unexpected level: {level} expected < {}",
-                dims.len()
-            ))),
-            Some(&expected) if expected != values.len() => Err(Error::invalid(format!(
-                "Encountered list at unexpected size: {} at level: {level} expected size: {expected}",
-                values.len()
-            ))),
-            Some(_) => values.iter().try_for_each(|value| self.walk(value, level + 1, dims, size)),
-        }
-    }
-
-    fn push(&mut self, value: &JsonValue<'_>) -> Result<()> {
-        let dtype = DataType::try_from(self.dtype).unwrap_or(DataType::DtInvalid);
-        let wrong = || {
-            Error::invalid(format!(
-                "JSON Value: {} Type: {} is not of expected type: {}",
-                dump(value),
-                type_name(value),
-                tensor::type_name(self.dtype)
-            ))
-        };
-        let within = |least: i128, most: i128| {
-            json::integer(value).filter(|value| (least..=most).contains(value)).ok_or_else(wrong)
-        };
-        let number = || json::number(value).ok_or_else(wrong);
-        // What JSON has as a finite number stays one.
-        let finite = |number: f64, becomes: f64| match number.is_finite() && !becomes.is_finite() {
-            true => Err(wrong()),
-            false => Ok(()),
-        };
-        match dtype {
-            DataType::DtFloat => {
-                let number = number()?;
-                finite(number, (number as f32).into())?;
-                self.bytes.extend((number as f32).to_ne_bytes());
-            }
-            DataType::DtHalf => {
-                let (number, half) = (number()?, f16::from_f64(number()?));
-                finite(number, half.to_f64())?;
-                self.bytes.extend(half.to_ne_bytes());
-            }
-            DataType::DtBfloat16 => {
-                let (number, half) = (number()?, bf16::from_f64(number()?));
-                finite(number, half.to_f64())?;
-                self.bytes.extend(half.to_ne_bytes());
-            }
-            DataType::DtDouble => {
-                let number = number()?;
-                // As 1e400, which is read as infinite.
-                if matches!(value, JsonValue::Int(_) | JsonValue::BigInt(_)) {
-                    finite(0.0, number)?;
-                }
-                self.bytes.extend(number.to_ne_bytes());
-            }
-            DataType::DtInt32 => {
-                let value = within(i32::MIN.into(), i32::MAX.into())?;
-                self.bytes.extend((value as i32).to_ne_bytes());
-            }
-            DataType::DtInt16 => {
-                let value = within(i16::MIN.into(), i16::MAX.into())?;
-                self.bytes.extend((value as i16).to_ne_bytes());
-            }
-            DataType::DtUint16 => {
-                self.bytes.extend((within(0, u16::MAX.into())? as u16).to_ne_bytes());
-            }
-            DataType::DtInt8 => self.bytes.push(within(i8::MIN.into(), i8::MAX.into())? as u8),
-            DataType::DtUint8 => self.bytes.push(within(0, u8::MAX.into())? as u8),
-            DataType::DtInt64 => {
-                let value = within(i64::MIN.into(), i64::MAX.into())?;
-                self.bytes.extend((value as i64).to_ne_bytes());
-            }
-            DataType::DtUint32 => {
-                self.bytes.extend((within(0, u32::MAX.into())? as u32).to_ne_bytes());
-            }
-            DataType::DtUint64 => {
-                self.bytes.extend((within(0, u64::MAX.into())? as u64).to_ne_bytes());
-            }
-            DataType::DtBool => match value {
-                JsonValue::Bool(value) => self.bytes.push(u8::from(*value)),
-                _ => return Err(wrong()),
-            },
-            DataType::DtString => match value {
-                JsonValue::Str(_) | JsonValue::Object(_) => self.strings.push(json::bytes(value)?),
-                _ => return Err(wrong()),
-            },
-            _ => {
-                return Err(Error::new(
-                    Code::Unimplemented,
-                    format!(
-                        "Conversion of JSON Value: {} to type: {}",
-                        dump(value),
-                        tensor::type_name(self.dtype)
-                    ),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The tensor of all items, or of the only one.
-    fn tensor(self, with_items: bool) -> Result<Tensor> {
-        let items = with_items.then_some(self.items);
-        let dims: Vec<i64> = items.into_iter().chain(self.dims).map(|size| size as i64).collect();
-        match self.dtype == DataType::DtString as i32 {
-            true => Tensor::from_strings(&dims, &self.strings),
-            false => Tensor::from_bytes(self.dtype, &dims, &self.bytes),
-        }
-    }
-}
-
-/// As deep as the first elements are lists.
-fn shape(mut value: &JsonValue<'_>) -> Vec<usize> {
-    let mut dims = Vec::new();
-    while let JsonValue::Array(values) = value {
-        dims.push(values.len());
-        match values.first() {
-            Some(first) => value = first,
-            None => break,
-        }
-    }
-    dims
 }
 
 /// The body of an answer.
@@ -458,58 +287,10 @@ struct Output<'a> {
     values: Values<'a>,
 }
 
-enum Values<'a> {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    Strings(Vec<&'a [u8]>),
-    /// Those whose text needs no quotes.
-    Plain(Box<dyn Fn(usize) -> String + 'a>),
-}
-
 impl<'a> Output<'a> {
     fn new(name: &'a str, tensor: &'a Tensor) -> Result<Self> {
-        fn plain<T: session_group::tensorflow::Element + ToString + 'static>(
-            tensor: &Tensor,
-        ) -> Result<Values<'static>> {
-            let values = tensor.to_vec::<T>()?;
-            Ok(Values::Plain(Box::new(move |i| values[i].to_string())))
-        }
-        let values =
-            match DataType::try_from(tensor.dtype().number()).unwrap_or(DataType::DtInvalid) {
-                DataType::DtFloat => Values::F32(tensor.to_vec()?),
-                DataType::DtDouble => Values::F64(tensor.to_vec()?),
-                DataType::DtHalf => {
-                    let halves = tensor.bytes().chunks_exact(2);
-                    let value = |bits: &[u8]| f16::from_ne_bytes([bits[0], bits[1]]).to_f32();
-                    Values::F32(halves.map(value).collect())
-                }
-                DataType::DtBfloat16 => {
-                    let halves = tensor.bytes().chunks_exact(2);
-                    let value = |bits: &[u8]| bf16::from_ne_bytes([bits[0], bits[1]]).to_f32();
-                    Values::F32(halves.map(value).collect())
-                }
-                DataType::DtInt32 => plain::<i32>(tensor)?,
-                DataType::DtInt16 => plain::<i16>(tensor)?,
-                DataType::DtInt8 => plain::<i8>(tensor)?,
-                DataType::DtUint8 => plain::<u8>(tensor)?,
-                DataType::DtInt64 => plain::<i64>(tensor)?,
-                DataType::DtUint16 => plain::<u16>(tensor)?,
-                DataType::DtUint32 => plain::<u32>(tensor)?,
-                DataType::DtUint64 => plain::<u64>(tensor)?,
-                DataType::DtBool => {
-                    let bytes = tensor.bytes();
-                    Values::Plain(Box::new(|i| (bytes[i] != 0).to_string()))
-                }
-                DataType::DtString => Values::Strings(tensor.strings()?),
-                _ => {
-                    return Err(Error::invalid(format!(
-                        "Failed to write JSON value for tensor type: {}",
-                        tensor::type_name(tensor.dtype().number())
-                    )));
-                }
-            };
         let dims = tensor.dims().into_iter().map(|size| size as usize).collect();
-        Ok(Self { name, dims, values })
+        Ok(Self { name, dims, values: Values::of(tensor)? })
     }
 
     fn write_all(&self, writer: &mut Writer) {
@@ -533,16 +314,12 @@ impl<'a> Output<'a> {
     }
 
     fn write_value(&self, writer: &mut Writer, i: usize) {
-        match &self.values {
-            Values::F32(values) => writer.f32(values[i]),
-            Values::F64(values) => writer.f64(values[i]),
-            Values::Strings(values) if self.name.ends_with("_bytes") => writer.base64(values[i]),
+        match self.values.string(i) {
             // JSON has no other bytes.
-            Values::Strings(values) if std::str::from_utf8(values[i]).is_err() => {
-                writer.base64(values[i]);
+            Some(bytes) if self.name.ends_with("_bytes") || std::str::from_utf8(bytes).is_err() => {
+                writer.base64(bytes);
             }
-            Values::Strings(values) => writer.string(values[i]),
-            Values::Plain(text) => writer.raw(&text(i)),
+            _ => self.values.write(writer, i),
         }
     }
 }
@@ -552,6 +329,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::proto::tensorflow::DataType;
     use crate::proto::tensorflow::tensor_info::Encoding;
 
     fn signature(dtypes: &[i32]) -> SignatureDef {
