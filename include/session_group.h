@@ -762,9 +762,9 @@ void SessionGroup_Describe(const SessionGroup *group,
 //   - for a program that a session has made ready, otherwise null: "steps", how many steps a run has,
 //     with the bodies of loops counted once; "loops", how many there are; "may_wait", whether an
 //     operation may wait for something, which makes requests with a timeout run by their names;
-//     "resolved_variables", how many variables are read without TensorFlow's locks; "fused_lookups",
-//     how many lookups are done together; "constant_bytes", the bytes of constants that all sessions
-//     share;
+//     "resolved_variables" and "resolved_tables", how many variables and lookup tables are read
+//     without TensorFlow's locks; "fused_lookups", how many lookups are done together;
+//     "constant_bytes", the bytes of constants that all sessions share;
 //   - "kernels": an array of objects, one for each operation that has both a oneDNN kernel and one of
 //     TensorFlow's own, and each size that was measured: "node", the operation's name (if TensorFlow
 //     has fused several, the last one's); "rows", the least number of rows that the choice holds for,

@@ -1,4 +1,4 @@
-//! gRPC's messages: as tonic reads them, after a look at what they would [cost](crate::cost).
+//! gRPC's messages: as tonic reads them, after a look at what they would `cost`.
 
 use std::marker::PhantomData;
 

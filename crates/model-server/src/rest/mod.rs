@@ -1,5 +1,5 @@
 //! REST: the paths, bodies and codes that TensorFlow Serving's clients know, and the connection to those of
-//! [`crate::v2`].
+//! `v2`.
 
 mod examples;
 mod packing;
