@@ -249,7 +249,7 @@ static void ServesASavedModel() {
   tf::SessionOptions stock, grouped;
   // By a session of its own device, which is the group's first one's, too.
   stock.config.mutable_gpu_options()->set_visible_device_list("0");
-  grouped.target = "session_group://3?multi_stream=true&gpu_ids=0,1";
+  grouped.target = "session_group://3?multi_stream=true&gpu_ids=0,1&policy=round_robin";
   tf::SavedModelBundle one, six;
   CHECK_STATUS(load(grouped, &six));
   CHECK_STATUS(load(stock, &one));

@@ -132,7 +132,7 @@ static void ServesThroughTheCApi() {
   CHECK_OK(status);
   const std::string described(static_cast<const char*>(json->data), json->length);
   CHECK(described.front() == '[' &&
-        described.find("\"policy\":\"round_robin\"") != std::string::npos);
+        described.find("\"policy\":\"thread\"") != std::string::npos);
   TF_Buffer* why = TF_NewBuffer();
   SessionGroup_ExplainAll(why, status);
   CHECK_OK(status);

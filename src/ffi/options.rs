@@ -100,7 +100,7 @@ pub unsafe extern "C" fn SessionGroupOptions_SetThreadPoolAffinity(
 /// Chooses by name which session a request goes to:
 ///
 /// - "auto" (default): "thread" if the execution is "caller", so that threads write to no memory of
-///   others; otherwise "least_loaded";
+///   others; otherwise, and in a multi-stream group, "least_loaded";
 /// - "round_robin": one session after the other;
 /// - "thread": a calling thread stays with one session;
 /// - "least_loaded": the session with the fewest requests in flight; with more than eight sessions, the

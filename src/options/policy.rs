@@ -12,7 +12,7 @@ use crate::options::named;
 #[non_exhaustive]
 pub enum Policy {
     /// [`Thread`](Self::Thread) where requests run on the calling thread, so that threads write to no memory
-    /// of others; else [`LeastLoaded`](Self::LeastLoaded).
+    /// of others; else, and on GPUs, [`LeastLoaded`](Self::LeastLoaded).
     #[default]
     Auto,
     /// One session after the other.

@@ -175,7 +175,7 @@ pub(crate) fn plan(
         }
         _ => "as the ConfigProto says, else one for each CPU of the session or of its share",
     };
-    let (policy, why_policy) = policy(options, execution);
+    let (policy, why_policy) = policy(options, execution, gpus.is_some());
     let why = Why { cpus: source.why(), threads, execution: why_execution, policy: why_policy };
     let allowed = machine.allowed.clone();
     Ok(Plan {
@@ -268,8 +268,11 @@ fn execution(options: &Options, pinned: bool) -> (Execution, &'static str) {
     }
 }
 
-fn policy(options: &Options, execution: Execution) -> (Policy, &'static str) {
+fn policy(options: &Options, execution: Execution, has_streams: bool) -> (Policy, &'static str) {
     match (&options.policy, execution) {
+        (Policy::Auto, _) if has_streams => {
+            (Policy::LeastLoaded, "auto: sessions have streams of their own")
+        }
         (Policy::Auto, Execution::Caller) => {
             (Policy::Thread, "auto: threads that stay with a session write to no memory of others")
         }

@@ -20,19 +20,34 @@ V1, V2 = "tensorflow.serving.PredictionService", "inference.GRPCInferenceService
 MODELS = "tensorflow.serving.ModelService"
 
 
+class Measured:
+    """A server whose memory is looked at."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        place(folder / "half", 1, "half_plus")
+        self.start()
+
+    def start(self):
+        self.server = Server(
+            "--model_name=half",
+            f"--model_base_path={self.folder / 'half'}",
+            log=self.folder / "log",
+        )
+        # What the first requests take is there for all.
+        for method, body in [("predict", {"instances": [1]}), ("regress", {})]:
+            self.http("POST", f"/v1/models/half:{method}", body)
+        self.before = status(self, "VmRSS")
+
+    def __getattr__(self, name):
+        return getattr(self.server, name)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    base = tmp_path_factory.mktemp("memory")
-    place(base / "half", 1, "half_plus")
-    server = Server(
-        "--model_name=half", f"--model_base_path={base / 'half'}", log=base / "log"
-    )
-    # What the first requests take is there for all.
-    for method, body in [("predict", {"instances": [1]}), ("regress", {})]:
-        server.http("POST", f"/v1/models/half:{method}", body)
-    server.before = status(server, "VmRSS")
-    yield server
-    assert server.stop() == 0
+    measured = Measured(tmp_path_factory.mktemp("memory"))
+    yield measured
+    assert measured.stop() == 0
 
 
 def status(server, name):
@@ -51,6 +66,11 @@ def growth(server, ask):
 
 def check(server, size, ask):
     grown, answer = growth(server, ask)
+    if grown >= FACTOR * size + BESIDE:
+        # What earlier requests took, allocators may still have.
+        assert server.stop() == 0
+        server.start()
+        grown, answer = growth(server, ask)
     assert server.process.poll() is None
     assert grown < FACTOR * size + BESIDE, (
         f"{grown >> 20} MiB, {grown / size:.1f} times the request: {answer}"
@@ -259,9 +279,9 @@ GRPC = {
 @pytest.mark.parametrize("packed", [False, True], ids=["", "gzip"])
 def test_grpc(server, name, packed):
     method, body = GRPC[name]
-    call = server.channel.unary_unary(f"/{method}")
 
     def ask():
+        call = server.channel.unary_unary(f"/{method}")
         compression = grpc.Compression.Gzip if packed else None
         try:
             return call(body, timeout=60, compression=compression)[:300]
