@@ -131,8 +131,7 @@ static void ServesThroughTheCApi() {
   SessionGroup_DescribeAll(json, status);
   CHECK_OK(status);
   const std::string described(static_cast<const char*>(json->data), json->length);
-  CHECK(described.front() == '[' &&
-        described.find("\"policy\":\"thread\"") != std::string::npos);
+  CHECK(described.front() == '[' && described.find("\"policy\":\"thread\"") != std::string::npos);
   TF_Buffer* why = TF_NewBuffer();
   SessionGroup_ExplainAll(why, status);
   CHECK_OK(status);
@@ -239,7 +238,8 @@ static void RunsInEachWay() {
 }
 
 static void RunsCallables() {
-  std::unique_ptr<tf::Session> session = Created("session_group:2", "trivial.pb");
+  std::unique_ptr<tf::Session> session =
+      Created("session_group://2?policy=round_robin", "trivial.pb");
   tf::CallableOptions plain;
   plain.add_feed("x:0");
   plain.add_fetch("y:0");
@@ -289,7 +289,8 @@ static void RunsCallables() {
 }
 
 static void RunsPartially() {
-  std::unique_ptr<tf::Session> session = Created("session_group:3", "trivial.pb");
+  std::unique_ptr<tf::Session> session =
+      Created("session_group://3?policy=round_robin", "trivial.pb");
   for (int i = 0; i < 6; ++i) {
     std::string handle;
     CHECK_STATUS(session->PRunSetup({"x:0"}, {"y:0"}, {}, &handle));
@@ -308,7 +309,8 @@ static void RunsPartially() {
 
 // Whoever writes a variable through the resource manager tells nobody.
 static void SeesWhatIsWrittenBehindIt() {
-  std::unique_ptr<tf::Session> session = Created("session_group:2", "writes.pb");
+  std::unique_ptr<tf::Session> session =
+      Created("session_group://2?policy=round_robin", "writes.pb");
   CHECK_STATUS(session->Run({}, {}, {"initialize"}, nullptr));
   Tensors got;
   const auto read = [&] {
@@ -337,7 +339,8 @@ static void SeesWhatIsWrittenBehindIt() {
 }
 
 static void HasParts() {
-  std::unique_ptr<tf::Session> session = Created("session_group:3", "trivial.pb");
+  std::unique_ptr<tf::Session> session =
+      Created("session_group://3?policy=round_robin", "trivial.pb");
   TF_Status* status = TF_NewStatus();
   std::unique_ptr<tf::Session> part(
       static_cast<tf::Session*>(SessionGroup_NewCppPart(session.get(), 4, status)));
@@ -393,7 +396,8 @@ static void KnowsItsOwnSessions() {
   const auto from_cpp_session = reinterpret_cast<decltype(&SessionGroup_FromCppSession)>(
       dlsym(library, "SessionGroup_FromCppSession"));
   CHECK(from_cpp_session != nullptr && from_cpp_session != &SessionGroup_FromCppSession);
-  std::unique_ptr<tf::Session> session = Created("session_group:2", "trivial.pb");
+  std::unique_ptr<tf::Session> session =
+      Created("session_group://2?policy=round_robin", "trivial.pb");
   CHECK(Runs(session.get(), 0) == 0);
   TF_Status* status = TF_NewStatus();
   CHECK(from_cpp_session(session.get(), status) == nullptr);
