@@ -368,6 +368,8 @@ static void HasParts() {
   // The other way around: a group of the C ABI as a session.
   SessionGroupOptions* group_options = NewSessionGroupOptions();
   SessionGroupOptions_SetSessionNum(group_options, 2);
+  SessionGroupOptions_SetPolicy(group_options, "round_robin", status);
+  CHECK_OK(status);
   SessionGroup* group = created_group(group_options, "trivial.pb");
   std::unique_ptr<tf::Session> all(
       static_cast<tf::Session*>(SessionGroup_NewCppSession(group, -1, status)));
