@@ -39,7 +39,7 @@ def dtype_of(definition: Any, name: str) -> Any:
 
 
 def test_variables_are_shared() -> None:
-    with session_group.load(MODELS / "state", 3) as model:
+    with session_group.load(MODELS / "state", 3, policy="round_robin") as model:
         x = np.random.default_rng(0).standard_normal((64, 1024), np.float32)
         text = ["short", "long " * 1000, ""]
         assert model.signatures["assign"](x=x, text=text)["n"] == 3

@@ -78,7 +78,7 @@ def test_target() -> None:
     model = str(MODELS / "tf1_saved_model")
     one = example("target.py", model, "").splitlines()
     group = example("target.py", model, "session_group:4").splitlines()
-    assert group == [*one, "a group of 4: policy round_robin"]
+    assert group == [*one, "a group of 4: policy thread"]
 
 
 def example(name: str, *arguments: str) -> str:

@@ -112,7 +112,7 @@ def test_errors_of_the_graph() -> None:
 
 
 def test_stats() -> None:
-    with session_group.load(STRINGS, 2) as model:
+    with session_group.load(STRINGS, 2, policy="round_robin") as model:
         for _ in range(5):
             model(text=["a"])
         with pytest.raises(tf.errors.OpError):

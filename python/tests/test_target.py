@@ -42,7 +42,7 @@ def test_answers(target: str) -> None:
 
 
 def test_all_sessions_are_used() -> None:
-    with Stock(MODELS / "strings", "session_group:4") as group:
+    with Stock(MODELS / "strings", "session_group://4?policy=round_robin") as group:
         [description] = session_group.describe_all()
         assert len(description["sessions"]) == 4
         before = requests(description["group"])
