@@ -1,7 +1,8 @@
 //! A place for a value that many threads use, and that is taken out once nobody uses it.
 //!
 //! Users enter by one of several lanes, as through a [`Gate`](crate::sessions::gate::Gate), but each thread by
-//! that of its stripe. Who wants to take the value out never waits: it marks all lanes, and takes the marks back where it finds somebody inside.
+//! that of its stripe. Who wants to take the value out never waits: it marks all lanes, and takes the marks
+//! back where it finds somebody inside.
 //! A new value may follow, under a new number.
 
 use std::ops::Deref;

@@ -162,12 +162,14 @@ impl Column {
                 self.bytes.extend((number as f32).to_ne_bytes());
             }
             DataType::DtHalf => {
-                let (number, half) = (number()?, f16::from_f64(number()?));
+                let number = number()?;
+                let half = f16::from_f64(number);
                 finite(number, half.to_f64())?;
                 self.bytes.extend(half.to_ne_bytes());
             }
             DataType::DtBfloat16 => {
-                let (number, half) = (number()?, bf16::from_f64(number()?));
+                let number = number()?;
+                let half = bf16::from_f64(number);
                 finite(number, half.to_f64())?;
                 self.bytes.extend(half.to_ne_bytes());
             }

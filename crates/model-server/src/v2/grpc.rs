@@ -8,7 +8,7 @@ use session_group::{Code, Error, Result};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::infer::{Input, Inputs, Values, datatype_of, earlier, infer, of_tensor, spec};
+use super::infer::{Input, Inputs, Values, datatype_of, infer, of_tensor, spec};
 use super::parameters::{Parameters, SHARED_MEMORY};
 use super::{about, datatype, raw};
 use crate::arrival::Arrival;
@@ -43,9 +43,10 @@ impl Service {
         let begun = Instant::now();
         let parameters = Parameters::of_message(std::mem::take(&mut request.parameters));
         let asked = parameters.asked();
-        let timeout = asked.as_ref().ok().and_then(|asked| asked.timeout);
-        let timeout = timeout.and_then(|timeout| begun.checked_add(timeout));
-        let deadline = earlier(arrival.deadline, timeout);
+        let deadline = match &asked {
+            Ok(asked) => asked.deadline(begun, arrival.deadline),
+            Err(_) => arrival.deadline,
+        };
         let arrival = Arrival { deadline, ..arrival };
         let model = request.model_name.clone();
         let call = Call { api: INFER, model, arrival, begun, is_counted: true };

@@ -131,8 +131,3 @@ pub fn datatype_of(name: &str, tensor: &Tensor) -> Result<&'static str> {
 pub fn of_tensor<T>(what: &str, name: &str, result: Result<T>) -> Result<T> {
     result.map_err(|error| Error::new(error.code, format!("{what} {name:?}: {}", error.message)))
 }
-
-/// The earlier of two times.
-pub fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
-}

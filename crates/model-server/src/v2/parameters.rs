@@ -2,7 +2,7 @@
 //! server does not have what they ask for; others are ignored, as clients expect.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use session_group::{Code, Error, Result};
 
@@ -28,6 +28,14 @@ pub struct Asked {
     pub timeout: Option<Duration>,
     /// Whether outputs come as bytes that say nothing about it themselves.
     pub binary_output: bool,
+}
+
+impl Asked {
+    /// Until when a request that begins then is to be answered, by its own timeout and by its client.
+    pub fn deadline(&self, begun: Instant, of_client: Option<Instant>) -> Option<Instant> {
+        let own = self.timeout.and_then(|timeout| begun.checked_add(timeout));
+        own.into_iter().chain(of_client).min()
+    }
 }
 
 impl Parameters {

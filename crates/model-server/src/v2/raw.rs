@@ -1,10 +1,9 @@
 //! Tensors as bytes: numbers as they lie in memory, and strings each after its length, of four bytes.
 
 use bytes::Bytes;
-use session_group::tensorflow::Tensor;
+use session_group::tensorflow::{self, Tensor};
 use session_group::{Error, Result};
 
-use super::datatype::size;
 use crate::proto::tensorflow::DataType;
 
 /// How many elements a tensor of this shape has.
@@ -23,7 +22,7 @@ pub fn elements(dims: &[i64]) -> Result<usize> {
 /// The tensor, which uses numbers where they are, if they are aligned.
 pub fn tensor(dtype: DataType, dims: &[i64], bytes: Bytes) -> Result<Tensor> {
     let count = elements(dims)?;
-    let Some(size) = size(dtype) else {
+    let Some(size) = tensorflow::DataType::from(dtype as i32).size() else {
         return Tensor::from_strings(dims, &strings(count, &bytes)?);
     };
     if count.checked_mul(size) != Some(bytes.len()) {

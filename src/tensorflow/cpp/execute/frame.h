@@ -41,13 +41,6 @@ struct alignas(128) Frame {
 
   explicit Frame(tensorflow::CancellationManager* closing) : cancellation(closing) {}
 
-  // About the memory that it has between two runs.
-  int64_t Bytes() const {
-    const size_t tensors = feeds.size() + slots.size() + guards.size() + 3 * reads.variables.size();
-    return static_cast<int64_t>(sizeof *this + tensors * sizeof(tensorflow::Tensor) +
-                                inputs.size() * sizeof(tensorflow::TensorValue));
-  }
-
   // A number that no other run has. TensorFlow's sessions count their steps from 0.
   int64_t NextStep() {
     static std::atomic<int64_t> next{int64_t{1} << 62};

@@ -16,7 +16,7 @@ constexpr uint32_t kRetryAfter = 64;
 
 size_t ResolvedReads::Add(Variable variable) {
   for (size_t i = 0; i < variables_.size(); ++i) {
-    if (Key(variables_[i]) == Key(variable) && variables_[i].dtype == variable.dtype) return i;
+    if (variables_[i] == variable && variables_[i].dtype == variable.dtype) return i;
   }
   variables_.push_back(std::move(variable));
   return variables_.size() - 1;
@@ -24,7 +24,7 @@ size_t ResolvedReads::Add(Variable variable) {
 
 size_t ResolvedReads::AddTable(Name table) {
   for (size_t i = 0; i < tables_.size(); ++i) {
-    if (TableKey(tables_[i]) == TableKey(table)) return i;
+    if (tables_[i] == table) return i;
   }
   tables_.push_back(std::move(table));
   return tables_.size() - 1;

@@ -34,6 +34,10 @@ class ResolvedReads {
   struct Name {
     std::string container;  // empty for the default one
     std::string name;
+
+    bool operator==(const Name& other) const {
+      return name == other.name && container == other.container;
+    }
   };
   struct Variable : Name {
     tensorflow::DataType dtype;

@@ -25,7 +25,7 @@ absl::Status SerialExecutor::Make(Program* program, const Env& env,
   options.choose_kernels = env.choose_kernels;
   absl::Status status = MakeLayout(program, options, &made->reads_, &made->layout_);
   if (!status.ok()) return status;
-  made->frames_.set_frame_bytes(made->MakeFrame()->Bytes());
+  made->frames_.set_frame_bytes(made->FrameBytes());
   if (!made->reads_.empty()) env.writes->AddReader(made.get());
   *executor = std::move(made);
   return absl::OkStatus();
@@ -72,6 +72,14 @@ Tensor* SerialExecutor::Find(Value value, Frame* frame) {
       break;
   }
   return nullptr;  // Layout refuses it.
+}
+
+int64_t SerialExecutor::FrameBytes() const {
+  // A slot has its guard, and a variable a view.
+  const size_t tensors =
+      layout_.feed_types.size() + 2 * layout_.output_attrs.size() + 3 * reads_.num_variables();
+  return static_cast<int64_t>(sizeof(Frame) + tensors * sizeof(Tensor) +
+                              layout_.inputs.size() * sizeof(tensorflow::TensorValue));
 }
 
 std::unique_ptr<Frame> SerialExecutor::MakeFrame() {

@@ -84,6 +84,8 @@ class SerialExecutor final : private Writes::Reader {
 
   SerialExecutor(const Program* program, const Env& env);
   void Written() override;
+  // About the memory that a frame has between two runs.
+  int64_t FrameBytes() const;
   std::unique_ptr<Frame> MakeFrame();
   void GiveBack(FramePool::Hold* hold);
   absl::Status RunAll(Frame* frame, std::optional<absl::Time> deadline, Outcome* outcome);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use session_group::{Code, Error, Result};
 
 use super::about;
-use super::infer::{earlier, infer, spec};
+use super::infer::{infer, spec};
 use crate::catalog::Catalog;
 use crate::core::{Core, Found};
 use crate::json::read::{Kind, parse};
@@ -78,8 +78,7 @@ pub fn compute(
     found: &Found,
 ) -> Result<Answer> {
     let request = Request::parse(body, head)?;
-    let timeout = request.asked.timeout.and_then(|timeout| begun.checked_add(timeout));
-    let deadline = earlier(deadline, timeout);
+    let deadline = request.asked.deadline(begun, deadline);
     let Request { id, asked, inputs, outputs } = request;
     let signature = &asked.signature_name;
     core.compute("ModelInfer", Some(&spec(name, version)), signature, found, |servable| {
