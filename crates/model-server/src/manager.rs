@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -195,6 +195,8 @@ struct Model {
     said: Option<String>,
     /// Whether the next look compares the files of versions that serve with those they were loaded from.
     compares_files: bool,
+    /// Held by the version that is being read: two at a time would need the memory of both.
+    turn: Arc<Mutex<()>>,
 }
 
 enum Version {
@@ -545,6 +547,7 @@ impl Model {
             versions: BTreeMap::new(),
             said: None,
             compares_files: false,
+            turn: Arc::default(),
         }
     }
 
@@ -691,13 +694,15 @@ impl Model {
             }
         }
 
-        // One at a time.
-        let is_loading = |version: &Version| match version {
-            Version::Loading(_) => true,
-            Version::Serving(serving) => matches!(serving.replacement, Replacement::Loading(_)),
+        // One at a time, but one that has failed keeps no other waiting until its last try.
+        let is_first_try = |version: &Version| match version {
+            Version::Loading(progress)
+            | Version::Serving(Serving { replacement: Replacement::Loading(progress), .. }) => {
+                !progress.has_failed_once
+            }
             _ => false,
         };
-        if self.versions.values().any(is_loading) {
+        if self.versions.values().any(is_first_try) {
             return;
         }
         let next = wanted.iter().rev().find_map(|(number, path)| match self.versions.get(number) {
@@ -714,6 +719,7 @@ impl Model {
             source: Source::of(&path, &self.config.session_group),
             retry: *retry,
             load: load.clone(),
+            turn: self.turn.clone(),
             is_given_up: progress.is_given_up.clone(),
             messages: messages.clone(),
         };
@@ -748,6 +754,7 @@ struct Attempt {
     source: Source,
     retry: RetryPolicy,
     load: Arc<Load>,
+    turn: Arc<Mutex<()>>,
     is_given_up: Arc<AtomicBool>,
     messages: Sender<Message>,
 }
@@ -760,11 +767,13 @@ impl Attempt {
         let (name, number) = (self.config.name.clone(), self.number);
         let mut tries = 0;
         loop {
+            let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             info!("loading version {number} of model {name} from {}", self.source.path.display());
             let error = match (self.load)(&self.config, number, &self.source.path) {
                 Ok(servable) => return Ok(servable),
                 Err(error) => error,
             };
+            drop(turn);
             error!("loading version {number} of model {name} failed: {error}");
             tries += 1;
             if tries > self.retry.retries || is_final(error.code) {

@@ -58,6 +58,32 @@ def test_a_version_that_is_being_copied_waits(start, tmp_path, missing, retries)
     assert bias(server) == 3
 
 
+def test_a_version_that_is_tried_again_keeps_no_other_from_loading(start, tmp_path):
+    base = tmp_path / "half"
+    place(base, 1, "half_plus")
+    place(base, 2, "half_plus")
+    # The newest is loaded first.
+    shutil.rmtree(base / "2/variables")
+    place(base, 3, "half_plus")
+    shutil.rmtree(base / "3/variables")
+    flags = "--max_num_load_retries=5", "--load_retry_interval_micros=60000000"
+    file = tmp_path / "models.config"
+    file.write_text(config(model("half", base, "all { }")))
+    server = start(f"--model_config_file={file}", "--wait_for_models=any", *flags)
+    server.wait_for("half", {1: "AVAILABLE", 2: "LOADING", 3: "LOADING"})
+    assert bias(server) == 2
+    place(base, 4, "half_plus_three")
+    server.wait_for(
+        "half", {1: "AVAILABLE", 2: "LOADING", 3: "LOADING", 4: "AVAILABLE"}
+    )
+    assert bias(server) == 3
+    # With its files there, it is loaded before its next try is due.
+    shutil.copytree(MODELS / "half_plus", base / "2", dirs_exist_ok=True)
+    server.wait_for(
+        "half", {1: "AVAILABLE", 2: "AVAILABLE", 3: "LOADING", 4: "AVAILABLE"}
+    )
+
+
 def test_the_last_version_stays_when_nothing_is_listed(start, tmp_path):
     base = tmp_path / "half"
     place(base, 1, "half_plus")
