@@ -37,7 +37,7 @@ SCOPE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test $(addprefix test-,$(PARTS)) test-debug bench bench-quick bench-memory bench-overhead bench-server \
-  bench-processor bench-scaling sharing scaling-kit bench-models gpu-check gpu-kit nightly soak fuzz asan tsan memcheck dispatches coverage supply-chain \
+  bench-processor bench-scaling sharing scaling-kit bench-models gpu-check gpu-kit nightly soak soak-server fuzz asan tsan memcheck dispatches coverage supply-chain \
   reproducible tensorflow system-packages build install deb image dist package-test wheel server serve processor \
   install-serving models header man docs lint requirements clean
 
@@ -180,6 +180,9 @@ nightly: ## All of these, one after the other (MINUTES=30 for fuzz and soak, eac
 # With one arena, memory that is free lies in few enough pieces to see what grows.
 soak: tensorflow models ## A long time of everything at once (MINUTES=60; 5 by default)
 	MALLOC_ARENA_MAX=1 MINUTES=$(MINUTES) $(CARGO) test --release --test soak -- --ignored --nocapture
+
+soak-server: server models $(SERVING_CLIENT) ## The same for the server: storage, models and clients that fail (MINUTES=30; 5 by default)
+	MINUTES=$(MINUTES) crates/model-server/tests/run.sh -k test_soak
 
 fuzz: build models ## Fuzz grammar, options, C ABI, graphs, SavedModels, and answers against stock TensorFlow (MINUTES=60; 5 by default)
 	fuzz/run.sh $(MINUTES)

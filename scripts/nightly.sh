@@ -8,6 +8,7 @@ export MINUTES=${MINUTES:-30}
 scripts/steps.sh -k <<'STEPS'
 make supply-chain
 make soak MINUTES=$MINUTES
+make soak-server MINUTES=$MINUTES
 make fuzz MINUTES=$MINUTES
 make test-debug
 cargo check --release --lib --no-default-features

@@ -186,3 +186,52 @@ def test_wrong_sizes(start, base, tmp_path):
         server = start(*only("half", base), *flags, wait=False, log=log)
         assert server.process.wait(60) == 255
         assert says in log.read_text()
+
+
+def lookup(id=0, rows=1, **others):
+    """Inputs of the model "lookups", whose tables have 10 rows."""
+    inputs = {
+        "ids": np.full([rows, 3], id, np.int64),
+        "words": np.full([rows, 2, 2], id, np.int32),
+        "x": np.full([rows, 2], id, np.float32),
+    }
+    return inputs | others
+
+
+# What one request of a batch can have that its others have not.
+BAD = {
+    "an id that no table has": lookup(10),
+    "another type": lookup(x=np.ones([1, 2], np.float64)),
+    "another number of columns": lookup(ids=np.zeros([1, 2], np.int64)),
+    "another rank": lookup(ids=np.zeros([1, 3, 1], np.int64)),
+}
+
+
+@pytest.mark.parametrize("pads", [False, True])
+def test_a_bad_request_fails_no_other_of_its_batch(start, tmp_path, metrics, pads):
+    place(tmp_path / "lookups", 1, "lookups")
+    text = "max_batch_size { value: 64 } batch_timeout_micros { value: 1000000 } "
+    text += f"num_batch_threads {{ value: 1 }} pad_variable_length_inputs: {str(pads).lower()}"
+    flags = only("lookups", tmp_path), batching(tmp_path, text)
+    server = start(*flags[0], *flags[1], metrics, "--grpc_max_threads=16")
+
+    def ask(inputs):
+        return predict(server, "lookups", inputs=inputs, outputs=["rows", "deep"])
+
+    good = [lookup(id, rows) for id, rows in [(1, 1), (2, 2), (3, 1), (4, 3), (5, 1)]]
+    alone = [ask(inputs) for inputs in good]
+    # Padding would add the missing column.
+    bads = BAD.keys() - ({"another number of columns"} if pads else set())
+    for bad, number in itertools.product(sorted(bads), [1, 3]):
+        before = metric(server, RUNS)
+        with ThreadPoolExecutor(16) as pool:
+            wrong = [pool.submit(ask, BAD[bad]) for _ in range(number)]
+            right = [pool.submit(ask, inputs) for inputs in good]
+        for call in wrong:
+            fails(CODES.INVALID_ARGUMENT, "", call.result)
+        for call, expected in zip(right, alone, strict=True):
+            for name, output in expected.outputs.items():
+                found = values(call.result().outputs[name])
+                np.testing.assert_array_equal(found, values(output))
+        # Not one by one: they were in a batch.
+        assert metric(server, RUNS) - before < len(good) + 2 * number

@@ -20,7 +20,7 @@ use crate::metrics::{Metrics, OfVersion};
 use crate::tensor;
 pub use parameters::Batching;
 pub use rows::in_size;
-use rows::{joined, merge, rows, split};
+use rows::{are_mergeable, joined, merge, rows, split};
 
 /// The threads that run batches.
 pub struct Scheduler {
@@ -310,9 +310,18 @@ impl Shared {
         for task in &batch.tasks {
             self.metrics.batch_waited(&job.counts, now - task.since);
         }
+        for tasks in alike(batch.tasks, job.batching.pads) {
+            self.answer(job, tasks);
+        }
+    }
+
+    /// Runs tasks together. What one of them may have spoilt runs again in halves, so that the others get their
+    /// answers.
+    fn answer(&self, job: &Job, tasks: Vec<Task>) {
+        let now = Instant::now();
         let is_expired = |task: &Task| task.deadline.is_some_and(|deadline| deadline <= now);
         // Their clients have stopped waiting.
-        let (expired, tasks): (Vec<_>, Vec<_>) = batch.tasks.into_iter().partition(is_expired);
+        let (expired, mut tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_expired);
         for task in expired {
             let message = "Run() timeout exceeded while waiting in batching queue";
             let _ = task.reply.send(Err(Error::new(Code::DeadlineExceeded, message)));
@@ -327,6 +336,11 @@ impl Shared {
                 for (task, outputs) in tasks.into_iter().zip(outputs) {
                     let _ = task.reply.send(Ok(outputs));
                 }
+            }
+            Err(error) if tasks.len() > 1 && may_be_of_one(error.code) => {
+                let others = tasks.split_off(tasks.len() / 2);
+                self.answer(job, tasks);
+                self.answer(job, others);
             }
             Err(error) => {
                 for task in tasks {
@@ -354,7 +368,7 @@ impl Shared {
                 let parts: Vec<&Tensor> = std::iter::zip(tasks, &parts)
                     .map(|(task, part)| part.as_ref().unwrap_or(&task.inputs[i]))
                     .collect();
-                merge(&job.names.feeds[i], &parts, padded - rows, job.batching.pads)
+                merge(&parts, padded - rows)
             })
             .collect::<Result<_>>()?;
         let names = job.names.feeds.iter().map(String::as_str);
@@ -372,6 +386,30 @@ impl Shared {
         }
         Ok(each)
     }
+}
+
+/// Whether the inputs of one request may be why a batch has failed, rather than what all share.
+fn may_be_of_one(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable | Code::ResourceExhausted
+    )
+}
+
+/// Tasks whose inputs can be put together, in their order.
+fn alike(tasks: Vec<Task>, pads: bool) -> Vec<Vec<Task>> {
+    let mut all: Vec<Vec<Task>> = Vec::new();
+    for task in tasks {
+        let is_like = |tasks: &&mut Vec<Task>| {
+            let pairs = std::iter::zip(&*tasks[0].inputs, &*task.inputs);
+            pairs.into_iter().all(|(one, other)| are_mergeable(one, other, pads))
+        };
+        match all.iter_mut().find(is_like) {
+            Some(tasks) => tasks.push(task),
+            None => all.push(vec![task]),
+        }
+    }
+    all
 }
 
 fn panicked() -> Error {

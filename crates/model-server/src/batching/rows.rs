@@ -40,30 +40,21 @@ pub fn in_size<'a>(
     inputs.iter().map(named).collect::<Result<_>>().map(Some)
 }
 
-/// The rows of all parts, one after the other, and then `more` copies of the last part's first row.
-pub fn merge(name: &str, parts: &[&Tensor], more: usize, pads: bool) -> Result<Tensor> {
+/// Whether the rows of both can be in one tensor, which `pads` the shorter ones.
+pub fn are_mergeable(one: &Tensor, other: &Tensor, pads: bool) -> bool {
+    let (dims, others) = (one.dims(), other.dims());
+    let fits = if pads { dims.len() == others.len() } else { dims[1..] == others[1..] };
+    fits && one.dtype() == other.dtype()
+}
+
+/// The rows of all parts, which are mergeable, one after the other, and then `more` copies of the last part's first
+/// row.
+pub fn merge(parts: &[&Tensor], more: usize) -> Result<Tensor> {
     let first = parts[0].dims();
-    if parts.iter().any(|part| part.dtype() != parts[0].dtype()) {
-        return Err(Error::invalid(format!(
-            "Tensors with name '{name}' from different tasks have different types"
-        )));
-    }
     if parts.iter().all(|part| part.dims()[1..] == first[1..]) {
         return tensor::concat(parts, more);
     }
-    if !pads {
-        return Err(Error::precondition(format!(
-            "Tensors with name '{name}' from different tasks have different shapes and padding is turned \
-             off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name \
-             have equal dimensions starting with the first dim."
-        )));
-    }
     let rank = first.len();
-    if parts.iter().any(|part| part.dims().len() != rank) {
-        return Err(Error::precondition(format!(
-            "Tensors with name '{name}' from different tasks have different ranks, which padding can't change"
-        )));
-    }
     let largest: Vec<i64> = (1..rank)
         .map(|i| parts.iter().map(|part| part.dims()[i]).max().unwrap_or_default())
         .collect();
