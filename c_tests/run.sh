@@ -82,5 +82,8 @@ cmake --build target/c_tests/cmake --parallel >>target/c_tests/cmake.log ||
     { cat target/c_tests/cmake.log; exit 1; }
 ctest --test-dir target/c_tests/cmake --output-on-failure
 
+echo "Hosts with a protobuf of their own"
+c_tests/protobuf/run.sh installed "$prefix" "$MODELS"
+
 echo "Examples"
 examples/run.sh "$prefix" "$MODELS"

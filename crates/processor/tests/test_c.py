@@ -65,6 +65,12 @@ def test_a_program_with_functions_of_the_same_names(tmp_path):
     assert run.stdout == "answered twice, ended\n"
 
 
+def test_a_host_with_its_own_protobuf():
+    """That opens the processor as docs/usage.md says."""
+    script = ROOT / "c_tests/protobuf/run.sh"
+    subprocess.run([script, "processor", LIBRARY, MODELS], check=True)
+
+
 def test_what_is_installed(tmp_path):
     """As a stranger would use it, from another place than it was installed to."""
     for target in ("install", "install-serving"):
