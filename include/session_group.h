@@ -351,7 +351,9 @@ void SessionGroupOptions_SetKernels(SessionGroupOptions *options,
 //   results may be rounded differently;
 // - "parallel_restore": one thread for each CPU that the process may use reads checkpoints, straight
 //   into the memory of the variables. Damaged files, and anything else that these threads can't read,
-//   are left to TensorFlow's own kernel.
+//   are left to TensorFlow's own kernel;
+// - "interleaved_tables": variables that are loaded, and constants, of 1 MiB and more lie page by page on all NUMA
+//   nodes of the sessions' CPUs in turn, instead of where the thread ran that filled them. Needs "fast_memory".
 //
 // Errors: TF_INVALID_ARGUMENT for any other name.
 void SessionGroupOptions_SetOptimization(SessionGroupOptions *options,
@@ -724,14 +726,16 @@ void SessionGroup_MetricsText(const SessionGroup *group, TF_Buffer *text, TF_Sta
 // - "allowed_cpus": the CPUs that the process might use when the group was made, such as "0-7";
 // - "cpu_quota": how many CPUs' time the control groups of the process allow it, such as 2.5, or null if
 //   they have no quota;
+// - "table_nodes": the numbers of the NUMA nodes over which tables are spread, as "interleaved_tables" of
+//   SessionGroupOptions_SetOptimization() does; none if it is off;
 // - "optimizations": an array of the names of those that are on, as for
 //   SessionGroupOptions_SetOptimization();
 // - "queue": an object with "capacity" and "wait_when_full";
 // - "kept_bytes": the most memory of large tensors, in bytes, that the process keeps for the next
 //   request;
 // - "drain_timeout_ms": how long closing lets requests finish;
-// - "why": an object with the reasons, in words, for "cpus", "threads", "execution" and
-//   "policy";
+// - "why": an object with the reasons, in words, for "cpus", "threads", "execution", "policy" and
+//   "tables", that is, for "table_nodes";
 // - "multi_stream": null, or an object with "gpu_ids", an array, and "mps": null, or an object with
 //   "contexts_per_gpu", which is 1, and "contexts_asked_for", CONTEXTS_COUNT_PER_GPU or null;
 // - "sessions": an array of objects with "session", its number; "cpus", such as "0-3", or null if it

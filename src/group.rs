@@ -111,15 +111,22 @@ impl SessionGroup {
         let sessions = group.state.enter_for_all()?;
         sessions.add_graph(model.take_graph()).map_err(doing("its graph was refused"))?;
         let run_options = run_options.unwrap_or(&group.state.defaults.on_pool);
-        let writing = sessions.devices.writing();
+        let (writing, loading) = (sessions.devices.writing(), sessions.devices.loading());
         for leader in 0..group.state.leaders() {
             sessions
                 .session(leader)?
                 .restore(&model, run_options)
                 .map_err(doing("restoring its variables or initialising it failed"))?;
         }
-        drop(writing);
+        drop((writing, loading));
         sessions.devices.sync()?;
+        if let Some(error) = sessions.devices.spread_error() {
+            log::info(&format!(
+                "session group {}: Linux has not spread its tables over NUMA nodes: {error}. In a container, that needs \
+                 the capability SYS_NICE or a seccomp profile that allows mbind()",
+                group.state.number
+            ));
+        }
         drop(sessions);
         Ok(group)
     }

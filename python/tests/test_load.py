@@ -36,6 +36,7 @@ def test_options() -> None:
         assert description["drain_timeout_ms"] == 7_000
         assert description["queue"] == {"capacity": 7, "wait_when_full": True}
         assert sorted(description["optimizations"]) == [
+            "interleaved_tables",
             "parallel_restore",
             "resolved_reads",
             "serial_executor",

@@ -225,7 +225,9 @@ pub unsafe extern "C" fn SessionGroupOptions_SetKernels(
 ///   results may be rounded differently;
 /// - "parallel_restore": one thread for each CPU that the process may use reads checkpoints, straight
 ///   into the memory of the variables. Damaged files, and anything else that these threads can't read,
-///   are left to TensorFlow's own kernel.
+///   are left to TensorFlow's own kernel;
+/// - "interleaved_tables": variables that are loaded, and constants, of 1 MiB and more lie page by page on all NUMA
+///   nodes of the sessions' CPUs in turn, instead of where the thread ran that filled them. Needs "fast_memory".
 ///
 /// Errors: TF_INVALID_ARGUMENT for any other name.
 #[unsafe(no_mangle)]

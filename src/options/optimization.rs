@@ -32,15 +32,19 @@ pub enum Optimization {
     /// Checkpoints are read by a thread for each CPU that the process may use, instead of by the one
     /// that runs the restore operation. What these can't read, TensorFlow's own kernel does.
     ParallelRestore,
+    /// Variables and constants of 1 MiB and more are spread over the NUMA nodes of the sessions, page by page, instead
+    /// of lying where the thread ran that filled them. Needs fast memory.
+    InterleavedTables,
 }
 
-const NAMED: [(&str, Optimization); 6] = [
+const NAMED: [(&str, Optimization); 7] = [
     ("serial_executor", Optimization::SerialExecutor),
     ("resolved_reads", Optimization::ResolvedReads),
     ("fused_lookups", Optimization::FusedLookups),
     ("fast_memory", Optimization::FastMemory),
     ("shared_constants", Optimization::SharedConstants),
     ("parallel_restore", Optimization::ParallelRestore),
+    ("interleaved_tables", Optimization::InterleavedTables),
 ];
 
 impl FromStr for Optimization {

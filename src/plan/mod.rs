@@ -12,6 +12,7 @@ pub(crate) mod machine;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::cpus::cpuset::CpuSet;
@@ -22,7 +23,7 @@ use crate::options::environment::Environment;
 use crate::options::execution::Execution;
 use crate::options::kernels::Kernels;
 use crate::options::labels::Labels;
-use crate::options::optimization::Optimizations;
+use crate::options::optimization::{Optimization, Optimizations};
 use crate::options::policy::Policy;
 use crate::options::queue::{QUEUE_CAPACITY, Queue};
 use crate::options::{DRAIN_TIMEOUT_MS, MAX_SESSIONS, Options};
@@ -55,6 +56,8 @@ pub(crate) struct Plan {
     pub allowed: CpuSet,
     /// Of a multi-stream group.
     pub gpus: Option<Gpus>,
+    /// The NUMA nodes over which what all sessions read is spread; none where it lies as it comes.
+    pub table_nodes: Vec<u32>,
     /// How many CPUs' time the control groups allow, where they have a quota.
     pub quota: Option<f64>,
     /// How many bytes of large tensors the process keeps for the next request, at most.
@@ -70,6 +73,7 @@ pub(crate) struct Why {
     pub threads: &'static str,
     pub execution: &'static str,
     pub policy: &'static str,
+    pub tables: &'static str,
 }
 
 /// What a session will be.
@@ -176,7 +180,14 @@ pub(crate) fn plan(
         _ => "as the ConfigProto says, else one for each CPU of the session or of its share",
     };
     let (policy, why_policy) = policy(options, execution, gpus.is_some());
-    let why = Why { cpus: source.why(), threads, execution: why_execution, policy: why_policy };
+    let (table_nodes, why_tables) = table_nodes(options.optimizations, &sessions, machine);
+    let why = Why {
+        cpus: source.why(),
+        threads,
+        execution: why_execution,
+        policy: why_policy,
+        tables: why_tables,
+    };
     let allowed = machine.allowed.clone();
     Ok(Plan {
         sessions,
@@ -188,6 +199,7 @@ pub(crate) fn plan(
         kernels: options.kernels,
         allowed,
         gpus,
+        table_nodes,
         quota: machine.quota,
         kept_bytes,
         labels: options.labels.clone(),
@@ -278,6 +290,29 @@ fn policy(options: &Options, execution: Execution, has_streams: bool) -> (Policy
         }
         (Policy::Auto, _) => (Policy::LeastLoaded, "auto: sessions have threads of their own"),
         (chosen, _) => (chosen.clone(), "as the program set"),
+    }
+}
+
+/// The nodes of the sessions' CPUs, over which their tables are spread.
+fn table_nodes(
+    optimizations: Optimizations,
+    sessions: &[SessionPlan],
+    machine: &Machine,
+) -> (Vec<u32>, &'static str) {
+    let needed = [Optimization::InterleavedTables, Optimization::FastMemory];
+    if !needed.into_iter().all(|optimization| optimizations.has(optimization)) {
+        return (Vec::new(), "as the program set");
+    }
+    let Ok(topology) = &machine.topology else {
+        return (Vec::new(), "Linux does not say which NUMA nodes there are");
+    };
+    let nodes: BTreeSet<u32> = match sessions.iter().all(|session| session.cpus.is_some()) {
+        true => sessions.iter().flat_map(|session| session.numa_nodes.iter().copied()).collect(),
+        false => topology.nodes.iter().map(|node| node.number).collect(),
+    };
+    match nodes.len() {
+        1 => (nodes.into_iter().collect(), "all CPUs of the sessions are on one NUMA node"),
+        _ => (nodes.into_iter().collect(), "spread over the NUMA nodes of the sessions' CPUs"),
     }
 }
 

@@ -198,6 +198,28 @@ fn a_machine_that_can_not_be_read_matters_only_for_affinity() {
 }
 
 #[test]
+fn tables_are_spread_over_the_nodes_of_the_sessions() {
+    // Four nodes of four CPUs, the last of which has a number of its own.
+    let nodes = [0, 1, 2, 8].iter().enumerate().map(|(i, &number)| {
+        let first = i as u32 * 4;
+        Node { number, cores: (first..first + 4).map(CpuSet::one).collect() }
+    });
+    let machine = Machine { topology: Ok(Topology { nodes: nodes.collect() }), ..machine(16) };
+    let decide = |options: &Options| {
+        let plan = plan(options, &Environment::default(), &Config::default(), &machine).unwrap();
+        (plan.table_nodes, plan.why.tables)
+    };
+    assert_eq!(decide(&options(2)).0, [0, 1, 2, 8]);
+    assert_eq!(decide(options(2).cpuset("4-7;12-15").unwrap()).0, [1, 8]);
+    let (nodes, why) = decide(options(2).cpuset("4-5;6-7").unwrap());
+    assert_eq!((&nodes[..], why.contains("one NUMA node")), (&[1][..], true));
+    for off in [Optimization::InterleavedTables, Optimization::FastMemory] {
+        let (nodes, why) = decide(options(2).optimization(off, false));
+        assert!(nodes.is_empty() && why == "as the program set", "{why}");
+    }
+}
+
+#[test]
 fn an_environment_that_is_wrong_is_named() {
     let environment = Environment { cpuset: Some("0;x".to_string()), ..Environment::default() };
     let error = plan(&options(2), &environment, &Config::default(), &machine(2)).unwrap_err();

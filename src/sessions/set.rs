@@ -78,6 +78,7 @@ impl SessionSet {
                 Devices::with_streams(session_options, fast_memory, &gpus.ids, streams)?
             }
         });
+        devices.spread_over(&plan.table_nodes)?;
         if plan.optimizations.has(Optimization::ParallelRestore) {
             devices.restore_with(&plan.allowed)?;
         }

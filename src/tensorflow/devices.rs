@@ -91,6 +91,29 @@ impl Devices {
         })
     }
 
+    /// Spreads large memory that all sessions read over these NUMA nodes, page by page. To be called before
+    /// there are sessions.
+    pub(crate) fn spread_over(&self, nodes: &[u32]) -> Result<()> {
+        status::call(|status| {
+            // SAFETY: the devices are live, and no session uses them yet; the array has the length given with it.
+            unsafe { shim::sg_devices_spread_over(self.0, nodes.as_ptr(), nodes.len(), status) }
+        })
+    }
+
+    /// What is allocated until the result is dropped is for all sessions to read.
+    pub(crate) fn loading(&self) -> Loading<'_> {
+        // SAFETY: the devices are live.
+        unsafe { shim::sg_devices_set_loading(self.0, 1) };
+        Loading(self)
+    }
+
+    /// Why the system did not spread memory, if it has refused to.
+    pub(crate) fn spread_error(&self) -> Option<std::io::Error> {
+        // SAFETY: the devices are live.
+        let code = unsafe { shim::sg_devices_spread_error(self.0) };
+        (code != 0).then(|| std::io::Error::from_raw_os_error(code))
+    }
+
     /// How many bytes each thread has read of checkpoints that were restored so.
     pub(crate) fn restored_bytes(&self) -> Vec<u64> {
         // SAFETY: the devices are live; without room, only the number of threads is given.
@@ -194,6 +217,16 @@ impl Drop for Writing<'_> {
     fn drop(&mut self) {
         // SAFETY: the devices are live, and know that it has begun.
         unsafe { shim::sg_devices_end_write(self.0.0) }
+    }
+}
+
+/// A group that is being loaded.
+pub(crate) struct Loading<'a>(&'a Devices);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the devices are live.
+        unsafe { shim::sg_devices_set_loading(self.0.0, 0) }
     }
 }
 

@@ -247,6 +247,14 @@ unsafe extern "C" {
         words: usize,
         status: *mut tf::TF_Status,
     );
+    pub fn sg_devices_spread_over(
+        devices: *mut sg_devices,
+        nodes: *const u32,
+        n: usize,
+        status: *mut tf::TF_Status,
+    );
+    pub fn sg_devices_set_loading(devices: *mut sg_devices, is_loading: i32);
+    pub fn sg_devices_spread_error(devices: *const sg_devices) -> i32;
     pub fn sg_devices_restored_bytes(
         devices: *const sg_devices,
         bytes: *mut u64,

@@ -81,6 +81,20 @@ void sg_devices_restore_with(sg_devices* devices, size_t cpus, const uint64_t* m
   });
 }
 
+void sg_devices_spread_over(sg_devices* devices, const uint32_t* nodes, size_t n,
+                            TF_Status* status) {
+  Guard(status, [&] {
+    devices->tables.nodes.Set(absl::MakeSpan(nodes, n));
+    return absl::OkStatus();
+  });
+}
+
+void sg_devices_set_loading(sg_devices* devices, int32_t is_loading) {
+  devices->tables.is_loading.store(is_loading != 0);
+}
+
+int32_t sg_devices_spread_error(const sg_devices* devices) { return devices->tables.nodes.error(); }
+
 size_t sg_devices_restored_bytes(const sg_devices* devices, uint64_t* bytes, size_t threads) {
   return devices->restorer.BytesByThread(absl::MakeSpan(bytes, threads));
 }

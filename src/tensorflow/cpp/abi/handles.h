@@ -41,11 +41,12 @@ struct sg_devices {
     std::unique_ptr<tensorflow::ResourceMgr> resources;
   };
 
-  explicit sg_devices(tensorflow::Allocator* host) : host(host), constants(host) {}
+  explicit sg_devices(tensorflow::Allocator* host) : host(host), constants(host, &tables.nodes) {}
 
   session_group::Writes writes;
   session_group::FrameBudget frames;
   session_group::Restorer restorer;
+  session_group::TablePlacement tables;
   tensorflow::Allocator* const host;
   // Set if `host` is FastAllocator. Destroyed after the devices and constants, so that it returns
   // their memory to the system.

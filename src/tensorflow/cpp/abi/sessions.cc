@@ -59,7 +59,7 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
   for (const auto& device : devices->devices) {
     wrappers.push_back(std::make_unique<session_group::SessionDevice>(
         device.get(), device->name(), device->resource_manager(), intra_op_pool,
-        &devices->constants, &devices->restorer));
+        &devices->constants, &devices->restorer, &devices->tables));
   }
   if (stream_slot != nullptr) {
     const sg_devices::Gpu& gpu = devices->gpus[stream_slot->gpu];
@@ -67,7 +67,7 @@ std::unique_ptr<sg_session> NewSession(sg_devices* devices, tensorflow::SessionO
     wrappers.push_back(std::make_unique<session_group::SessionDevice>(
         devices->virtual_gpus->device(gpu.id, stream_slot->stream),
         absl::StrCat(session_group::kTask, "/device:GPU:0"), gpu.resources.get(), intra_op_pool,
-        &devices->constants, &devices->restorer));
+        &devices->constants, &devices->restorer, &devices->tables));
   }
   session->session = std::make_unique<tensorflow::DirectSession>(
       session->options, new tensorflow::StaticDeviceMgr(std::move(wrappers)),

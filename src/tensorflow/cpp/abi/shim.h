@@ -96,6 +96,14 @@ void sg_devices_clear(sg_devices* devices, TF_Status* status);
 // sg_devices_end_write() see the changes.
 void sg_devices_begin_write(sg_devices* devices);
 void sg_devices_end_write(sg_devices* devices);
+// From now on, memory of 1 MiB and more that is restored, that holds constants, or that is
+// allocated while the group is loading, is spread over `n` NUMA nodes, page by page. Must be called
+// before any session over the devices is made.
+void sg_devices_spread_over(sg_devices* devices, const uint32_t* nodes, size_t n,
+                            TF_Status* status);
+void sg_devices_set_loading(sg_devices* devices, int32_t is_loading);
+// The first error of the system's in spreading memory, as an errno; 0 without one.
+int32_t sg_devices_spread_error(const sg_devices* devices);
 // From now on, restores checkpoints with `cpus` threads on the CPUs of `mask`, which has `words`
 // words. TensorFlow's own kernel restores what these threads can't, and everything if this function
 // was not called. Must be called before any session over the devices is made.

@@ -50,14 +50,22 @@ void* FastAllocator::AllocateRaw(size_t alignment, size_t num_bytes) {
   return mi_malloc_aligned((num_bytes + alignment - 1) / alignment * alignment, alignment);
 }
 
+bool FastAllocator::IsLarge(const void* data) {
+  return LargeBlocks::MayBeBlock(data) && data != nullptr && !mi_is_in_heap_region(data);
+}
+
 void FastAllocator::DeallocateRaw(void* data) {
   if (!kHasLists) {
     HostAllocator::Get()->DeallocateRaw(data);
-  } else if (!LargeBlocks::MayBeBlock(data) || data == nullptr || mi_is_in_heap_region(data)) {
-    mi_free(data);
-  } else {
+  } else if (IsLarge(data)) {
     LargeBlocks::Get()->Free(data);
+  } else {
+    mi_free(data);
   }
+}
+
+void FastAllocator::Spread(void* data, const TableNodes& nodes) {
+  if (kHasLists && IsLarge(data)) LargeBlocks::Get()->Spread(data, nodes);
 }
 
 }  // namespace session_group

@@ -6,6 +6,8 @@
 
 namespace session_group {
 
+class TableNodes;
+
 // Takes memory from the C library, or from the allocator that the program is linked with. The stock
 // wheel's own allocator never returns the memory of closed groups from its pools, and all sessions
 // of a process share its locks.
@@ -29,6 +31,11 @@ class FastAllocator final : public tensorflow::Allocator {
   std::string Name() override { return "session_group_fast"; }
   void* AllocateRaw(size_t alignment, size_t num_bytes) override;
   void DeallocateRaw(void* data) override;
+  // Spreads the memory of a tensor over nodes, if it came from LargeBlocks.
+  void Spread(void* data, const TableNodes& nodes);
+
+ private:
+  static bool IsLarge(const void* data);
 };
 
 }  // namespace session_group

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <new>
 
+#include "devices/table_nodes.h"
+
 namespace session_group {
 namespace {
 
@@ -111,7 +113,9 @@ void* LargeBlocks::Allocate(size_t alignment, size_t num_bytes) {
   size_t bytes;
   int size = SizeOf(num_bytes, &bytes);
   const size_t usual_alignment = bytes >= kHuge ? kHugePage : kPage;
-  if (alignment > usual_alignment) size = kNotKept;
+  // Spread memory is not kept, for no later tensor is to lie on several nodes.
+  const TableNodes* const nodes = TableNodes::current();
+  if (alignment > usual_alignment || nodes != nullptr) size = kNotKept;
   alignment = std::max(alignment, usual_alignment);
 
   const Cpu cpu = CurrentCpu();
@@ -127,6 +131,8 @@ void* LargeBlocks::Allocate(size_t alignment, size_t num_bytes) {
     if (block == nullptr) return nullptr;
     block->size = size;
     block->node = node;
+    // Before its pages are first written.
+    if (nodes != nullptr) nodes->Interleave(reinterpret_cast<char*>(block) + kPage, bytes);
     if (list == nullptr) {
       not_kept_in_use_.fetch_add(bytes, std::memory_order_relaxed);
       not_kept_misses_.fetch_add(1, std::memory_order_relaxed);
@@ -170,6 +176,20 @@ void LargeBlocks::Free(void* data) {
   } else if (!Keep(block)) {
     Unmap(block);
   }
+}
+
+void LargeBlocks::Spread(void* data, const TableNodes& nodes) {
+  auto* const block = reinterpret_cast<Header*>(static_cast<char*>(data) - kPage);
+  if (block->size != kNotKept) {
+    {
+      List* const list = &lists_[block->node][block->size];
+      std::lock_guard<std::mutex> lock(list->lock);
+      list->in_use_bytes -= block->bytes;
+    }
+    not_kept_in_use_.fetch_add(block->bytes, std::memory_order_relaxed);
+    block->size = kNotKept;
+  }
+  nodes.Interleave(data, block->bytes);
 }
 
 bool LargeBlocks::Keep(Header* block) {

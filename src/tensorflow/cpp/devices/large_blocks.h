@@ -10,6 +10,8 @@
 
 namespace session_group {
 
+class TableNodes;
+
 // Maps blocks of 1 MiB and more. A freed block stays mapped, so that the next request finds its
 // pages there. The system would clear them again, with a page fault for each.
 //
@@ -53,9 +55,11 @@ class LargeBlocks final {
     return reinterpret_cast<uintptr_t>(data) % kPage == 0;
   }
 
-  // NULL if the system refuses.
+  // NULL if the system refuses. In a TableNodes::Scope, the memory is new and spread.
   void* Allocate(size_t alignment, size_t num_bytes);
   void Free(void* data);
+  // Spreads a block that is in use over nodes. It is not kept when it is freed.
+  void Spread(void* data, const TableNodes& nodes);
 
   void SetLimit(size_t bytes);
   // Releases the blocks that were not needed since the last call.

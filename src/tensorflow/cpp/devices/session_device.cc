@@ -2,9 +2,12 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "abi/caught.h"
+#include "devices/host_allocator.h"
+#include "devices/large_blocks.h"
 
 #ifndef NDEBUG
 #error "without NDEBUG, TensorFlow's classes have another layout than in the wheel: define NDEBUG"
@@ -33,14 +36,16 @@ tensorflow::DeviceAttributes Renamed(tensorflow::DeviceAttributes attributes,
 
 SessionDevice::SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                              tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                             ConstantStore* constants, Restorer* restorer)
+                             ConstantStore* constants, Restorer* restorer,
+                             const TablePlacement* tables)
     : Device(wrapped->env(), Renamed(wrapped->attributes(), name)),
       wrapped_(wrapped),
       resources_(resources),
       plain_(wrapped->device_type() == tensorflow::DEVICE_CPU ? wrapped->GetAllocator({})
                                                               : nullptr),
       constants_(constants),
-      restorer_(restorer) {
+      restorer_(restorer),
+      tables_(tables) {
   // Kernels for accelerators also use these for their work on the host.
   set_tensorflow_cpu_worker_threads(intra_op_pool->workers());
   if (wrapped->has_eigen_cpu_device()) set_eigen_cpu_device(intra_op_pool->eigen());
@@ -53,12 +58,26 @@ tensorflow::Allocator* SessionDevice::GetAllocator(tensorflow::AllocatorAttribut
 
 void SessionDevice::Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) {
   absl::Status computed = Caught([&] {
-    const bool is_restored =
-        Restorer::Knows(kernel->type_string_view()) && restorer_->Restore(context);
-    if (!is_restored) wrapped_->Compute(kernel, context);
+    const bool restores = Restorer::Knows(kernel->type_string_view());
+    std::optional<TableNodes::Scope> spreads;
+    if (restores || tables_->is_loading.load(std::memory_order_relaxed)) {
+      spreads.emplace(&tables_->nodes);
+    }
+    if (restores && restorer_->Restore(context)) return absl::OkStatus();
+    wrapped_->Compute(kernel, context);
+    // TensorFlow's kernel has read large tensors on threads of its own.
+    if (restores && !tables_->nodes.empty()) SpreadOutputs(context);
     return absl::OkStatus();
   });
   if (!computed.ok()) context->SetStatus(computed);
+}
+
+void SessionDevice::SpreadOutputs(tensorflow::OpKernelContext* context) const {
+  for (int i = 0; i < context->num_outputs(); ++i) {
+    tensorflow::Tensor* const output = context->mutable_output(i);
+    if (output == nullptr || output->TotalBytes() < LargeBlocks::kLeast) continue;
+    FastAllocator::Get()->Spread(output->data(), tables_->nodes);
+  }
 }
 
 void SessionDevice::ComputeAsync(tensorflow::AsyncOpKernel* kernel,

@@ -4,9 +4,11 @@
 
 #define EIGEN_USE_THREADS
 
+#include <atomic>
 #include <memory>
 #include <string>
 
+#include "devices/table_nodes.h"
 #include "graph/constant_store.h"
 #include "restore/restore.h"
 #include "tensorflow/core/framework/device.h"
@@ -28,6 +30,13 @@ class IntraOpPool {
   Eigen::ThreadPoolDevice eigen_;
 };
 
+// Where what all sessions read is to lie.
+struct TablePlacement {
+  TableNodes nodes;
+  // Whether kernels of the group make what all sessions will read: it is being loaded.
+  std::atomic<bool> is_loading{false};
+};
+
 // Wraps a device. The wrapped device has what belongs to the hardware or what the group shares:
 // allocators, streams, and the resource manager with its variables and tables. This object has what
 // each session needs for itself: kernels and intra-op threads.
@@ -38,7 +47,7 @@ class SessionDevice final : public tensorflow::Device {
   // nothing; all arguments must outlive this device.
   SessionDevice(tensorflow::Device* wrapped, const std::string& name,
                 tensorflow::ResourceMgr* resources, IntraOpPool* intra_op_pool,
-                ConstantStore* constants, Restorer* restorer);
+                ConstantStore* constants, Restorer* restorer, const TablePlacement* tables);
 
   tensorflow::ResourceMgr* resource_manager() override { return resources_; }
 
@@ -85,9 +94,10 @@ class SessionDevice final : public tensorflow::Device {
     wrapped_->CopyTensorInSameDevice(input, output, context, std::move(done));
   }
 
-  // Compute() lets the group restore checkpoints if it can. Both functions turn exceptions of
-  // kernels into errors, on any thread. TensorFlow's executors are compiled without exceptions, so
-  // that an exception would leave them in an unknown state or end the process.
+  // Compute() lets the group restore checkpoints if it can, and spreads what is restored or loaded.
+  // Both functions turn exceptions of kernels into errors, on any thread. TensorFlow's executors
+  // are compiled without exceptions, so that an exception would leave them in an unknown state or
+  // end the process.
   void Compute(tensorflow::OpKernel* kernel, tensorflow::OpKernelContext* context) override;
   void ComputeAsync(tensorflow::AsyncOpKernel* kernel, tensorflow::OpKernelContext* context,
                     tensorflow::AsyncOpKernel::DoneCallback done) override;
@@ -115,12 +125,15 @@ class SessionDevice final : public tensorflow::Device {
   }
 
  private:
+  void SpreadOutputs(tensorflow::OpKernelContext* context) const;
+
   tensorflow::Device* const wrapped_;
   tensorflow::ResourceMgr* const resources_;
   // The wrapped device's allocator for plain host memory; NULL for an accelerator.
   tensorflow::Allocator* const plain_;
   ConstantStore* const constants_;
   Restorer* const restorer_;
+  const TablePlacement* const tables_;
 };
 
 }  // namespace session_group

@@ -39,6 +39,7 @@ Tensor ConstantStore::Share(const Tensor& tensor) {
 
 absl::Status ConstantStore::FromProto(const tensorflow::TensorProto& proto, Tensor* tensor) {
   Tensor parsed;
+  const TableNodes::Scope spreads(nodes_);
   if (!tensorflow::DataType_IsValid(proto.dtype()) || !parsed.FromProto(allocator_, proto)) {
     return absl::InvalidArgumentError(
         "a constant's value can't be read from the graph: export the model again");

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "absl/status/status.h"
+#include "devices/table_nodes.h"
 #include "tensorflow/core/framework/allocator.h"
 #include "tensorflow/core/framework/tensor.h"
 #include "tensorflow/core/framework/tensor.pb.h"
@@ -17,10 +18,13 @@ namespace session_group {
 // or function they come from. Thread-safe.
 class ConstantStore {
  public:
-  // The allocator must outlive the store; the tensors need not.
-  explicit ConstantStore(tensorflow::Allocator* allocator) : allocator_(allocator) {}
+  // Both must outlive the store; the tensors need not.
+  ConstantStore(tensorflow::Allocator* allocator, const TableNodes* nodes)
+      : allocator_(allocator), nodes_(nodes) {}
 
   tensorflow::Allocator* allocator() const { return allocator_; }
+  // Over which memory for large constants is to be spread.
+  const TableNodes* nodes() const { return nodes_; }
   // An equal tensor that is already stored, or `tensor` itself, which is then stored.
   tensorflow::Tensor Share(const tensorflow::Tensor& tensor);
   absl::Status FromProto(const tensorflow::TensorProto& proto, tensorflow::Tensor* tensor);
@@ -31,6 +35,7 @@ class ConstantStore {
 
  private:
   tensorflow::Allocator* const allocator_;
+  const TableNodes* const nodes_;
   mutable std::mutex mu_;
   std::unordered_multimap<uint64_t, tensorflow::Tensor> tensors_;  // by a hash of their bytes
 };

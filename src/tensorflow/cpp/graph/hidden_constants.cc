@@ -365,6 +365,7 @@ class HiddenConstants::Search {
 };
 
 absl::Status HiddenConstants::Hide(tensorflow::GraphDef* graph, ConstantStore* store) {
+  const TableNodes::Scope spreads(store->nodes());
   Search search(store, this);
   absl::Status hidden = search.Hide(graph->mutable_node());
   const CompiledFunctions compiled(*graph);
