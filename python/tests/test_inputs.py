@@ -218,7 +218,8 @@ def test_run_converts_as_signatures_do() -> None:
         parts = {"indices": [[0], [2]], "values": np.array([1.5, 2]), "shape": [3]}
         x = {f"sparse/{part}:0": value for part, value in parts.items()}
         indices, values, shape = model.run(x, list(x))
-        assert (indices.dtype, values.dtype, shape.dtype) == ("i8", "f4", "i8")
+        dtypes = [array.dtype.name for array in (indices, values, shape)]
+        assert dtypes == ["int64", "float32", "int64"]
 
 
 def test_warming_up_converts_as_signatures_do(
@@ -255,6 +256,66 @@ def test_names(wide_deep: session_group.Model) -> None:
         "signature 'serving_default' has no input 'idz' (did you mean 'ids'?), needs 'ids'; "
         "it takes country: string[?], dense: float32[?, 13], ids: int64[?, 26]"
     )
+
+
+def test_a_single_input_may_be_passed_by_position() -> None:
+    with session_group.load(MODELS / "strings", 1) as model:
+        signature = model.signatures["serving_default"]
+        want = model(text=["a b"])
+        signature.warm_up(["a b"])
+        model.warm_up(["a b"])
+        assert_same(signature(["a b"]), want)
+        assert_same(model(["a b"]), want)
+
+
+@pytest.mark.parametrize(
+    ("positional", "named", "message"),
+    [
+        (1, {}, "input 'x': is all that may be passed by position, got 2"),
+        (0, {"x": 1}, "input 'x': got it by position and by name"),
+        (0, {"z": 1}, "has no input 'z'; it takes x: float32 of any shape"),
+    ],
+    ids=str,
+)
+def test_wrong_by_position(
+    types: session_group.Signatures,
+    positional: int,
+    named: dict[str, Any],
+    message: str,
+) -> None:
+    arguments = [1.0] * (1 + positional)
+    for call in (types["float32"], types["float32"].warm_up):
+        with pytest.raises(TypeError) as raised:
+            call(*arguments, **named)
+        assert str(raised.value).startswith("signature 'float32'")
+        assert message in str(raised.value)
+
+
+def test_a_dict_by_position(types: session_group.Signatures) -> None:
+    with pytest.raises(
+        TypeError, match=r"got a dict: pass inputs by name, as \(\*\*inputs\)"
+    ):
+        types["float32"]({"x": 1.0})
+
+
+def test_several_inputs_by_position(wide_deep: session_group.Model) -> None:
+    request = requests_of.wide_deep(1)
+    ids = request.pop("ids")
+    signature = wide_deep.signatures["serving_default"]
+    for call in (wide_deep, wide_deep.warm_up, signature, signature.warm_up):
+        for arguments, named in (([ids], request), ([ids, ids], {}), ([request], {})):
+            with pytest.raises(TypeError) as raised:
+                call(*arguments, **named)
+            assert str(raised.value) == (
+                "signature 'serving_default' has several inputs, and a SavedModel doesn't keep their "
+                "order: pass them by name: (country=..., dense=..., ids=...)"
+            )
+
+
+def test_no_input_by_position() -> None:
+    with session_group.load(MODELS / "state", 1) as model:
+        with pytest.raises(TypeError, match="signature 'read' takes nothing"):
+            model.signatures["read"](1)
 
 
 def test_names_of_signatures(types: session_group.Signatures) -> None:

@@ -46,13 +46,13 @@ class Model:
             for tensor, dtype in tensor_types(info)
         }
 
-    def __call__(self, /, **inputs: Any) -> dict[str, Any]:
+    def __call__(self, /, *positional: Any, **inputs: Any) -> dict[str, Any]:
         """Calls the default signature: "serving_default", or the only one."""
-        return self._default_signature()(**inputs)
+        return self._default_signature()(*positional, **inputs)
 
-    def warm_up(self, /, **inputs: Any) -> None:
+    def warm_up(self, /, *positional: Any, **inputs: Any) -> None:
         """Runs the default signature once on each session; see `Signature.warm_up`."""
-        self._default_signature().warm_up(**inputs)
+        self._default_signature().warm_up(*positional, **inputs)
 
     def run(
         self,
