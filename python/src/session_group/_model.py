@@ -236,7 +236,7 @@ def load(
     header say more about each.
 
     Args:
-      export_dir: the folder with saved_model.pb.
+      export_dir: the folder with saved_model.pb; where a model has versions, that of one of them.
       sessions: how many; may be left out where a cpuset says it.
       tags: exactly those of the MetaGraphDef to load.
       cpuset: CPUs for each session: "0-1;2-3".
