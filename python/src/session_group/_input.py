@@ -1,6 +1,7 @@
 """What a caller passes for an input, checked against what the signature needs."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,15 @@ def typed_array(where: str, value: object, dtype: int) -> Array:
 
 
 def _check_range(where: str, array: Array, to: np.dtype[Any]) -> None:
-    low, high, limits = int(array.min()), int(array.max()), tf.as_dtype(to)
-    if low < limits.min or high > limits.max:
-        raise _out_of_range(where, low if low < limits.min else high, to)
+    low, high, (least, most) = int(array.min()), int(array.max()), _range(to)
+    if low < least or high > most:
+        raise _out_of_range(where, low if low < least else high, to)
+
+
+@cache
+def _range(integers: np.dtype[Any]) -> tuple[int, int]:
+    limits = tf.as_dtype(integers)
+    return int(limits.min), int(limits.max)
 
 
 def _floating(where: str, array: Array, to: np.dtype[Any]) -> Array:
