@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,63 @@ def test_wrong_options(
     assert message in str(raised.value)
 
 
-def test_no_saved_model(tmp_path: Path) -> None:
-    with pytest.raises(tf.errors.NotFoundError, match=str(tmp_path)):
+@pytest.mark.parametrize(
+    ("files", "path", "message"),
+    [
+        (
+            ["1/saved_model.pb", "00000010/saved_model.pb", "11/being_copied"],
+            "model",
+            "{model} has no saved_model.pb; its newest version is {model}/00000010: load that",
+        ),
+        (
+            ["export/a/3/saved_model.pb"],
+            "model",
+            "{model} has no saved_model.pb; {model}/export/a/3 has it: load that",
+        ),
+        (
+            ["a/1/saved_model.pb", "b/1/saved_model.pb"],
+            "model",
+            "{model} has no saved_model.pb; {model}/a/1, {model}/b/1 have it: load one of them",
+        ),
+        (
+            [],
+            "model",
+            "{model} has no saved_model.pb; load the folder that holds it",
+        ),
+        (["frozen.pb"], "model", "of {model}/frozen.pb: a frozen graph is loaded by"),
+        (["frozen.pb"], "model/frozen.pb", "{model}/frozen.pb is a file"),
+        (["frozen.pb"], "model/frozen.pb", "with the target session_group:N"),
+        (
+            ["1/saved_model.pb"],
+            "model/1/saved_model.pb",
+            "{model}/1/saved_model.pb is a file: load its folder, {model}/1",
+        ),
+        (["1/saved_model.pb"], "model/2", "{model}/2 does not exist"),
+    ],
+    ids=str,
+)
+def test_no_saved_model(
+    tmp_path: Path, files: list[str], path: str, message: str
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in files:
+        (model / file).parent.mkdir(parents=True, exist_ok=True)
+        (model / file).touch()
+    with pytest.raises(tf.errors.NotFoundError) as raised:
+        session_group.load(tmp_path / path, 1)
+    assert message.format(model=model) in raised.value.message
+
+
+def test_the_folder_of_a_version(tmp_path: Path) -> None:
+    for version in (2, 10):
+        (tmp_path / str(version)).symlink_to(STRINGS)
+    with pytest.raises(tf.errors.NotFoundError) as raised:
         session_group.load(tmp_path, 1)
+    [newest] = re.findall(r"newest version is (.+): load", raised.value.message)
+    assert newest == f"{tmp_path}/10"
+    with session_group.load(newest, 1) as model:
+        assert len(model(["a b"])["words"]) == 2
 
 
 def test_errors_of_the_graph() -> None:

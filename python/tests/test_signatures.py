@@ -224,9 +224,23 @@ def test_inputs_with_defaults_may_be_left_out(export: Export) -> None:
         assert answer["text"].tolist() == [b"b!", b"\xff!"]
         answer = model(x=[1.0], k=5, suffix=["c"])
         assert answer["y"].tolist() == [5] and answer["text"].tolist() == [b"c!"]
+        assert model([1.0], k=5)["y"].tolist() == [5]
         with pytest.raises(
             TypeError, match=r"needs 'x'; it takes k: float32\[\] \(opt"
         ):
             model(k=1)
         with pytest.raises(TypeError, match="has no input 'z'"):
             model(x=[1.0], z=1)
+
+
+def test_names_that_are_no_keywords(export: Export) -> None:
+    def build() -> tuple[Infos, Infos]:
+        x, y = placeholder("x"), placeholder("y")
+        return {"x-1": x, "y": y}, {"z": x + y}
+
+    with session_group.load(export(build), 1) as model:
+        assert model(**{"x-1": 1.0, "y": 2})["z"] == 3
+        with pytest.raises(
+            TypeError, match=r"by name: \(\*\*\{'x-1': \.\.\., 'y': \.\.\.\}\)"
+        ):
+            model(1.0, 2.0)

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::buffer::Buffer;
 use super::devices::Devices;
+use super::export_dir::advice;
 use super::shim::{self, sg_str};
 use super::status;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// A parsed `GraphDef` whose tables can be shared by several sessions.
 pub struct Graph(*mut shim::sg_graph);
@@ -83,10 +84,10 @@ impl SavedModel {
         tags: &[&str],
         meta_graph_def: Option<&mut Buffer>,
     ) -> Result<Self> {
-        let export_dir = export_dir.as_ref();
-        let export_dir = export_dir.to_str().ok_or_else(|| {
-            Error::invalid(format!("the path {} is not UTF-8", export_dir.display()))
-        })?;
+        let path = export_dir.as_ref();
+        let export_dir = path
+            .to_str()
+            .ok_or_else(|| Error::invalid(format!("the path {} is not UTF-8", path.display())))?;
         let meta_graph_def = meta_graph_def.map_or(std::ptr::null_mut(), Buffer::as_mut_ptr);
         let tags: Vec<sg_str<'_>> = tags.iter().map(|&tag| tag.into()).collect();
         status::call(|status| {
@@ -100,6 +101,10 @@ impl SavedModel {
                     status,
                 )
             })
+        })
+        .map_err(|error: Error| {
+            let advice = if error.code == Code::NotFound { advice(path) } else { None };
+            advice.map_or(error, |advice| Error::new(Code::NotFound, advice))
         })
     }
 

@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Any
 
 from ._group import Group
-from ._input import untyped_array
+from ._input import typed_array, untyped_array
 from ._library import lib
 from ._meta_graph import signature_defs
-from ._routes import Routes, are_same
+from ._output import tensor_types
+from ._routes import Routes, are_same, tensor_name
 from ._signature import Signature, Signatures
 from ._stats import SessionStats, session_stats
 from ._status import Buffer, Status, c_int32, c_int64, c_string, c_strings, text
@@ -38,14 +39,20 @@ class Model:
             if name not in _INTERNAL
         )
         """The model's signatures by name."""
+        self._types = {
+            tensor: dtype
+            for definition in signatures.values()
+            for info in definition.inputs.values()
+            for tensor, dtype in tensor_types(info)
+        }
 
-    def __call__(self, /, **inputs: Any) -> dict[str, Any]:
+    def __call__(self, /, *positional: Any, **inputs: Any) -> dict[str, Any]:
         """Calls the default signature: "serving_default", or the only one."""
-        return self._default_signature()(**inputs)
+        return self._default_signature()(*positional, **inputs)
 
-    def warm_up(self, /, **inputs: Any) -> None:
+    def warm_up(self, /, *positional: Any, **inputs: Any) -> None:
         """Runs the default signature once on each session; see `Signature.warm_up`."""
-        self._default_signature().warm_up(**inputs)
+        self._default_signature().warm_up(*positional, **inputs)
 
     def run(
         self,
@@ -58,9 +65,11 @@ class Model:
     ) -> list[Array]:
         """Runs the graph by names of tensors and operations, as `tf.compat.v1.Session.run` does.
 
-        An array that is fed must have the tensor's type; Python's own values become what `tf.constant`
-        makes of them. A fetch that is fed is what was fed. `targets` are operations to run without fetching anything. `session` is the
-        number of the session that shall run it, modulo that of sessions; else the policy chooses.
+        What is fed to an input of a signature is converted as when the signature is called. An array for
+        another tensor must have the tensor's type; Python's own values become what `tf.constant` makes of
+        them. A fetch that is fed is what was fed. `targets` are operations to run without fetching
+        anything. `session` is the number of the session that shall run it, modulo that of sessions; else
+        the policy chooses.
 
         Example:
 
@@ -75,9 +84,7 @@ class Model:
             session = -1
         elif c_int32("session", session) < 0:
             raise ValueError(f"session is {session}: sessions have numbers from 0 on")
-        arrays = [
-            untyped_array(f"feed {name!r}", value) for name, value in feeds.items()
-        ]
+        arrays = [self._fed(name, value) for name, value in feeds.items()]
         names = list(feeds)
         routes = Routes(names, fetches)
         for one, other in routes.repeated:
@@ -187,6 +194,12 @@ class Model:
     def __repr__(self) -> str:
         return f"<Model of {self.sessions} sessions: {list(self.signatures.values())}>"
 
+    def _fed(self, name: str, value: object) -> tuple[Array, int]:
+        dtype = self._types.get(tensor_name(name))
+        if dtype is None:
+            return untyped_array(f"feed {name!r}", value)
+        return typed_array(f"feed {name!r}", value, dtype), dtype
+
     def _default_signature(self) -> Signature:
         if "serving_default" in self.signatures:
             return self.signatures["serving_default"]
@@ -223,7 +236,7 @@ def load(
     header say more about each.
 
     Args:
-      export_dir: the folder with saved_model.pb.
+      export_dir: the folder with saved_model.pb; where a model has versions, that of one of them.
       sessions: how many; may be left out where a cpuset says it.
       tags: exactly those of the MetaGraphDef to load.
       cpuset: CPUs for each session: "0-1;2-3".

@@ -1,6 +1,6 @@
 """What a signature gives: the tensors behind an output, and what is made of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,20 @@ def output(name: str, info: Any) -> Output:
         return Output(name, kind, tensors, spec)
     spec = tf.TensorSpec(shape(info), info.dtype, name)
     return Output(name, "", (info.name,), spec)
+
+
+def tensor_types(info: Any) -> Iterator[tuple[str, int]]:
+    """The tensors that a TensorInfo describes, with their tensorflow.DataTypes."""
+    encoding = info.WhichOneof("encoding")
+    if encoding == "name":
+        yield info.name, info.dtype
+    elif encoding == "coo_sparse":
+        yield info.coo_sparse.values_tensor_name, info.dtype
+        yield info.coo_sparse.indices_tensor_name, tf.int64.as_datatype_enum
+        yield info.coo_sparse.dense_shape_tensor_name, tf.int64.as_datatype_enum
+    elif encoding == "composite_tensor":
+        for component in info.composite_tensor.components:
+            yield from tensor_types(component)
 
 
 def spec_of(name: str, info: Any) -> Any:

@@ -19,16 +19,16 @@ class Routes:
     def __init__(self, feeds: Sequence[str], fetches: Sequence[str]) -> None:
         first: dict[str, int] = {}
         for i, name in enumerate(feeds):
-            first.setdefault(_tensor_name(name), i)
+            first.setdefault(tensor_name(name), i)
         self.feeds = list(first.values())
         """Those to feed."""
         self.repeated = [
-            (first[_tensor_name(name)], i)
+            (first[tensor_name(name)], i)
             for i, name in enumerate(feeds)
-            if first[_tensor_name(name)] != i
+            if first[tensor_name(name)] != i
         ]
         """Those that are a tensor which another one before them is, too."""
-        names = [_tensor_name(name) for name in fetches]
+        names = [tensor_name(name) for name in fetches]
         self.fetches = list(dict.fromkeys(name for name in names if name not in first))
         """The names to fetch."""
         index = {name: i for i, name in enumerate(self.fetches)}
@@ -66,6 +66,6 @@ def are_same(one: Array, other: Array, dtype: int) -> bool:
     return one.tobytes() == other.tobytes()
 
 
-def _tensor_name(name: str) -> str:
+def tensor_name(name: str) -> str:
     """ "x" is "x:0"."""
     return name if ":" in name else f"{name}:0"

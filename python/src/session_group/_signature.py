@@ -19,9 +19,13 @@ from ._tensorflow import tf
 class Signature:
     """A function of the model: NumPy arrays in, NumPy arrays out. Any number of threads may call it.
 
-    Inputs are passed by name. An array must have a type that the signature's holds without loss;
-    numbers and lists of Python's own need only fit. Strings are `bytes` or `str`, which is encoded as
-    UTF-8; strings that come out are `bytes`. An input for which the model has a default may be left out.
+    Inputs are passed by name; the only one, or the only one without a default, also by position. An input
+    for which the model has a default may be left out.
+
+    Numbers, lists and arrays are converted to the input's type. Integers must fit; floating-point numbers
+    are rounded to the nearest one, and must not become infinite. Truth values may become integers, integers
+    floating-point numbers, and these complex ones, not the other way. Strings are `bytes` or `str`, which is
+    encoded as UTF-8; strings that come out are `bytes`.
 
     An output that is sparse or ragged is a `tf.compat.v1.SparseTensorValue` or a
     `tf.compat.v1.ragged.RaggedTensorValue`; one of another type that has several tensors is a tuple of these.
@@ -31,6 +35,8 @@ class Signature:
         >>> words = model.signatures["serving_default"](text=["to be or not to be"])
         >>> words["count"]
         array([2, 2, 1, 1], dtype=int32)
+        >>> model.signatures["serving_default"](["to be"])["count"]
+        array([1, 1], dtype=int32)
     """
 
     def __init__(self, group: Group, name: str, definition: Any) -> None:
@@ -68,13 +74,15 @@ class Signature:
         self._callable: GroupCallable | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, /, **inputs: Any) -> dict[str, Any]:
+    def __call__(self, /, *positional: Any, **inputs: Any) -> dict[str, Any]:
         """Runs the signature on the session that the policy chooses.
 
         Raises TypeError or ValueError for inputs that don't fit, and what `tensorflow.errors` has for
         what goes wrong while running.
         """
         self._check_encodings()
+        if positional:
+            self._name(positional, inputs)
         arrays = self._arrays(inputs)
         fetches = len(self._routes.fetches)
         with Tensors(len(self._feeds)) as feeds, Tensors(fetches) as fetched:
@@ -102,12 +110,14 @@ class Signature:
             for output in self._outputs
         }
 
-    def warm_up(self, /, **inputs: Any) -> None:
+    def warm_up(self, /, *positional: Any, **inputs: Any) -> None:
         """Runs the signature once on each session, on all at the same time.
 
         The first request of a session prepares it, which takes from milliseconds to seconds.
         """
         self._check_encodings()
+        if positional:
+            self._name(positional, inputs)
         arrays = self._arrays(inputs)
         if not self._routes.fetches:
             return
@@ -131,6 +141,31 @@ class Signature:
     def __repr__(self) -> str:
         outputs = _describe(self.outputs)
         return f"<Signature {self.name!r}: ({self._takes()}) -> ({outputs})>"
+
+    def _name(self, positional: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        """Adds what is passed by position to what is passed by name."""
+        names = [name for name in self.inputs if name not in self._defaults]
+        names = names or list(self.inputs)
+        if not names:
+            raise TypeError(f"signature {self.name!r} takes nothing")
+        if len(names) > 1:
+            raise TypeError(
+                f"signature {self.name!r} has several inputs, and a SavedModel doesn't keep their order: "
+                f"pass them by name: ({_by_name(names)})"
+            )
+        [name] = names
+        where = self._by_name[name].where
+        if len(positional) > 1:
+            raise TypeError(
+                f"{where}: is all that may be passed by position, got {len(positional)}"
+            )
+        if name in inputs:
+            raise TypeError(f"{where}: got it by position and by name")
+        if isinstance(positional[0], Mapping):
+            raise TypeError(
+                f"{where}: got a {type(positional[0]).__name__}: pass inputs by name, as (**inputs)"
+            )
+        inputs[name] = positional[0]
 
     def _arrays(self, inputs: dict[str, Any]) -> list[Array]:
         if inputs.keys() != self._by_name.keys():
@@ -245,6 +280,13 @@ def _input(signature: str, name: str, info: Any) -> Input:
     dims = None if known.rank is None else tuple(known.as_list())
     where = f"signature {signature!r}, input {name!r}"
     return Input(name, where, info.name, info.dtype, dims)
+
+
+def _by_name(names: list[str]) -> str:
+    """How these are passed in a call."""
+    if all(name.isidentifier() for name in names):
+        return ", ".join(f"{name}=..." for name in names)
+    return f"**{{{', '.join(f'{name!r}: ...' for name in names)}}}"
 
 
 def _describe(specs: Mapping[str, Any], optional: Container[str] = ()) -> str:
