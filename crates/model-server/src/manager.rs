@@ -609,6 +609,11 @@ impl Model {
             _ if is_replaced && is_tried => Outcome::Tried,
             _ if is_replaced => Outcome::Unknown,
             _ if serves => Outcome::Serves,
+            // Another of its versions may serve yet.
+            Some(_) if self.wanted.keys().any(is_undecided) => match is_tried {
+                true => Outcome::Tried,
+                false => Outcome::Unknown,
+            },
             Some(failed) => failed,
             None if is_tried => Outcome::Tried,
             None => Outcome::Unknown,

@@ -542,6 +542,25 @@ def test_files_of_requests_to_warm_up(changing):
         assert text in found["status"]["error_message"]
 
 
+def test_an_older_version_serves_where_the_latest_is_broken(start, tmp_path):
+    """At the start, and where a configuration adds the model."""
+    base = tmp_path / "half"
+    place(base, 1, "half_plus")
+    (base / "2").mkdir()
+    (base / "2/saved_model.pb").write_bytes(b"no model")
+    (tmp_path / "models.config").write_text(config(model("half", base, "all { }")))
+    flags = (
+        f"--model_config_file={tmp_path / 'models.config'}",
+        "--max_num_load_retries=0",
+    )
+    server = start(*flags)
+    assert server.status("half") == {1: "AVAILABLE", 2: "END"}
+    both = [model(name, base, "all { }") for name in ["half", "other"]]
+    reload(server, config(*both))
+    assert server.status("other") == {1: "AVAILABLE", 2: "END"}
+    assert bias(server, model="half") == bias(server, model="other") == 2
+
+
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory):
     """A server with flags that change what is allowed."""
