@@ -446,6 +446,7 @@ def test_the_type_of_a_model_is_deprecated(changing):
     for rest, text in [
         ('model_type: TENSORFLOW model_platform: "tensorflow"', "Illegal setting both"),
         ('model_platform: "not_a_known_platform"', "not_a_known_platform"),
+        ("model_type: OTHER", "ModelServerConfig::model_type choice 2 not supported"),
         ("", "Illegal setting neither"),
     ]:
         fails(CODES.INVALID_ARGUMENT, text, lambda: reload(changing, entry(rest)))
