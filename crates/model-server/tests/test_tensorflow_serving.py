@@ -23,6 +23,7 @@ from tensorflow_serving.apis import (
     input_pb2,
     model_management_pb2,
     model_service_pb2,
+    prediction_log_pb2,
     prediction_service_pb2,
     regression_pb2,
     session_service_pb2,
@@ -522,9 +523,14 @@ def test_files_of_requests_to_warm_up(changing):
     place(folder, 1, "half_plus")
     records(folder / "1" / file, [])
     reload(changing, config(model("warm", folder, "all { }")))
+    session_run, streamed = (prediction_log_pb2.PredictionLog() for _ in range(2))
+    session_run.session_run_log.SetInParent()
+    streamed.predict_streamed_log.SetInParent()
     for name, made in [
         ("2.made", [warm_up([1.0]).SerializeToString()] * 1001),
         ("3.made", [b"no PredictionLog"]),
+        ("4.made", [session_run.SerializeToString()]),
+        ("5.made", [streamed.SerializeToString()]),
     ]:
         place(folder, name, "half_plus")
         (folder / name / "assets.extra").mkdir()
@@ -532,14 +538,16 @@ def test_files_of_requests_to_warm_up(changing):
             for record in made:
                 writer.write(record)
         (folder / name).rename(folder / name.removesuffix(".made"))
-    changing.wait_for("warm", {1: "AVAILABLE", 2: "END", 3: "END"})
-    for version, text in [
-        (2, "Number of warmup records exceeds the maximum (1000) at "),
-        (3, "Failed to parse warmup record: "),
+    changing.wait_for("warm", {1: "AVAILABLE", **dict.fromkeys([2, 3, 4, 5], "END")})
+    for version, code, text in [
+        (2, "INVALID_ARGUMENT", "Number of warmup records exceeds the maximum (1000)"),
+        (3, "INVALID_ARGUMENT", "Failed to parse warmup record: "),
+        (4, "UNIMPLEMENTED", "Unsupported log_type for warmup: session_run_log"),
+        (5, "UNIMPLEMENTED", "Unsupported log_type for warmup: predict_streamed_log"),
     ]:
         path = f"/v1/models/warm/versions/{version}"
         (found,) = changing.rest(path)["model_version_status"]
-        assert found["status"]["error_code"] == "INVALID_ARGUMENT"
+        assert found["status"]["error_code"] == code
         assert text in found["status"]["error_message"]
 
 
