@@ -114,6 +114,21 @@ def test_values_of_another_type_are_refused():
     assert found == dict.fromkeys(typed, (2, True))
 
 
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        (["--port=8500", "--rest_api_port=8500"], "are both 8500"),
+        (["--enable_per_model_batching_parameters"], "needs --enable_batching"),
+        (["--monitoring_config_file=/nowhere"], "needs --rest_api_port"),
+        (["--tensorflow_session_parallelism=-1"], "threads is -1: give the number"),
+    ],
+)
+def test_flags_that_other_flags_or_numbers_rule_out(given, says):
+    command = [SERVER, "--model_base_path=/nowhere", *given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode in (2, 255) and says in done.stderr
+
+
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory, certificates):
     """All flags, and the log of the server that has them."""
@@ -175,15 +190,17 @@ def flags(tmp_path_factory, certificates):
         credentials=grpc.ssl_channel_credentials(certificates["ca.pem"]),
     )
     assert bias(server) == 2 and pools(server) == {"intra": 3, "inter": 2}
+    with grpc.insecure_channel(f"unix:{folder / 'socket'}") as channel:
+        grpc.channel_ready_future(channel).result(60)
     assert server.stop() == 0
-    # With a file of models, and without a value for what is a switch.
+    # With a file of models, values of their own, and none for what is a switch.
     models = file("models", config(model("half", folder / "half")))
     more = {"model_config_file": models, "model_config_file_poll_wait_seconds": 9}
     switches = [name for name in given if ROWS[name][0] == "switch"]
     # They ask for what other flags have to complete.
     switches = [name for name in switches if "batching" not in name]
     server = Server(
-        *(f"--{name}={value}" for name, value in more.items()),
+        *(part for name, value in more.items() for part in (f"--{name}", str(value))),
         *(f"--{name}" for name in switches),
         log=folder / "more",
     )
@@ -436,6 +453,10 @@ def test_a_policy_changes(changing):
     changing.wait_for("policy", {**available(2), 5: "END", 8: "END"})
     reload(changing, config(model("policy", folder)))
     changing.wait_for("policy", {**available(8), 2: "END", 5: "END"})
+    # Where none is wanted, the last one stays.
+    reload(changing, config(model("policy", folder, "specific { }")))
+    time.sleep(1.5)
+    assert changing.status("policy") == {**available(8), 2: "END", 5: "END"}
 
 
 def test_the_type_of_a_model_is_deprecated(changing):
