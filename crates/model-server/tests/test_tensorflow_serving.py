@@ -1094,7 +1094,9 @@ def test_batches_of_what_fits_together(start, tmp_path):
     """Requests of a signature, whatever the order of their inputs; each set of outputs has batches of its own."""
     place(tmp_path / "half", 1, "half_plus")
     # Two of the requests fill a batch, which does not run before.
-    text = "max_batch_size { value: 4 } batch_timeout_micros { value: 50000000 }"
+    text = "max_batch_size { value: 4 } batch_timeout_micros { value: 50000000 } "
+    # The order of sizes is not checked, and the name not used.
+    text += 'allowed_batch_sizes: [4, 2, 4] thread_pool_name { value: "mine" }'
     flags = batching(tmp_path, text)
     monitoring = f"--monitoring_config_file={prometheus(tmp_path)}"
     server = start(*only("half", tmp_path), *flags, monitoring, "--grpc_max_threads=16")
@@ -1137,6 +1139,8 @@ def test_batches_of_what_fits_together(start, tmp_path):
             before = metric(server, runs)
             list(pool.map(lambda one: ask(one[0], *one[1]), enumerate(asked)))
             assert metric(server, runs) == before + batches, asked
+    waited = ":tensorflow:serving:batching_session:queuing_latency_count"
+    assert metric(server, f'{waited}{{thread_pool_name=""}}') == 10
     wrong = request(signature="named", inputs={"x": [1.0] * 2, "text": ["a"] * 3})
     text = "Batching Run() input tensors must have equal 0th-dimension size"
     fails(CODES.INVALID_ARGUMENT, text, lambda: server.predict.Predict(wrong))
