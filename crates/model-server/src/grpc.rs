@@ -147,8 +147,7 @@ pub fn metadata(
         ));
     }
     if let Some(other) = request.metadata_field.iter().find(|field| *field != SIGNATURES) {
-        // Clients know the text with the mistake in it.
-        return Err(Error::invalid(format!("Metadata field %s is not supported{other}")));
+        return Err(Error::invalid(format!("Metadata field {other} is not supported")));
     }
     let servable = core.catalog.find(request.model_spec.as_ref())?;
     let signatures = SignatureDefMap { signature_def: servable.signatures.clone() };

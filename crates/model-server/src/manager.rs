@@ -117,6 +117,9 @@ impl Manager {
 
 /// The models of a configuration that can be served.
 fn checked(config: &ModelServerConfig) -> Result<Vec<ModelConfig>> {
+    /// Values of the deprecated `model_type`.
+    const UNSPECIFIED: i32 = 0;
+    const TENSORFLOW: i32 = 1;
     let list = match &config.config {
         None => return Ok(Vec::new()),
         Some(Config::ModelConfigList(list)) => &list.config,
@@ -144,25 +147,30 @@ fn checked(config: &ModelServerConfig) -> Result<Vec<ModelConfig>> {
             )));
         }
         #[allow(deprecated)]
-        let is_old = model.model_type != 0;
-        match (is_old, model.model_platform.as_str()) {
-            (true, "") | (false, "tensorflow") => {}
-            (true, _) => {
-                return Err(Error::invalid(
-                    "Illegal setting both ModelServerConfig::model_type (deprecated) and \
-                     ModelServerConfig::model_platform.",
-                ));
-            }
-            (false, "") => {
+        let model_type = model.model_type;
+        match (model_type, model.model_platform.as_str()) {
+            (UNSPECIFIED, "tensorflow") | (TENSORFLOW, "") => {}
+            (UNSPECIFIED, "") => {
                 return Err(Error::invalid(
                     "Illegal setting neither ModelServerConfig::model_type (deprecated) nor \
                      ModelServerConfig::model_platform.",
                 ));
             }
-            (false, platform) => {
+            (UNSPECIFIED, platform) => {
                 return Err(Error::invalid(format!(
                     "Model {name} requests unsupported platform {platform}"
                 )));
+            }
+            (other, "") => {
+                return Err(Error::invalid(format!(
+                    "ModelServerConfig::model_type choice {other} not supported."
+                )));
+            }
+            _ => {
+                return Err(Error::invalid(
+                    "Illegal setting both ModelServerConfig::model_type (deprecated) and \
+                     ModelServerConfig::model_platform.",
+                ));
             }
         }
         if model.logging_config.is_some() {
@@ -612,6 +620,11 @@ impl Model {
             _ if is_replaced && is_tried => Outcome::Tried,
             _ if is_replaced => Outcome::Unknown,
             _ if serves => Outcome::Serves,
+            // Another of its versions may serve yet.
+            Some(_) if self.wanted.keys().any(is_undecided) => match is_tried {
+                true => Outcome::Tried,
+                false => Outcome::Unknown,
+            },
             Some(failed) => failed,
             None if is_tried => Outcome::Tried,
             None => Outcome::Unknown,

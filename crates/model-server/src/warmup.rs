@@ -120,8 +120,14 @@ fn run(servable: &Servable, log: PredictionLog, format: ResponseFormat) -> Resul
             }
             multi_inference(servable, request, None, format).map(drop)
         }
+        Some(LogType::SessionRunLog(_)) => unsupported("session_run_log"),
+        Some(LogType::PredictStreamedLog(_)) => unsupported("predict_streamed_log"),
         None => Ok(()),
     }
+}
+
+fn unsupported(log: &str) -> Result<()> {
+    Err(Error::new(Code::Unimplemented, format!("Unsupported log_type for warmup: {log}")))
 }
 
 /// A TFRecord file: for each record its length (8 bytes), a checksum of that (4), its bytes, and a

@@ -405,7 +405,7 @@ def test_metadata(half):
     text = "GetModelMetadataRequest must specify at least one metadata_field"
     fails(CODES.INVALID_ARGUMENT, text, lambda: half.predict.GetModelMetadata(request))
     request.metadata_field.append("foo")
-    text = "Metadata field %s is not supportedfoo"
+    text = "Metadata field foo is not supported"
     fails(CODES.INVALID_ARGUMENT, text, lambda: half.predict.GetModelMetadata(request))
 
 
