@@ -17,6 +17,7 @@ use crate::options::Options;
 use crate::options::environment::Environment;
 use crate::plan;
 use crate::plan::machine::Machine;
+use crate::prepare::signature::Signature;
 use crate::process::Process;
 use crate::request::callable::Callable;
 use crate::request::closing::Closing;
@@ -236,6 +237,14 @@ impl SessionGroup {
                 Err(error) => Err(affinity::failed("start a thread to warm up", &error)),
             })?
         })
+    }
+
+    /// Whether requests with these names run on the calling thread, as a program without loops and without operations
+    /// that wait or write, so that only the sizes of their inputs decide how long they take. `false` before the first of
+    /// them has run.
+    pub fn is_straight(&self, inputs: &[&str], outputs: &[&str]) -> bool {
+        let signature = Signature { feeds: inputs.into(), fetches: outputs, targets: &[] };
+        self.state.is_straight(&signature)
     }
 
     #[cfg(test)]

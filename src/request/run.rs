@@ -100,6 +100,20 @@ impl GroupState {
         })
     }
 
+    /// Whether such requests run on the calling thread as a program that neither loops, waits nor writes. `false` where
+    /// nothing is prepared for them.
+    pub fn is_straight(&self, signature: &Signature<'_>) -> bool {
+        if !self.runs_programs() || self.plan.execution != Execution::Caller {
+            return false;
+        }
+        let Ok(sessions) = self.enter_for_all() else { return false };
+        let Some(prepared) = sessions.prepared(signature) else { return false };
+        let compiled = prepared.compiled.get().filter(|compiled| !compiled.writes());
+        compiled
+            .and_then(Compiled::made)
+            .is_some_and(|instance| !instance.may_wait() && instance.facts().loops == 0)
+    }
+
     /// Runs what a [`Callable`](crate::callable::Callable) has prepared.
     pub fn run_prepared(
         &self,

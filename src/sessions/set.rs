@@ -208,6 +208,12 @@ impl SessionSet {
         Ok(Some(PreparedRequest { recent, prepared: value }))
     }
 
+    /// What is known about requests with these names, if anything is.
+    pub fn prepared(&self, signature: &Signature<'_>) -> Option<Inside<'_, Prepared>> {
+        let (names, _) = Names::shared(signature);
+        self.prepared.find(&names, stripes::current()).map(|found| found.value)
+    }
+
     /// Fails where the graph lacks a name of a request that is not to be prepared.
     pub fn check_once(&self, signature: &Signature<'_>) -> Result<()> {
         if recent::find(self.number, signature).is_none() {

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, Join};
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use crate::activity::{Activity, Stall};
 use crate::authority::{Renamed, renamed};
 use crate::lane::Client;
+use crate::serving_threads::ServingThreads;
 use crate::tls;
 use crate::watched::{Counting, Watched};
 
@@ -48,26 +49,36 @@ async fn reached(mut ending: Ending, end: End) {
 pub struct Connections<L> {
     listener: L,
     free: Arc<Semaphore>,
+    threads: Arc<ServingThreads>,
 }
 
 /// What takes connections.
 pub trait Accept: Send + Sync + 'static {
+    /// A connection that no thread serves yet.
+    type Raw: Send + 'static;
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
     /// A connection, and the client's address.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Arc<str>)>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Raw, Arc<str>)>> + Send;
+    /// Has the calling thread's runtime look after it.
+    fn adopt(raw: Self::Raw) -> io::Result<Self::Stream>;
 }
 
 impl Accept for TcpListener {
+    type Raw = std::net::TcpStream;
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<(TcpStream, Arc<str>)> {
+    async fn accept(&self) -> io::Result<(Self::Raw, Arc<str>)> {
         let (stream, peer) = TcpListener::accept(self).await?;
         // Answers are small, and waited for.
         stream.set_nodelay(true)?;
         keep_little_unsent(&stream)?;
         // Clients of IPv4 come to a listener of IPv6 as well.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        Ok((stream, peer.to_string().into()))
+        Ok((stream.into_std()?, peer.to_string().into()))
+    }
+
+    fn adopt(raw: Self::Raw) -> io::Result<TcpStream> {
+        TcpStream::from_std(raw)
     }
 }
 
@@ -92,10 +103,15 @@ fn keep_little_unsent(stream: &TcpStream) -> io::Result<()> {
 }
 
 impl Accept for UnixListener {
+    type Raw = std::os::unix::net::UnixStream;
     type Stream = Join<Renamed, OwnedWriteHalf>;
 
-    async fn accept(&self) -> io::Result<(Self::Stream, Arc<str>)> {
-        Ok((renamed(UnixListener::accept(self).await?.0), "unix".into()))
+    async fn accept(&self) -> io::Result<(Self::Raw, Arc<str>)> {
+        Ok((UnixListener::accept(self).await?.0.into_std()?, "unix".into()))
+    }
+
+    fn adopt(raw: Self::Raw) -> io::Result<Self::Stream> {
+        Ok(renamed(UnixStream::from_std(raw)?))
     }
 }
 
@@ -301,16 +317,17 @@ fn varied(age: Duration, client: Client) -> Duration {
 }
 
 impl<L: Accept> Connections<L> {
-    pub fn new(listener: L, most: usize) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))) }
+    pub fn new(listener: L, most: usize, threads: Arc<ServingThreads>) -> Self {
+        let free = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Self { listener, free, threads }
     }
 
     /// The next connection with its client's address, and what counts it. Failures, such as of too many open files, are waited out.
-    async fn next(&self) -> (L::Stream, Arc<str>, OwnedSemaphorePermit) {
+    async fn next(&self) -> (L::Raw, Arc<str>, OwnedSemaphorePermit) {
         let counts = self.free.clone().acquire_owned().await.expect("it is never closed");
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (stream, peer, counts),
+                Ok((raw, peer)) => return (raw, peer, counts),
                 Err(error) => {
                     warn!("taking a connection failed: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -327,14 +344,24 @@ impl<L: Accept> Connections<L> {
         loop {
             tokio::select! {
                 () = &mut end => break,
-                (stream, peer, counts) = self.next() => {
+                (raw, peer, counts) = self.next() => {
                     let other = Other { client: Client(NUMBER.fetch_add(1, Relaxed)), peer };
                     let (protocol, ending) = (protocol.clone(), ending.clone());
-                    served.spawn(async move {
-                        let lost = protocol.serve(stream, other, ending).await;
-                        drop(counts);
-                        lost
-                    });
+                    let (thread, counted) = self.threads.least();
+                    served.spawn_on(
+                        async move {
+                            let lost = match L::adopt(raw) {
+                                Ok(stream) => protocol.serve(stream, other, ending).await,
+                                Err(error) => {
+                                    warn!("taking a connection failed: {error}");
+                                    0
+                                }
+                            };
+                            drop((counts, counted));
+                            lost
+                        },
+                        thread,
+                    );
                 }
                 // Those that have ended are forgotten.
                 Some(_) = served.join_next() => {}

@@ -1,11 +1,13 @@
 //! What both protocols share: finding the servable, waiting for a thread, computing, and counting.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use session_group::{Code, Error, Result};
 use session_group_serving::operations::explained;
 use session_group_serving::text::beginning;
+use tokio::runtime::Handle;
 use tracing::info;
 
 use crate::arrival::Arrival;
@@ -15,6 +17,7 @@ use crate::flags::CUSTOM_OPERATIONS;
 use crate::lane::{Lane, Thread};
 use crate::manager::Manager;
 use crate::metrics::{Metrics, OfVersion, status};
+use crate::pace::{Kind, observed};
 use crate::predict::ResponseFormat;
 use crate::proto::serving::ModelSpec;
 use crate::servable::Servable;
@@ -26,6 +29,10 @@ pub struct Core {
     pub format: ResponseFormat,
     pub metrics: Arc<Metrics>,
     pub logs_access: bool,
+    /// What takes less is computed on the thread that serves the connection.
+    pub short: Duration,
+    /// Has the threads that compute everything else.
+    pub computing: Handle,
 }
 
 /// The part of a request that both protocols have.
@@ -38,6 +45,8 @@ pub struct Call {
     pub begun: Instant,
     /// Whether TensorFlow Serving's request_count counts it.
     pub is_counted: bool,
+    /// `None` for what may always take long.
+    pub kind: Option<Kind>,
 }
 
 /// What is found out about a request while it is answered.
@@ -55,20 +64,41 @@ impl Core {
         call: Call,
         work: impl FnOnce(&Core, &Found) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let Call { api, model, arrival, begun, is_counted } = call;
+        let Call { api, model, arrival, begun, is_counted, kind } = call;
         let core = self.clone();
         // Unknown names share their counters, because clients could send any number of them.
         let known = if self.catalog.knows(&model) { model.as_str() } else { "" };
         let in_flight = self.metrics.begun(known, lane.name);
         let found = Arc::new(Found::default());
         let finds = found.clone();
-        let thread = async {
-            let asked = Instant::now();
-            let thread = lane.thread(arrival.client, &model, &self.metrics).await?;
-            self.metrics.has_thread(known, lane.name, asked.elapsed());
-            Ok(thread)
+        let work = move || work(&core, &finds);
+        let result = if let Some(kind) = kind.filter(|kind| kind.is_short(self.short)) {
+            self.metrics.has_thread(known, lane.name, Duration::ZERO);
+            let begun = Instant::now();
+            let result = here(arrival.deadline, work);
+            kind.took(begun.elapsed(), self.short, None);
+            result
+        } else {
+            let thread = async {
+                let asked = Instant::now();
+                let thread = lane.thread(arrival.client, &model, &self.metrics).await?;
+                self.metrics.has_thread(known, lane.name, asked.elapsed());
+                Ok(thread)
+            };
+            let observes = kind.is_some_and(|kind| !kind.is_straight());
+            let work = move || {
+                let begun = Instant::now();
+                let (answer, is_straight) = if observes { observed(work) } else { (work(), true) };
+                answer.map(|answer| (answer, begun.elapsed(), observes.then_some(is_straight)))
+            };
+            let answer = self.elsewhere(thread, arrival.deadline, work).await;
+            answer.map(|(answer, took, is_straight)| {
+                if let Some(kind) = kind {
+                    kind.took(took, self.short, is_straight);
+                }
+                answer
+            })
         };
-        let result = on_thread(thread, arrival.deadline, move || work(&core, &finds)).await;
         let code = result.as_ref().err().map(|error| error.code);
         drop(in_flight);
         if is_counted {
@@ -93,6 +123,44 @@ impl Core {
         result
     }
 
+    /// What a request of so many bytes is like, for the outputs that it asks for by name; none: all.
+    pub fn kind(
+        &self,
+        api: &str,
+        spec: Option<&ModelSpec>,
+        outputs: &[&str],
+        bytes: usize,
+    ) -> Option<Kind> {
+        if self.short.is_zero() {
+            return None;
+        }
+        let servable = self.catalog.find(spec).ok()?;
+        let signature = spec.map_or("", |spec| spec.signature_name.as_str());
+        Some(Kind::new(&servable, api, signature, outputs, bytes))
+    }
+
+    /// Computes on a thread of a lane, once there is one.
+    async fn elsewhere<T: Send + 'static>(
+        &self,
+        thread: impl Future<Output = Result<Thread>>,
+        deadline: Option<Instant>,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let thread = match deadline {
+            None => thread.await?,
+            // Even if no thread gets free until then.
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), thread)
+                .await
+                .map_err(|_| deadline_exceeded())??,
+        };
+        let work = move || {
+            let _thread = thread;
+            here(deadline, work)
+        };
+        // It fails only at the server's end: work does not panic.
+        self.computing.spawn_blocking(work).await.unwrap_or_else(|_| Err(ending()))
+    }
+
     /// Computes with the servable that a request names, and its signature. `api` is as gRPC names it.
     pub fn compute<T>(
         &self,
@@ -115,30 +183,12 @@ impl Core {
     }
 }
 
-async fn on_thread<T: Send + 'static>(
-    thread: impl Future<Output = Result<Thread>>,
-    deadline: Option<Instant>,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let thread = match deadline {
-        None => thread.await?,
-        // Even if no thread gets free until then.
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), thread)
-            .await
-            .map_err(|_| deadline_exceeded())??,
-    };
+/// Computes on the calling thread.
+fn here<T>(deadline: Option<Instant>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         return Err(deadline_exceeded());
     }
-    let work = move || {
-        let _thread = thread;
-        work()
-    };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => Err(panicked()),
-        Err(_) => Err(ending()),
-    }
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
 }
 
 fn panicked() -> Error {

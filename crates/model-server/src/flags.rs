@@ -314,6 +314,12 @@ pub struct ServerLimits {
     /// Requests that may wait for a thread; more are answered with RESOURCE_EXHAUSTED
     #[arg(long, default_value_t = 10_000)]
     pub max_waiting_requests: usize,
+    /// Threads that serve connections, each its own; default: one for each CPU
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub serving_threads: Option<u16>,
+    /// Requests that are known to take less than this are computed on the thread that serves their connection; 0: none
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..1_000_000))]
+    pub short_request_micros: u32,
     /// Connections at the same time, for gRPC and REST each; more wait
     #[arg(long, default_value_t = 100_000)]
     pub max_connections: usize,

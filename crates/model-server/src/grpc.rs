@@ -38,12 +38,14 @@ pub struct Service {
 }
 
 impl Service {
-    /// Answers a request of a model that `spec` finds in it.
-    async fn answer<Q: Send + 'static, A: Send + 'static>(
+    /// Answers a request of a model that `spec` finds in it. `outputs` are those that it asks for; `None` for a request
+    /// that may always take long.
+    async fn answer<Q: Message + 'static, A: Send + 'static>(
         &self,
         api: &'static str,
         request: Request<Q>,
         spec: fn(&Q) -> Option<&ModelSpec>,
+        outputs: fn(&Q) -> Option<&[String]>,
         compute: fn(&Servable, Q, Option<Instant>, ResponseFormat) -> Result<A>,
     ) -> Answer<A> {
         let begun = Instant::now();
@@ -51,10 +53,14 @@ impl Service {
         let deadline = arrival.deadline;
         let request = request.into_inner();
         let spec = spec(&request).cloned();
+        let kind = outputs(&request).and_then(|outputs| {
+            let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+            self.core.kind(api, spec.as_ref(), &outputs, request.encoded_len())
+        });
         let model = spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         // As TensorFlow Serving, which does not count it.
         let is_counted = api != MULTI_INFERENCE;
-        let call = Call { api, model, arrival, begun, is_counted };
+        let call = Call { api, model, arrival, begun, is_counted, kind };
         let work = move |core: &Core, found: &Found| {
             let signature = spec.as_ref().map_or("", |spec| spec.signature_name.as_str());
             core.compute(api, spec.as_ref(), signature, found, |servable| {
@@ -65,21 +71,30 @@ impl Service {
     }
 }
 
+/// Of requests that get all that a signature has.
+fn all<Q>(_: &Q) -> Option<&[String]> {
+    Some(&[])
+}
+
 #[tonic::async_trait]
 impl PredictionService for Service {
     async fn predict(&self, request: Request<PredictRequest>) -> Answer<PredictResponse> {
-        self.answer("Predict", request, |request| request.model_spec.as_ref(), predict).await
+        fn outputs(request: &PredictRequest) -> Option<&[String]> {
+            Some(&request.output_filter)
+        }
+        self.answer("Predict", request, |request| request.model_spec.as_ref(), outputs, predict)
+            .await
     }
 
     async fn classify(
         &self,
         request: Request<ClassificationRequest>,
     ) -> Answer<ClassificationResponse> {
-        self.answer("Classify", request, |request| request.model_spec.as_ref(), classify).await
+        self.answer("Classify", request, |request| request.model_spec.as_ref(), all, classify).await
     }
 
     async fn regress(&self, request: Request<RegressionRequest>) -> Answer<RegressionResponse> {
-        self.answer("Regress", request, |request| request.model_spec.as_ref(), regress).await
+        self.answer("Regress", request, |request| request.model_spec.as_ref(), all, regress).await
     }
 
     async fn multi_inference(
@@ -92,7 +107,7 @@ impl PredictionService for Service {
             let first = request.tasks.first().and_then(|task| task.model_spec.as_ref());
             Some(first.unwrap_or(&NONE))
         }
-        self.answer(MULTI_INFERENCE, request, spec, multi_inference).await
+        self.answer(MULTI_INFERENCE, request, spec, |_| None, multi_inference).await
     }
 
     async fn get_model_metadata(

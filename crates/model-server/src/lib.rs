@@ -2,9 +2,10 @@
 //! it, too.
 //!
 //! In reading order: [`flags`] is the command line, [`config`] what follows from it, [`serve`] starts and
-//! ends everything. [`connections`] accepts connections, with [`tls`], [`watched`], [`activity`], [`arrival`],
-//! [`authority`] and [`grpc_arguments`]. [`grpc`] and [`rest`] are the protocols, and `v2` is KServe's, over [`core`],
-//! which waits for a thread of a [`lane`], finds a [`servable`] in the [`catalog`] and computes with it: [`predict`]
+//! ends everything. [`connections`] accepts connections and hands them to [`serving_threads`], with
+//! [`tls`], [`watched`], [`activity`], [`arrival`], [`authority`] and [`grpc_arguments`]. [`grpc`] and [`rest`] are the
+//! protocols, and `v2` is KServe's, over [`core`], which waits for a thread of a [`lane`] unless the [`pace`] of such
+//! requests says that they are short, finds a [`servable`] in the [`catalog`] and computes with it: [`predict`]
 //! or [`examples`], alone or by [`batching`], until its [`deadline`]. [`manager`] decides which [`versions`] to load,
 //! by a [`loader`] and with their [`warmup`]. [`log`] is the log; [`metrics`] counts; [`proto`] and [`tensor`] are the
 //! messages, which `codec` reads unless `cost` says that they would take too much memory, and `json` is REST's form of
@@ -37,11 +38,13 @@ pub mod loader;
 pub mod log;
 pub mod manager;
 pub mod metrics;
+pub mod pace;
 pub mod predict;
 pub mod proto;
 pub mod rest;
 pub mod servable;
 pub mod serve;
+pub mod serving_threads;
 pub mod tensor;
 pub mod tls;
 mod v2;

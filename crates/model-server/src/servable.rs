@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use prost::Message;
@@ -14,11 +15,14 @@ use session_group_serving::timeline::Timelines;
 use crate::batching::{Batcher, Batching, Scheduler};
 use crate::deadline::run_options;
 use crate::metrics::{Metrics, OfVersion};
+use crate::pace;
 use crate::proto::tensorflow::{MetaGraphDef, SignatureDef};
 use crate::warm_runs::WarmUp;
 
 /// A version that serves. Many threads may use it at a time.
 pub struct Servable {
+    /// In this process; no other has it.
+    pub number: u64,
     pub name: String,
     pub version: i64,
     pub signatures: BTreeMap<String, SignatureDef>,
@@ -62,7 +66,9 @@ impl Servable {
         )?;
         let meta_graph_def = MetaGraphDef::decode(meta_graph_def.bytes())
             .map_err(|error| Error::new(Code::DataLoss, format!("MetaGraphDef: {error}")))?;
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
+            number: NUMBER.fetch_add(1, Relaxed),
             name: name.to_string(),
             version,
             signatures: meta_graph_def.signature_def,
@@ -96,6 +102,7 @@ impl Servable {
         deadline: Option<Instant>,
     ) -> Result<Vec<Tensor>> {
         if let Some(batcher) = &self.batcher {
+            pace::has_run(|| false);
             return batcher.run(inputs, outputs, has_defaults, deadline);
         }
         let inputs: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
@@ -105,10 +112,15 @@ impl Servable {
         if let Some(warm_up) = &self.warm_up {
             return warm_up.run(&self.group, &request);
         }
-        match self.timelines.as_ref().and_then(|timelines| timelines.next()) {
+        let answer = match self.timelines.as_ref().and_then(|timelines| timelines.next()) {
             None => self.group.run_request(&request, None),
             Some(timeline) => timeline.record(&self.group, &request),
-        }
+        };
+        pace::has_run(|| {
+            let names: Vec<&str> = inputs.iter().map(|&(name, _)| name).collect();
+            self.group.is_straight(&names, outputs)
+        });
+        answer
     }
 
     /// What is prepared for requests, how it runs, and why, as JSON.

@@ -37,6 +37,7 @@ use crate::proto::serving::prediction_service_server::PredictionServiceServer;
 use crate::proto::serving::{ModelServerConfig, MonitoringConfig};
 use crate::proto::{DESCRIPTORS, read_text};
 use crate::rest::{self, Rest};
+use crate::serving_threads::ServingThreads;
 use crate::{tls, v2};
 
 /// Serves until SIGTERM or SIGINT.
@@ -60,14 +61,19 @@ pub fn serve(flags: Flags) -> Result<()> {
     let catalog = Arc::new(Catalog::default());
     let (check, load) = loader::new(&flags, metrics.clone())?;
     let manager = Manager::new(catalog.clone(), config::retry_policy(&flags), check, load)?;
+    let threads = flags.limits.serving_threads.map_or(cpus, usize::from);
+    let threads = Arc::new(ServingThreads::start(threads)?);
     let core = Arc::new(Core {
         catalog,
         manager,
+        short: Duration::from_micros(flags.limits.short_request_micros.into()),
+        computing: runtime.handle().clone(),
         format: config::response_format(&flags),
         metrics,
         logs_access: flags.limits.access_log,
     });
-    let served = runtime.block_on(run(&flags, &core, grpc, rest));
+    let served = runtime.block_on(run(&flags, &core, &threads, grpc, rest));
+    drop(threads);
     // Requests that still compute are left behind.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if !core.manager.end(Duration::from_secs(2)) {
@@ -92,7 +98,13 @@ fn end_process(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) -> Result<()> {
+async fn run(
+    flags: &Flags,
+    core: &Arc<Core>,
+    threads: &Arc<ServingThreads>,
+    grpc: Arc<Lane>,
+    rest: Arc<Lane>,
+) -> Result<()> {
     // Without handlers, the first process of a container ignores signals.
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -108,8 +120,8 @@ async fn run(flags: &Flags, core: &Arc<Core>, grpc: Arc<Lane>, rest: Arc<Lane>) 
 
     let (end, ending) = watch::channel(End::NotYet);
     let mut tasks = JoinSet::new();
-    let health = serve_grpc(flags, core, grpc, &ending, &mut tasks).await?;
-    serve_rest(flags, core, rest, &ending, &mut tasks).await?;
+    let health = serve_grpc(flags, core, threads, grpc, &ending, &mut tasks).await?;
+    serve_rest(flags, core, threads, rest, &ending, &mut tasks).await?;
     if let Some(hangup) = hangup {
         watch_config(flags, core, hangup);
     }
@@ -188,6 +200,7 @@ const SERVICES: [&str; 6] = [
 async fn serve_grpc(
     flags: &Flags,
     core: &Arc<Core>,
+    threads: &Arc<ServingThreads>,
     lane: Arc<Lane>,
     ending: &Ending,
     tasks: &mut Tasks,
@@ -234,12 +247,12 @@ async fn serve_grpc(
     let most = flags.limits.max_connections;
     if listen.port != 0 {
         let tls = listen.ssl_config_file.as_deref().map(tls::acceptor).transpose()?;
-        let connections = Connections::new(bind(listen.port).await?, most);
+        let connections = Connections::new(bind(listen.port).await?, most, threads.clone());
         tasks.spawn(connections.serve(grpc(tls)?, ending.clone()));
         info!("Running gRPC ModelServer at 0.0.0.0:{} ...", listen.port);
     }
     if let Some(path) = listen.grpc_socket_path.clone() {
-        let connections = Connections::new(bind_unix(&path)?, most);
+        let connections = Connections::new(bind_unix(&path)?, most, threads.clone());
         info!("Running gRPC ModelServer at UNIX socket {} ...", path.display());
         let served = connections.serve(grpc(None)?, ending.clone());
         tasks.spawn(async move {
@@ -257,6 +270,7 @@ async fn serve_grpc(
 async fn serve_rest(
     flags: &Flags,
     core: &Arc<Core>,
+    threads: &Arc<ServingThreads>,
     lane: Arc<Lane>,
     ending: &Ending,
     tasks: &mut Tasks,
@@ -293,7 +307,7 @@ async fn serve_rest(
         request_timeout: (timeout > 0).then(|| Duration::from_millis(timeout as u64)),
     };
     let listener = bind(listen.rest_api_port).await?;
-    let connections = Connections::new(listener, flags.limits.max_connections);
+    let connections = Connections::new(listener, flags.limits.max_connections, threads.clone());
     tasks.spawn(connections.serve(http, ending.clone()));
     info!("Exporting HTTP/REST API at:localhost:{} ...", listen.rest_api_port);
     Ok(())

@@ -168,8 +168,8 @@ def short_of_time(soak, client, chance):
         client.predict.Predict.future(request(inputs={"x": x}), timeout=0.002)
         for _ in range(40)
     ]
-    codes = {call.code() for call in calls}
-    assert codes <= {CODES.OK, CODES.DEADLINE_EXCEEDED}, codes
+    for call in calls:
+        assert call.code() in (CODES.OK, CODES.DEADLINE_EXCEEDED), call.details()
     soak.sometimes_waits(chance)
 
 

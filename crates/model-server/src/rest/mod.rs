@@ -14,6 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use memchr::memmem;
 use session_group::{Code, Error, Result};
 
 use crate::arrival::Arrival;
@@ -93,12 +94,12 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
         Endpoint::Explain => explain(&rest.core, &target.spec),
         _ => {
             let Target { endpoint, spec } = target;
-            let (api, model) = (name(endpoint), spec.name.clone());
+            let (api, of) = (name(endpoint), spec.clone());
             let work = move |core: &Core, found: &Found, body: Result<Bytes>, deadline| {
                 // As TensorFlow Serving has it, what can't be unpacked is no document.
                 compute(core, endpoint, spec, &body.unwrap_or_default(), deadline, found)
             };
-            rest.compute(api, model, &head, body, begun, work).await
+            rest.compute(api, of, &head, body, begun, work).await
         }
     };
     match result {
@@ -136,7 +137,7 @@ impl Rest {
     async fn compute<T: Send + 'static>(
         &self,
         api: &'static str,
-        model: String,
+        spec: ModelSpec,
         head: &Parts,
         body: Body,
         begun: Instant,
@@ -145,8 +146,12 @@ impl Rest {
         let arrival = arrival(head);
         let deadline = arrival.deadline;
         let body = self.body(body, self.most_bytes, deadline).await?;
-        let call = Call { api, model, arrival, begun, is_counted: true };
         let packing = Packing::of(&head.headers);
+        let kind = match packing == Packing::None && asks_for_all(&body) {
+            true => self.core.kind(api, Some(&spec), &[], body.len()),
+            false => None,
+        };
+        let call = Call { api, model: spec.name, arrival, begun, is_counted: true, kind };
         let most = self.most_bytes;
         let work = move |core: &Core, found: &Found| {
             work(core, found, packing.unpacked(body, most), deadline)
@@ -165,7 +170,7 @@ impl Rest {
             return Ok(response(StatusCode::OK, "application/json", answer));
         };
         let json = http::json_size(&head.headers)?;
-        let model = name.clone();
+        let spec = ModelSpec { name: name.clone(), ..ModelSpec::default() };
         let work = move |core: &Core, found: &Found, body: Result<Bytes>, deadline| {
             http::compute(
                 core,
@@ -176,7 +181,7 @@ impl Rest {
                 found,
             )
         };
-        let answer = self.compute("infer", model, head, body, begun, work).await?;
+        let answer = self.compute("infer", spec, head, body, begun, work).await?;
         Ok(match answer.head {
             None => response(StatusCode::OK, "application/json", answer.body),
             Some(size) => {
@@ -187,6 +192,14 @@ impl Rest {
             }
         })
     }
+}
+
+/// Whether a body asks for all outputs of the default signature, as far as can be seen before it is parsed.
+fn asks_for_all(body: &[u8]) -> bool {
+    // What could be read in no time, and no name that is written in another way.
+    const MOST: usize = 1 << 16;
+    let names = ["signature_name", "\"outputs\"", "\\u"];
+    body.len() <= MOST && names.iter().all(|name| memmem::find(body, name.as_bytes()).is_none())
 }
 
 fn arrival(head: &Parts) -> Arrival {

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use prost::Message;
 use session_group::{Code, Error, Result};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -24,6 +25,7 @@ use crate::proto::inference::{
     RepositoryIndexRequest, RepositoryIndexResponse, ServerLiveRequest, ServerLiveResponse,
     ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
+use crate::proto::serving::ModelSpec;
 
 const INFER: &str = "ModelInfer";
 
@@ -49,7 +51,15 @@ impl Service {
         };
         let arrival = Arrival { deadline, ..arrival };
         let model = request.model_name.clone();
-        let call = Call { api: INFER, model, arrival, begun, is_counted: true };
+        let kind = asked.as_ref().ok().and_then(|asked| {
+            let spec = ModelSpec {
+                signature_name: asked.signature_name.clone(),
+                ..spec(&request.model_name, &request.model_version)
+            };
+            let outputs: Vec<&str> = request.outputs.iter().map(|output| &*output.name).collect();
+            self.core.kind(INFER, Some(&spec), &outputs, request.encoded_len())
+        });
+        let call = Call { api: INFER, model, arrival, begun, is_counted: true, kind };
         let work = move |core: &Core, found: &Found| {
             let asked = asked?;
             let spec = spec(&request.model_name, &request.model_version);

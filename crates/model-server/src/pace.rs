@@ -1,0 +1,209 @@
+//! Which requests are so short that they are computed on the thread that has read them, because handing them to another
+//! one would take longer. Each serving thread finds out for itself, so that none writes what others read.
+//!
+//! A request counts as short if those like it have run as a straight program ([`SessionGroup::is_straight`]) within the
+//! limit, in proportion to its size. One that takes far longer has others like it go to other threads for a while.
+//!
+//! [`SessionGroup::is_straight`]: session_group::SessionGroup::is_straight
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use crate::servable::Servable;
+
+/// What a request is like, and how large it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    key: u64,
+    bytes: usize,
+}
+
+/// What is known about requests of a kind.
+#[derive(Default)]
+struct Pace {
+    is_straight: bool,
+    /// Moving averages.
+    seconds: f64,
+    bytes: f64,
+    /// How many in a row did not take far too long, and how many it takes to be short.
+    row: u32,
+    needed: u32,
+}
+
+/// More kinds than this are not worth remembering: a client may make up any number of filters.
+const MOST_KINDS: usize = 1024;
+/// How many times the limit is far too long: not what a busy machine makes of a short request.
+const FAR: f64 = 4.0;
+const MOST_NEEDED: u32 = 1 << 16;
+/// After so many in a row, half as many will do the next time.
+const FORGIVEN: u32 = 1024;
+
+/// What a thread has run since somebody wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// Nobody wants to.
+    Unasked,
+    Nothing,
+    Straight,
+    Other,
+}
+
+thread_local! {
+    static PACES: RefCell<HashMap<u64, Pace>> = RefCell::default();
+    static SEEN: Cell<Seen> = const { Cell::new(Seen::Unasked) };
+}
+
+impl Kind {
+    /// Requests to a version by a call, for a signature and some of its outputs.
+    pub fn new(
+        servable: &Servable,
+        api: &str,
+        signature: &str,
+        outputs: &[&str],
+        bytes: usize,
+    ) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (servable.number, api, signature, outputs).hash(&mut hasher);
+        Self { key: hasher.finish(), bytes }
+    }
+
+    /// Whether it is to be computed here.
+    pub fn is_short(self, limit: Duration) -> bool {
+        PACES.with_borrow(|paces| {
+            paces.get(&self.key).is_some_and(|pace| pace.is_short(self.bytes, limit))
+        })
+    }
+
+    /// Whether it is known that such requests run straight.
+    pub fn is_straight(self) -> bool {
+        PACES.with_borrow(|paces| paces.get(&self.key).is_some_and(|pace| pace.is_straight))
+    }
+
+    /// Such a request took so long. `is_straight` where that was observed.
+    pub fn took(self, time: Duration, limit: Duration, is_straight: Option<bool>) {
+        PACES.with_borrow_mut(|paces| {
+            if paces.len() >= MOST_KINDS && !paces.contains_key(&self.key) {
+                paces.clear();
+            }
+            paces.entry(self.key).or_default().learn(self.bytes, time, limit, is_straight);
+        });
+    }
+}
+
+impl Pace {
+    fn is_short(&self, bytes: usize, limit: Duration) -> bool {
+        let times = (bytes as f64 / self.bytes).max(1.0);
+        self.is_straight && self.row > self.needed && self.seconds * times <= limit.as_secs_f64()
+    }
+
+    fn learn(&mut self, bytes: usize, time: Duration, limit: Duration, is_straight: Option<bool>) {
+        self.is_straight = is_straight.unwrap_or(self.is_straight);
+        let (seconds, bytes) = (time.as_secs_f64(), bytes.max(1) as f64);
+        if self.bytes == 0.0 {
+            (self.seconds, self.bytes) = (seconds, bytes);
+        }
+        self.seconds += (seconds - self.seconds) / 8.0;
+        self.bytes += (bytes - self.bytes) / 8.0;
+        if seconds > FAR * limit.as_secs_f64() {
+            self.row = 0;
+            self.needed = (4 * self.needed + 4).min(MOST_NEEDED);
+            return;
+        }
+        self.row = self.row.saturating_add(1);
+        if self.row >= self.needed + FORGIVEN {
+            self.needed /= 2;
+            self.row = self.needed + 1;
+        }
+    }
+}
+
+/// Calls `run`, and says whether it had something run, all of which was straight.
+pub fn observed<T>(run: impl FnOnce() -> T) -> (T, bool) {
+    SEEN.set(Seen::Nothing);
+    let result = run();
+    (result, SEEN.replace(Seen::Unasked) == Seen::Straight)
+}
+
+/// Something has run on this thread. Whether it was straight is only found out if somebody wants to know.
+pub fn has_run(is_straight: impl FnOnce() -> bool) {
+    let seen = match SEEN.get() {
+        Seen::Unasked | Seen::Other => return,
+        Seen::Nothing | Seen::Straight => match is_straight() {
+            true => Seen::Straight,
+            false => Seen::Other,
+        },
+    };
+    SEEN.set(seen);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(1);
+
+    fn kind(key: u64, bytes: usize) -> Kind {
+        Kind { key, bytes }
+    }
+
+    fn took(kind: Kind, micros: u64, is_straight: Option<bool>) {
+        kind.took(Duration::from_micros(micros), LIMIT, is_straight);
+    }
+
+    #[test]
+    fn a_kind_is_short_once_it_has_run_straight_within_the_limit() {
+        let (short, long, winding) = (kind(1, 100), kind(2, 100), kind(3, 100));
+        assert!(!short.is_short(LIMIT));
+        took(short, 20, Some(true));
+        took(long, 2000, Some(true));
+        took(winding, 20, Some(false));
+        assert!(short.is_short(LIMIT) && !long.is_short(LIMIT) && !winding.is_short(LIMIT));
+        // In proportion to its size.
+        assert!(kind(1, 4000).is_short(LIMIT) && !kind(1, 6000).is_short(LIMIT));
+        assert!(kind(1, 1).is_short(LIMIT));
+        assert!(!short.is_short(Duration::ZERO));
+    }
+
+    #[test]
+    fn far_too_long_a_run_has_others_go_elsewhere_for_a_while() {
+        let one = kind(4, 100);
+        let shorts = |n| (0..n).for_each(|_| took(one, 20, None));
+        took(one, 20, Some(true));
+        took(one, 5000, None);
+        assert!(!one.is_short(LIMIT));
+        shorts(4);
+        assert!(!one.is_short(LIMIT));
+        shorts(8);
+        assert!(one.is_short(LIMIT));
+        // More and more often the second time.
+        took(one, 5000, None);
+        shorts(15);
+        assert!(!one.is_short(LIMIT));
+        shorts(10);
+        assert!(one.is_short(LIMIT));
+        // And it is forgotten in the end.
+        shorts(3 * FORGIVEN);
+        took(one, 5000, None);
+        shorts(20);
+        assert!(one.is_short(LIMIT));
+    }
+
+    #[test]
+    fn no_number_of_kinds_takes_more_and_more_memory() {
+        (0..10 * MOST_KINDS as u64).for_each(|key| took(kind(key, 1), 1, Some(true)));
+        assert!(PACES.with_borrow(HashMap::len) <= MOST_KINDS);
+    }
+
+    #[test]
+    fn what_runs_is_observed() {
+        has_run(|| panic!("nobody wants to know"));
+        assert!(!observed(|| ()).1);
+        assert!(observed(|| has_run(|| true)).1);
+        for order in [[true, false], [false, true]] {
+            assert!(!observed(|| order.map(|straight| has_run(|| straight))).1);
+        }
+        has_run(|| panic!("nobody wants to know"));
+    }
+}
