@@ -62,9 +62,12 @@ const FEEDS: [(&str, &str); 3] = [
 
 /// What is measured of a contender in a round.
 struct Round {
+    requests: u64,
     qps: f64,
     p50: u64,
     p99: u64,
+    /// Microseconds of CPU that the server's process took for a request; 0 without it.
+    cpu: f64,
 }
 
 type Contender<'a> = (&'a str, Box<dyn Fn(Duration) -> Round + 'a>);
@@ -77,12 +80,13 @@ fn main() {
     };
     if arguments.iter().any(|argument| argument == "--help") {
         println!(
-            "--rounds N (5)  --seconds S, of each turn (2)  --clients N, at the same time (8)  --batch N, rows of a \
-             request (1)  --only TEXT, contenders with it in their names, beside the group in process"
+            "--rounds N (5)  --seconds S, of each turn (2)  --clients N, connections (8)  --streams N, requests of a gRPC \
+             connection at the same time (1)  --batch N, rows of a request (1)  --only TEXT, contenders with it in their names, beside the group in process"
         );
         return;
     }
     let (rounds, clients) = (value("--rounds", 5.0) as usize, value("--clients", 8.0) as usize);
+    let streams = value("--streams", 1.0) as usize;
     let turn = Duration::from_secs_f64(value("--seconds", 2.0));
     let only = arguments.iter().position(|argument| argument == "--only");
     let only = only.and_then(|at| arguments.get(at + 1)).map_or("", String::as_str);
@@ -125,26 +129,38 @@ fn main() {
         ),
         (
             "gRPC, Unix socket",
-            Box::new(|turn| runtime.block_on(by_rpc(&uds, PREDICT, &request, turn, check_score))),
+            Box::new(|turn| {
+                let asked = by_rpc(&uds, streams, PREDICT, &request, turn, check_score);
+                server.cpu(|| runtime.block_on(asked))
+            }),
         ),
         (
             "gRPC, TCP",
-            Box::new(|turn| runtime.block_on(by_rpc(&tcp, PREDICT, &request, turn, check_score))),
+            Box::new(|turn| {
+                let asked = by_rpc(&tcp, streams, PREDICT, &request, turn, check_score);
+                server.cpu(|| runtime.block_on(asked))
+            }),
         ),
         (
             "gRPC, Unix socket, no model",
-            Box::new(|turn| runtime.block_on(by_rpc(&uds, STATUS, &status, turn, check_status))),
+            Box::new(|turn| {
+                let asked = by_rpc(&uds, streams, STATUS, &status, turn, check_status);
+                server.cpu(|| runtime.block_on(asked))
+            }),
         ),
         (
             "REST",
-            Box::new(|turn| runtime.block_on(by_rest(server.rest_port, &body, clients, turn))),
+            Box::new(|turn| {
+                let asked = by_rest(server.rest_port, &body, clients, turn);
+                server.cpu(|| runtime.block_on(asked))
+            }),
         ),
     ];
     let group_in_process = contenders[0].0;
     contenders.retain(|(name, _)| *name == group_in_process || name.contains(only));
     println!(
-        "Wide & Deep, batch {batch}, {SESSIONS} sessions, {threads} threads in process, {clients} requests at a time to \
-         the server, {rounds} rounds of {turn:.1?}"
+        "Wide & Deep, batch {batch}, {SESSIONS} sessions, {threads} threads in process, {clients} connections to the server, \
+         of gRPC with {streams} requests at a time each, {rounds} rounds of {turn:.1?}"
     );
     // Once for what happens the first time.
     for (_, run) in &contenders {
@@ -158,8 +174,8 @@ fn main() {
     }
     let in_process = median(results[0].iter().map(|round| round.qps));
     println!(
-        "{:28} {:>10} {:>21} {:>9} {:>8} {:>8}",
-        "", "requests/s", "(min to max)", "of group", "p50 us", "p99 us"
+        "{:28} {:>10} {:>21} {:>9} {:>8} {:>8} {:>13} {:>15}",
+        "", "requests/s", "(min to max)", "of group", "p50 us", "p99 us", "server CPU us", "(min to max)"
     );
     for ((name, _), rounds) in contenders.iter().zip(&results) {
         let all: Vec<f64> = rounds.iter().map(|round| round.qps).collect();
@@ -169,8 +185,16 @@ fn main() {
             all.iter().copied().fold(0.0, f64::max)
         );
         let qps = median(all.iter().copied());
+        let mut cpu: Vec<f64> = rounds.iter().map(|round| round.cpu).collect();
+        cpu.sort_by(f64::total_cmp);
+        let cpu = match cpu[..] {
+            [least, .., most] if most > 0.0 => {
+                format!("{:13.1} {:>15}", cpu[cpu.len() / 2], format!("{least:.1} to {most:.1}"))
+            }
+            _ => String::new(),
+        };
         println!(
-            "{name:28} {qps:10.0} {range:>21} {:8.0}% {:8.1} {:8.1}",
+            "{name:28} {qps:10.0} {range:>21} {:8.0}% {:8.1} {:8.1} {cpu}",
             qps / in_process * 100.0,
             median(rounds.iter().map(|round| round.p50 as f64)) / 1e3,
             median(rounds.iter().map(|round| round.p99 as f64)) / 1e3,
@@ -312,6 +336,23 @@ impl Server {
         }
         Self { process, folder, socket, port, rest_port }
     }
+
+    /// Adds what the server's process computes meanwhile.
+    fn cpu(&self, run: impl FnOnce() -> Round) -> Round {
+        let before = self.ticks();
+        let round = run();
+        // As Linux counts for programs, wherever they run.
+        let micros = (self.ticks() - before) as f64 * 10_000.0;
+        Round { cpu: micros / round.requests as f64, ..round }
+    }
+
+    fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let stat = stat.expect("the server runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
 }
 
 impl Drop for Server {
@@ -341,9 +382,11 @@ fn round(histograms: impl Iterator<Item = Histogram<u64>>, took: Duration) -> Ro
     let mut all = Histogram::<u64>::new(3).expect("3 digits");
     histograms.for_each(|one| all.add(one).expect("of the same kind"));
     Round {
+        requests: all.len(),
         qps: all.len() as f64 / took.as_secs_f64(),
         p50: all.value_at_quantile(0.5),
         p99: all.value_at_quantile(0.99),
+        cpu: 0.0,
     }
 }
 
@@ -379,9 +422,10 @@ fn by_threads(threads: usize, turn: Duration, work: impl Fn() + Sync) -> Round {
     round(histograms.into_iter(), begun.elapsed())
 }
 
-/// Asks by a connection for each client, one request after the other.
+/// Asks by a connection for each client, so many requests at a time by each.
 async fn by_rpc<Q, A>(
     channels: &[Channel],
+    streams: usize,
     path: &'static str,
     request: &Q,
     turn: Duration,
@@ -394,6 +438,7 @@ where
     let begun = Instant::now();
     let tasks: Vec<_> = channels
         .iter()
+        .flat_map(|channel| std::iter::repeat_n(channel, streams))
         .map(|channel| {
             let (channel, request) = (channel.clone(), request.clone());
             tokio::spawn(async move {

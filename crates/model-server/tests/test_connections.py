@@ -2,6 +2,9 @@
 
 import collections
 import contextlib
+import http.client
+import json
+import pathlib
 import socket
 import threading
 import time
@@ -97,6 +100,60 @@ def test_slow_requests_leave_others_their_turn(start, both):
     assert not any(call.done() for call in slow)
     for call in slow:
         call.cancel()
+
+
+def timeslices(server):
+    """How often threads of the server were given a CPU, by those that serve connections and by others."""
+    counts = collections.Counter()
+    for task in pathlib.Path(f"/proc/{server.process.pid}/task").iterdir():
+        serves = (task / "comm").read_text() == "serve\n"
+        counts[serves] += int((task / "schedstat").read_text().split()[2])
+    return counts
+
+
+@pytest.mark.parametrize("micros", [0, 100_000])
+def test_short_requests_stay_on_the_thread_of_their_connection(start, both, micros):
+    server = start(both, f"--short_request_micros={micros}", "--serving_threads=1")
+    asked = request("half", inputs={"x": [1.0]})
+    v2 = service_pb2.ModelInferRequest(model_name="half")
+    v2.inputs.add(name="x", datatype="FP32", shape=[1]).contents.fp32_contents[:] = [1]
+    connection = http.client.HTTPConnection("localhost", server.rest_port)
+
+    def rest():
+        connection.request("POST", "/v1/models/half:predict", b'{"instances": [1.0]}')
+        assert json.load(connection.getresponse()) == {"predictions": [2.5]}
+
+    calls = [
+        rest,
+        lambda: server.predict.Predict(asked),
+        lambda: service_pb2_grpc.GRPCInferenceServiceStub(server.channel).ModelInfer(
+            v2
+        ),
+    ]
+    for call in calls:
+        for _ in range(10):
+            call()
+        before = timeslices(server)
+        for _ in range(500):
+            call()
+        handed = timeslices(server)[False] - before[False]
+        # Threads that have nothing to do with requests have some as well.
+        assert handed < 250 if micros else handed > 400
+
+
+def test_what_may_loop_is_never_taken_for_short(start, both):
+    """However short it was: all others of the only serving thread would wait for it."""
+    server = start(both, "--serving_threads=1")
+    for _ in range(50):
+        assert loop(server, 1).result(60)
+    slow = loop(server, 10**9)
+    half = request("half", inputs={"x": [1.0]})
+    with channel(server) as other:
+        for made in [server.channel, other]:
+            assert stub(made).Predict(half, timeout=30)
+            assert health(made, timeout=30)
+    assert not slow.done()
+    slow.cancel()
 
 
 def v2_loop(n):
