@@ -1,5 +1,6 @@
 #!/bin/sh
-# Tests the server as it is built, with TensorFlow Serving's own Python client. Arguments go to pytest.
+# Tests the server as it is built, with TensorFlow Serving's own Python client. Arguments go to pytest. Test files run
+# side by side, because most of them wait for times of the server's most of the time; -n 0 runs one after the other.
 set -eu
 cd "$(dirname "$0")/../../.."
 # need PROGRAM PACKAGE WHAT: installs the package that has the program, or says what is left out without it.
@@ -9,4 +10,4 @@ need() {
 }
 need haproxy haproxy "its test is"
 need promtool prometheus "tests of the rules for alerts are"
-TF_CPP_MIN_LOG_LEVEL=2 exec .venv/bin/python -m pytest --quiet "$@" crates/model-server/tests
+TF_CPP_MIN_LOG_LEVEL=2 exec .venv/bin/python -m pytest --quiet -n 3 --dist loadfile "$@" crates/model-server/tests

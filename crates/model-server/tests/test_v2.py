@@ -438,7 +438,7 @@ def test_labels_batches_and_deadlines(start, tmp_path):
             four = {"x": np.float32([1, 2, 3, 4])}
             # It waits for its batch meanwhile.
             fails(
-                lambda: infer(found, "half", four, timeout=100_000), "timeout exceeded"
+                lambda: infer(found, "half", four, timeout=500_000), "timeout exceeded"
             )
             # Two requests of four rows are a batch of eight, which waits no longer.
             begun = time.monotonic()
