@@ -70,8 +70,8 @@ unset RUST_BACKTRACE
 
 cargo fuzz build --fuzz-dir fuzz --release
 bin=$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release
-for object in "$bin"/build/session-group-*/out/*-shim.o; do
-    nm "$object" | grep "U __asan_report_load8" >/dev/null || { echo "error: $object is without it" >&2; exit 1; }
+for shim in "$bin"/build/session-group-*/out/libsession_group_shim.a; do
+    nm "$shim" | grep "U __asan_report_load8" >/dev/null || { echo "error: $shim is without it" >&2; exit 1; }
 done
 
 # GraphDefs and SavedModels to begin with are the test models themselves.
