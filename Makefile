@@ -181,7 +181,7 @@ nightly: ## All of these, one after the other (MINUTES=30 for fuzz and soak, eac
 soak: tensorflow models ## A long time of everything at once (MINUTES=60; 5 by default)
 	MALLOC_ARENA_MAX=1 MINUTES=$(MINUTES) $(CARGO) test --release --test soak -- --ignored --nocapture
 
-fuzz: build models ## Fuzz grammar, options, C ABI, graphs, SavedModels, and answers against stock TensorFlow (MINUTES=60; 5 by default)
+fuzz: build models ## Fuzz grammar, options, C ABI, graphs, SavedModels, server, processor, and answers against stock TensorFlow (MINUTES=60; 5 by default)
 	fuzz/run.sh $(MINUTES)
 
 asan: tensorflow models ## Run Rust tests with AddressSanitizer and LeakSanitizer, the C++ shim included

@@ -116,7 +116,7 @@ impl Manager {
 }
 
 /// The models of a configuration that can be served.
-fn checked(config: &ModelServerConfig) -> Result<Vec<ModelConfig>> {
+pub(crate) fn checked(config: &ModelServerConfig) -> Result<Vec<ModelConfig>> {
     let list = match &config.config {
         None => return Ok(Vec::new()),
         Some(Config::ModelConfigList(list)) => &list.config,
