@@ -184,7 +184,7 @@ soak: tensorflow models ## A long time of everything at once (MINUTES=60; 5 by d
 soak-server: server models $(SERVING_CLIENT) ## The same for the server: storage, models and clients that fail (MINUTES=30; 5 by default)
 	MINUTES=$(MINUTES) crates/model-server/tests/run.sh -n 0 -k test_soak
 
-fuzz: build models ## Fuzz grammar, options, C ABI, graphs, SavedModels, and answers against stock TensorFlow (MINUTES=60; 5 by default)
+fuzz: build models ## Fuzz grammar, options, C ABI, graphs, SavedModels, server, processor, and answers against stock TensorFlow (MINUTES=60; 5 by default)
 	fuzz/run.sh $(MINUTES)
 
 asan: tensorflow models ## Run Rust tests with AddressSanitizer and LeakSanitizer, the C++ shim included

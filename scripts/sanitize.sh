@@ -69,8 +69,8 @@ for proof in $proofs; do
     grep -q "${proof#*:}" <<<"$output" || { echo "$output" >&2; echo "error: $test failed otherwise" >&2; exit 1; }
     echo "$test: reported, as it must be"
 done
-for object in "$CARGO_TARGET_DIR"/x86_64-unknown-linux-gnu/release/build/session-group-*/out/*-shim.o; do
-    nm "$object" | grep "U $symbol" >/dev/null || { echo "error: $object is without it" >&2; exit 1; }
+for shim in "$CARGO_TARGET_DIR"/x86_64-unknown-linux-gnu/release/build/session-group-*/out/libsession_group_shim.a; do
+    nm "$shim" | grep "U $symbol" >/dev/null || { echo "error: $shim is without it" >&2; exit 1; }
 done
 # shellcheck disable=SC2086 # Lists of words.
 run $tests -- $skip

@@ -18,6 +18,8 @@ pub struct Machine {
     pub topology: Topology,
     /// How many GPUs TensorFlow sees; `None` where it has none.
     pub gpus: Option<i32>,
+    /// How many CPUs' time it may use.
+    pub quota: Option<f64>,
 }
 
 /// What a session would be.
@@ -41,7 +43,8 @@ pub fn plan(
     let gpus = machine.gpus.ok_or_else(|| Error::precondition("no GPU"));
     let topology = Ok(machine.topology.clone());
     let allowed = machine.allowed.clone();
-    let machine = plan::machine::Machine { allowed, topology, gpus, memory: 16 << 30 };
+    let quota = machine.quota;
+    let machine = plan::machine::Machine { allowed, topology, gpus, quota, memory: 16 << 30 };
     let plan = plan::plan(options, environment, &config, &machine)?;
     let session = |session: plan::SessionPlan| Session {
         cpus: session.cpus,

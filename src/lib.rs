@@ -43,6 +43,10 @@ pub mod error;
 mod ffi;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+// So that it compiles when it is needed.
+#[cfg(all(test, not(fuzzing)))]
+#[allow(unused)]
+mod fuzzing;
 pub mod gpu;
 pub mod group;
 pub mod memory;

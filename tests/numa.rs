@@ -57,7 +57,7 @@ fn variables_and_constants_are_spread_over_the_nodes() {
         let (bytes, over) = spread();
         assert!(bytes > 300 * MIB && bytes < 400 * MIB, "{model}: {bytes}");
         if let [node] = &table_nodes(&group)[..] {
-            assert_eq!(over, [node.clone()], "{model}");
+            assert_eq!(over, std::slice::from_ref(node), "{model}");
         }
         if model == "wide_deep_large" {
             let request = wide_deep_request(&mut Numbers(1), 32);

@@ -5,8 +5,8 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use session_group::Options;
 use session_group::cpuset::CpuSet;
-use session_group::fuzzing;
 use session_group::environment::Environment;
+use session_group::fuzzing;
 use session_group::topology::{Node, Topology};
 
 #[derive(Arbitrary, Debug)]
@@ -21,6 +21,8 @@ struct Input<'a> {
     inter_op_threads: i32,
     operation_timeout_ms: i64,
     gpus: Option<i32>,
+    /// In thousandths of a CPU.
+    quota: Option<u16>,
 }
 
 fuzz_target!(|input: Input<'_>| {
@@ -53,7 +55,9 @@ fuzz_target!(|input: Input<'_>| {
     }
     let [cpuset, affinity, mps, contexts, kept_bytes] = input.environment;
     let environment = Environment { cpuset, affinity, mps, contexts, kept_bytes };
-    let machine = fuzzing::Machine { allowed, topology: Topology { nodes }, gpus: input.gpus };
+    let quota = input.quota.map(|thousandths| f64::from(thousandths.max(1)) / 1000.0);
+    let topology = Topology { nodes };
+    let machine = fuzzing::Machine { allowed, topology, gpus: input.gpus, quota };
     let threads = [input.intra_op_threads, input.inter_op_threads];
     match fuzzing::plan(&options, &environment, threads, input.operation_timeout_ms, &machine) {
         Ok(sessions) => {

@@ -26,7 +26,8 @@ mod callable;
 mod stats;
 
 /// All functions and types, as Rust sees them.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
+#[cfg_attr(not(fuzzing), allow(unused))]
 pub mod all {
     pub use super::callable::*;
     pub use super::group::*;

@@ -175,7 +175,14 @@ fn main() {
     let in_process = median(results[0].iter().map(|round| round.qps));
     println!(
         "{:28} {:>10} {:>21} {:>9} {:>8} {:>8} {:>13} {:>15}",
-        "", "requests/s", "(min to max)", "of group", "p50 us", "p99 us", "server CPU us", "(min to max)"
+        "",
+        "requests/s",
+        "(min to max)",
+        "of group",
+        "p50 us",
+        "p99 us",
+        "server CPU us",
+        "(min to max)"
     );
     for ((name, _), rounds) in contenders.iter().zip(&results) {
         let all: Vec<f64> = rounds.iter().map(|round| round.qps).collect();

@@ -14,7 +14,7 @@
 //! A module uses those after it, never one before: `serve`; `loader`, `rest`; `v2`; `grpc`, `json`; `config`, `core`,
 //! `warmup`; `manager`, `examples`; `predict`, `catalog`; `servable`; `warm_runs`; `batching`; the rest.
 
-#![allow(missing_docs)] // It is a program; its parts are public for the benchmark.
+#![allow(missing_docs)] // It is a program; its parts are public for the benchmark and for fuzzing.
 
 pub mod activity;
 pub mod arrival;
@@ -30,6 +30,12 @@ pub mod deadline;
 pub mod examples;
 mod files;
 pub mod flags;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+// So that it compiles when it is needed.
+#[cfg(all(test, not(fuzzing)))]
+#[allow(unused)]
+mod fuzzing;
 pub mod grpc;
 pub mod grpc_arguments;
 mod json;

@@ -116,7 +116,7 @@ impl Manager {
 }
 
 /// The models of a configuration that can be served.
-fn checked(config: &ModelServerConfig) -> Result<Vec<ModelConfig>> {
+pub(crate) fn checked(config: &ModelServerConfig) -> Result<Vec<ModelConfig>> {
     /// Values of the deprecated `model_type`.
     const UNSPECIFIED: i32 = 0;
     const TENSORFLOW: i32 = 1;

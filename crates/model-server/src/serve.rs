@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use axum::Router;
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -57,21 +58,9 @@ pub fn serve(flags: Flags) -> Result<()> {
         .thread_name("server")
         .enable_all()
         .build()?;
-    let metrics = Arc::new(Metrics::default());
-    let catalog = Arc::new(Catalog::default());
-    let (check, load) = loader::new(&flags, metrics.clone())?;
-    let manager = Manager::new(catalog.clone(), config::retry_policy(&flags), check, load)?;
     let threads = flags.limits.serving_threads.map_or(cpus, usize::from);
     let threads = Arc::new(ServingThreads::start(threads)?);
-    let core = Arc::new(Core {
-        catalog,
-        manager,
-        short: Duration::from_micros(flags.limits.short_request_micros.into()),
-        computing: runtime.handle().clone(),
-        format: config::response_format(&flags),
-        metrics,
-        logs_access: flags.limits.access_log,
-    });
+    let core = core(&flags, runtime.handle())?;
     let served = runtime.block_on(run(&flags, &core, &threads, grpc, rest));
     drop(threads);
     // Requests that still compute are left behind.
@@ -81,6 +70,23 @@ pub fn serve(flags: Flags) -> Result<()> {
         end_process(report(&served).into());
     }
     served
+}
+
+/// What answers requests, without a model so far. What takes long is computed on threads of that runtime.
+pub(crate) fn core(flags: &Flags, computing: &Handle) -> Result<Arc<Core>> {
+    let metrics = Arc::new(Metrics::default());
+    let catalog = Arc::new(Catalog::default());
+    let (check, load) = loader::new(flags, metrics.clone())?;
+    let manager = Manager::new(catalog.clone(), config::retry_policy(flags), check, load)?;
+    Ok(Arc::new(Core {
+        catalog,
+        manager,
+        format: config::response_format(flags),
+        metrics,
+        logs_access: flags.limits.access_log,
+        short: Duration::from_micros(flags.limits.short_request_micros.into()),
+        computing: computing.clone(),
+    }))
 }
 
 /// Says why the server has failed, if it has. Gives the status of the process.
@@ -197,21 +203,17 @@ const SERVICES: [&str; 6] = [
     "ModelService",
 ];
 
-async fn serve_grpc(
+/// gRPC's services, and what says how they are.
+pub(crate) fn services(
     flags: &Flags,
     core: &Arc<Core>,
-    threads: &Arc<ServingThreads>,
     lane: Arc<Lane>,
-    ending: &Ending,
-    tasks: &mut Tasks,
-) -> Result<HealthReporter> {
-    let listen = &flags.listen;
+) -> Result<(HealthReporter, Routes)> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let v2 = v2::grpc::Service { core: core.clone(), lane: lane.clone() };
     let service = Service { core: core.clone(), lane };
-    let arguments = &listen.grpc_channel_arguments;
-    let most =
-        grpc_arguments::largest_request(arguments)?.unwrap_or(flags.limits.max_request_bytes);
+    let most = grpc_arguments::largest_request(&flags.listen.grpc_channel_arguments)?
+        .unwrap_or(flags.limits.max_request_bytes);
     let prediction = PredictionServiceServer::new(service.clone())
         .max_decoding_message_size(most)
         .max_encoding_message_size(usize::MAX);
@@ -231,16 +233,30 @@ async fn serve_grpc(
                 .accept_compressed(CompressionEncoding::Deflate)
         };
     }
-    let routes = Routes::new(compressed!(health_service))
+    let services = Routes::new(compressed!(health_service))
         .add_service(compressed!(reflection().build_v1()?))
         .add_service(compressed!(reflection().build_v1alpha()?))
         .add_service(compressed!(prediction))
         .add_service(compressed!(models))
         .add_service(compressed!(inference))
         .prepare();
+    Ok((health, services))
+}
+
+async fn serve_grpc(
+    flags: &Flags,
+    core: &Arc<Core>,
+    threads: &Arc<ServingThreads>,
+    lane: Arc<Lane>,
+    ending: &Ending,
+    tasks: &mut Tasks,
+) -> Result<HealthReporter> {
+    let listen = &flags.listen;
+    let arguments = &listen.grpc_channel_arguments;
+    let (health, services) = services(flags, core, lane)?;
     let handshake = seconds(flags.limits.handshake_timeout_seconds);
     let grpc = |tls| -> Result<Grpc> {
-        let mut grpc = Grpc::new(routes.clone(), tls, handshake);
+        let mut grpc = Grpc::new(services.clone(), tls, handshake);
         grpc_arguments::apply(arguments, &mut grpc)?;
         Ok(grpc)
     };
@@ -267,6 +283,29 @@ async fn serve_grpc(
     Ok(health)
 }
 
+/// What answers REST's requests.
+pub(crate) fn rest(flags: &Flags, core: &Arc<Core>, lane: Arc<Lane>) -> Result<Router> {
+    let monitoring = match &flags.watching.monitoring_config_file {
+        None => MonitoringConfig::default(),
+        Some(file) => read_text(file, "tensorflow.serving.MonitoringConfig")?,
+    };
+    let prometheus = monitoring.prometheus_config.filter(|prometheus| prometheus.enable);
+    let prometheus = prometheus.map(|prometheus| prometheus.path);
+    let path = prometheus.or(flags.limits.enable_prometheus.then(String::new));
+    let metrics_path = path.map(|path| match path.as_str() {
+        "" => "/monitoring/prometheus/metrics".to_string(),
+        path => path.to_string(),
+    });
+    let rest = Rest {
+        core: core.clone(),
+        lane,
+        most_bytes: flags.limits.max_request_bytes,
+        metrics_path,
+        allows_other_origins: flags.listen.rest_api_enable_cors_support,
+    };
+    Ok(Router::new().fallback(rest::answer).with_state(Arc::new(rest)))
+}
+
 async fn serve_rest(
     flags: &Flags,
     core: &Arc<Core>,
@@ -279,26 +318,8 @@ async fn serve_rest(
     if listen.rest_api_port == 0 {
         return Ok(());
     }
-    let monitoring = match &flags.watching.monitoring_config_file {
-        None => MonitoringConfig::default(),
-        Some(file) => read_text(file, "tensorflow.serving.MonitoringConfig")?,
-    };
-    let prometheus = monitoring.prometheus_config.filter(|prometheus| prometheus.enable);
-    let prometheus = prometheus.map(|prometheus| prometheus.path);
-    let path = prometheus.or(flags.limits.enable_prometheus.then(String::new));
-    let metrics_path = path.map(|path| match path.as_str() {
-        "" => "/monitoring/prometheus/metrics".to_string(),
-        path => path.to_string(),
-    });
     let timeout = listen.rest_api_timeout_in_ms;
-    let rest = Rest {
-        core: core.clone(),
-        lane,
-        most_bytes: flags.limits.max_request_bytes,
-        metrics_path,
-        allows_other_origins: listen.rest_api_enable_cors_support,
-    };
-    let routes = Router::new().fallback(rest::answer).with_state(Arc::new(rest));
+    let routes = rest(flags, core, lane)?;
     let handshake = seconds(flags.limits.handshake_timeout_seconds);
     let idle = Some(seconds(flags.limits.rest_api_idle_timeout_seconds));
     let http = Http {
