@@ -17,7 +17,7 @@ use crate::flags::CUSTOM_OPERATIONS;
 use crate::lane::{Lane, Thread};
 use crate::manager::Manager;
 use crate::metrics::{Metrics, OfVersion, status};
-use crate::pace::{Kind, observed};
+use crate::pace::{Kind, cpu_time, observed};
 use crate::predict::ResponseFormat;
 use crate::proto::serving::ModelSpec;
 use crate::servable::Servable;
@@ -76,7 +76,7 @@ impl Core {
             self.metrics.has_thread(known, lane.name, Duration::ZERO);
             let begun = Instant::now();
             let result = here(arrival.deadline, work);
-            kind.took(begun.elapsed(), self.short, None);
+            kind.took_here(begun.elapsed(), self.short);
             result
         } else {
             let thread = async {
@@ -87,14 +87,15 @@ impl Core {
             };
             let observes = kind.is_some_and(|kind| !kind.is_straight());
             let work = move || {
-                let begun = Instant::now();
+                let begun = cpu_time();
                 let (answer, is_straight) = if observes { observed(work) } else { (work(), true) };
-                answer.map(|answer| (answer, begun.elapsed(), observes.then_some(is_straight)))
+                let took = cpu_time().saturating_sub(begun);
+                answer.map(|answer| (answer, took, observes.then_some(is_straight)))
             };
             let answer = self.elsewhere(thread, arrival.deadline, work).await;
             answer.map(|(answer, took, is_straight)| {
                 if let Some(kind) = kind {
-                    kind.took(took, self.short, is_straight);
+                    kind.took_elsewhere(took, self.short, is_straight);
                 }
                 answer
             })

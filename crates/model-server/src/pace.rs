@@ -81,13 +81,23 @@ impl Kind {
         PACES.with_borrow(|paces| paces.get(&self.key).is_some_and(|pace| pace.is_straight))
     }
 
-    /// Such a request took so long. `is_straight` where that was observed.
-    pub fn took(self, time: Duration, limit: Duration, is_straight: Option<bool>) {
+    /// Such a request took so long on this thread.
+    pub fn took_here(self, time: Duration, limit: Duration) {
+        self.learn(|pace| pace.took_here(self.bytes, time, limit));
+    }
+
+    /// Such a request took so much of a CPU on another thread. How long it took there depends on what else ran.
+    /// `is_straight` where that was observed.
+    pub fn took_elsewhere(self, cpu: Duration, limit: Duration, is_straight: Option<bool>) {
+        self.learn(|pace| pace.took_elsewhere(self.bytes, cpu, limit, is_straight));
+    }
+
+    fn learn(self, learn: impl FnOnce(&mut Pace)) {
         PACES.with_borrow_mut(|paces| {
             if paces.len() >= MOST_KINDS && !paces.contains_key(&self.key) {
                 paces.clear();
             }
-            paces.entry(self.key).or_default().learn(self.bytes, time, limit, is_straight);
+            learn(paces.entry(self.key).or_default());
         });
     }
 }
@@ -98,18 +108,39 @@ impl Pace {
         self.is_straight && self.row > self.needed && self.seconds * times <= limit.as_secs_f64()
     }
 
-    fn learn(&mut self, bytes: usize, time: Duration, limit: Duration, is_straight: Option<bool>) {
+    fn took_here(&mut self, bytes: usize, time: Duration, limit: Duration) {
+        self.average(bytes, time);
+        if self.seconds > limit.as_secs_f64() {
+            // It waits for something that takes no CPU of this thread.
+            self.go_elsewhere();
+        }
+        self.count(time, limit);
+    }
+
+    fn took_elsewhere(
+        &mut self,
+        bytes: usize,
+        cpu: Duration,
+        limit: Duration,
+        is_straight: Option<bool>,
+    ) {
         self.is_straight = is_straight.unwrap_or(self.is_straight);
+        self.average(bytes, cpu);
+        self.count(cpu, limit);
+    }
+
+    fn average(&mut self, bytes: usize, time: Duration) {
         let (seconds, bytes) = (time.as_secs_f64(), bytes.max(1) as f64);
         if self.bytes == 0.0 {
             (self.seconds, self.bytes) = (seconds, bytes);
         }
         self.seconds += (seconds - self.seconds) / 8.0;
         self.bytes += (bytes - self.bytes) / 8.0;
-        if seconds > FAR * limit.as_secs_f64() {
-            self.row = 0;
-            self.needed = (4 * self.needed + 4).min(MOST_NEEDED);
-            return;
+    }
+
+    fn count(&mut self, time: Duration, limit: Duration) {
+        if time.as_secs_f64() > FAR * limit.as_secs_f64() {
+            return self.go_elsewhere();
         }
         self.row = self.row.saturating_add(1);
         if self.row >= self.needed + FORGIVEN {
@@ -117,6 +148,22 @@ impl Pace {
             self.row = self.needed + 1;
         }
     }
+
+    fn go_elsewhere(&mut self) {
+        self.row = 0;
+        self.needed = (4 * self.needed + 4).min(MOST_NEEDED);
+    }
+}
+
+/// What the calling thread has computed so far.
+pub fn cpu_time() -> Duration {
+    // SAFETY: zeros are a valid time, which the call fills.
+    let time = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
+        time
+    };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Calls `run`, and says whether it had something run, all of which was straight.
@@ -149,7 +196,7 @@ mod tests {
     }
 
     fn took(kind: Kind, micros: u64, is_straight: Option<bool>) {
-        kind.took(Duration::from_micros(micros), LIMIT, is_straight);
+        kind.took_elsewhere(Duration::from_micros(micros), LIMIT, is_straight);
     }
 
     #[test]
@@ -188,6 +235,33 @@ mod tests {
         took(one, 5000, None);
         shorts(20);
         assert!(one.is_short(LIMIT));
+    }
+
+    #[test]
+    fn what_waits_on_its_connections_thread_goes_elsewhere() {
+        let one = kind(5, 100);
+        let waits = || one.took_here(Duration::from_millis(2), LIMIT);
+        took(one, 20, Some(true));
+        assert!(one.is_short(LIMIT));
+        (0..8).for_each(|_| waits());
+        assert!(!one.is_short(LIMIT));
+        // Where it takes little CPU; each time for longer.
+        let shorts = |most| {
+            (1..=most).find(|_| {
+                took(one, 20, None);
+                one.is_short(LIMIT)
+            })
+        };
+        let first = shorts(1000).unwrap();
+        (0..8).for_each(|_| waits());
+        assert!(shorts(100_000).unwrap() > 2 * first);
+    }
+
+    #[test]
+    fn cpu_time_is_that_of_the_thread() {
+        let begun = cpu_time();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(cpu_time() - begun < Duration::from_millis(40));
     }
 
     #[test]
