@@ -37,7 +37,7 @@ SCOPE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test $(addprefix test-,$(PARTS)) test-debug bench bench-quick bench-memory bench-overhead bench-server \
-  bench-processor bench-scaling sharing scaling-kit bench-models gpu-check gpu-kit nightly soak soak-server fuzz asan tsan memcheck dispatches coverage supply-chain \
+  bench-processor bench-scaling sharing scaling-kit bench-models gpu-check gpu-kit nightly soak soak-server fuzz asan asan-serving tsan memcheck dispatches coverage supply-chain \
   reproducible tensorflow system-packages build install deb image dist package-test wheel server serve processor \
   install-serving models header man docs lint requirements clean
 
@@ -190,7 +190,10 @@ fuzz: build models ## Fuzz grammar, options, C ABI, graphs, SavedModels, server,
 asan: tensorflow models ## Run Rust tests with AddressSanitizer and LeakSanitizer, the C++ shim included
 	scripts/sanitize.sh address
 
-tsan: tensorflow models ## The same with ThreadSanitizer
+asan-serving: $(SERVING_CLIENT) tensorflow models ## Run tests of server and processor with AddressSanitizer
+	scripts/sanitize-serving.sh
+
+tsan: tensorflow models ## The Rust tests with ThreadSanitizer
 	scripts/sanitize.sh thread
 
 memcheck: build models ## Run C programs under Valgrind (MEMCHECK="run stats"; all by default)

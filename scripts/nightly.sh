@@ -13,6 +13,7 @@ make fuzz MINUTES=$MINUTES
 make test-debug
 cargo check --release --lib --no-default-features
 make asan
+make asan-serving
 make memcheck
 make tsan
 make dispatches

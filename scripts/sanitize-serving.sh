@@ -48,11 +48,14 @@ import ctypes, json, os
 library = ctypes.CDLL(os.environ["PROCESSOR"])
 library.initialize.restype = ctypes.c_void_p
 config = json.dumps({"savedmodel_dir": os.path.abspath("models/build/half_plus")})
-model = ctypes.c_void_p(library.initialize(b"", config.encode(), None))
+state = ctypes.c_int(-1)
+model = ctypes.c_void_p(library.initialize(b"", config.encode(), ctypes.byref(state)))
+assert state.value == 0
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 short = libc.malloc(ctypes.c_size_t(16))
-ctypes.memset(short, 0x7a, 16)
+# The name of a signature, of 62 bytes.
+ctypes.memmove(ctypes.c_void_p(short), b"\x0a\x3e" + 14 * b"a", 16)
 library.process(model, ctypes.c_void_p(short), 64, ctypes.byref(ctypes.c_void_p()), ctypes.byref(ctypes.c_int()))
 PYTHON
     echo "error: a read beyond the end is not reported: the sanitizer is not on" >&2
@@ -61,7 +64,7 @@ fi
 grep -qs "heap-buffer-overflow" "$reports"/* || { echo "error: a read beyond the end failed otherwise" >&2; exit 1; }
 echo "a read beyond the end: reported, as it must be"
 rm "$reports"/*
-ASAN_OPTIONS=$ASAN_OPTIONS:log_path=stderr:verbosity=1 "$SERVER" --version 2>&1 | grep -q "AddressSanitizer Init done" ||
+ASAN_OPTIONS=$ASAN_OPTIONS:log_path=stderr:verbosity=1 "$SERVER" --version 2>&1 | grep "AddressSanitizer Init done" >/dev/null ||
     { echo "error: the server is without the sanitizer" >&2; exit 1; }
 
 status=0
