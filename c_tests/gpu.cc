@@ -150,7 +150,8 @@ static std::string GpuName(int number) {
 static void EachSessionHasAStream() {
   setenv("TEST_GPU_COUNT", "1", 1);
   LoadGpus();
-  std::unique_ptr<tf::Session> group = Created("session_group://3?multi_stream=true&policy=round_robin");
+  std::unique_ptr<tf::Session> group =
+      Created("session_group://3?multi_stream=true&policy=round_robin");
   Assign(group.get(), "v", Large(1 << 20));
   std::set<int64_t> sessions, resources;
   std::vector<int64_t> memory;
