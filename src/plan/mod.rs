@@ -310,10 +310,11 @@ fn table_nodes(
         true => sessions.iter().flat_map(|session| session.numa_nodes.iter().copied()).collect(),
         false => topology.nodes.iter().map(|node| node.number).collect(),
     };
-    match nodes.len() {
-        1 => (nodes.into_iter().collect(), "all CPUs of the sessions are on one NUMA node"),
-        _ => (nodes.into_iter().collect(), "spread over the NUMA nodes of the sessions' CPUs"),
-    }
+    let why = match nodes.len() {
+        1 => "all CPUs of the sessions are on one NUMA node",
+        _ => "spread over the NUMA nodes of the sessions' CPUs",
+    };
+    (nodes.into_iter().collect(), why)
 }
 
 /// The `i`th of `parts` shares of `whole`, as equal as can be, at least 1.

@@ -88,9 +88,11 @@ impl Core {
             let observes = kind.is_some_and(|kind| !kind.is_straight());
             let work = move || {
                 let begun = cpu_time();
-                let (answer, is_straight) = if observes { observed(work) } else { (work(), true) };
-                let took = cpu_time().saturating_sub(begun);
-                answer.map(|answer| (answer, took, observes.then_some(is_straight)))
+                let (answer, is_straight) = match observes {
+                    true => observed(work),
+                    false => (work(), None),
+                };
+                answer.map(|answer| (answer, cpu_time().saturating_sub(begun), is_straight))
             };
             let answer = self.elsewhere(thread, arrival.deadline, work).await;
             answer.map(|(answer, took, is_straight)| {
@@ -124,11 +126,12 @@ impl Core {
         result
     }
 
-    /// What a request of so many bytes is like, for the outputs that it asks for by name; none: all.
+    /// What a request of so many bytes is like, for a signature and the outputs that it asks for by name; none: all.
     pub fn kind(
         &self,
         api: &str,
         spec: Option<&ModelSpec>,
+        signature: &str,
         outputs: &[&str],
         bytes: usize,
     ) -> Option<Kind> {
@@ -136,7 +139,6 @@ impl Core {
             return None;
         }
         let servable = self.catalog.find(spec).ok()?;
-        let signature = spec.map_or("", |spec| spec.signature_name.as_str());
         Some(Kind::new(&servable, api, signature, outputs, bytes))
     }
 

@@ -53,9 +53,10 @@ impl Service {
         let deadline = arrival.deadline;
         let request = request.into_inner();
         let spec = spec(&request).cloned();
+        let signature = spec.as_ref().map_or("", |spec| spec.signature_name.as_str());
         let kind = outputs(&request).and_then(|outputs| {
             let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
-            self.core.kind(api, spec.as_ref(), &outputs, request.encoded_len())
+            self.core.kind(api, spec.as_ref(), signature, &outputs, request.encoded_len())
         });
         let model = spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default();
         // As TensorFlow Serving, which does not count it.

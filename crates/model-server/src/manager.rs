@@ -620,14 +620,10 @@ impl Model {
             _ if is_replaced && is_tried => Outcome::Tried,
             _ if is_replaced => Outcome::Unknown,
             _ if serves => Outcome::Serves,
-            // Another of its versions may serve yet.
-            Some(_) if self.wanted.keys().any(is_undecided) => match is_tried {
-                true => Outcome::Tried,
-                false => Outcome::Unknown,
-            },
-            Some(failed) => failed,
-            None if is_tried => Outcome::Tried,
-            None => Outcome::Unknown,
+            // Else another of its versions may serve yet.
+            Some(failed) if !self.wanted.keys().any(is_undecided) => failed,
+            _ if is_tried => Outcome::Tried,
+            _ => Outcome::Unknown,
         }
     }
 

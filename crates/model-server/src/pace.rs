@@ -167,10 +167,10 @@ pub fn cpu_time() -> Duration {
 }
 
 /// Calls `run`, and says whether it had something run, all of which was straight.
-pub fn observed<T>(run: impl FnOnce() -> T) -> (T, bool) {
+pub fn observed<T>(run: impl FnOnce() -> T) -> (T, Option<bool>) {
     SEEN.set(Seen::Nothing);
     let result = run();
-    (result, SEEN.replace(Seen::Unasked) == Seen::Straight)
+    (result, Some(SEEN.replace(Seen::Unasked) == Seen::Straight))
 }
 
 /// Something has run on this thread. Whether it was straight is only found out if somebody wants to know.
@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn what_runs_is_observed() {
         has_run(|| panic!("nobody wants to know"));
-        assert!(!observed(|| ()).1);
-        assert!(observed(|| has_run(|| true)).1);
+        assert_eq!(observed(|| ()).1, Some(false));
+        assert_eq!(observed(|| has_run(|| true)).1, Some(true));
         for order in [[true, false], [false, true]] {
-            assert!(!observed(|| order.map(|straight| has_run(|| straight))).1);
+            assert_eq!(observed(|| order.map(|straight| has_run(|| straight))).1, Some(false));
         }
         has_run(|| panic!("nobody wants to know"));
     }

@@ -401,8 +401,8 @@ fn alike(tasks: Vec<Task>, pads: bool) -> Vec<Vec<Task>> {
     let mut all: Vec<Vec<Task>> = Vec::new();
     for task in tasks {
         let is_like = |tasks: &&mut Vec<Task>| {
-            let pairs = std::iter::zip(&*tasks[0].inputs, &*task.inputs);
-            pairs.into_iter().all(|(one, other)| are_mergeable(one, other, pads))
+            let mut pairs = std::iter::zip(&*tasks[0].inputs, &*task.inputs);
+            pairs.all(|(one, other)| are_mergeable(one, other, pads))
         };
         match all.iter_mut().find(is_like) {
             Some(tasks) => tasks.push(task),

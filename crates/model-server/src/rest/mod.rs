@@ -148,7 +148,7 @@ impl Rest {
         let body = self.body(body, self.most_bytes, deadline).await?;
         let packing = Packing::of(&head.headers);
         let kind = match packing == Packing::None && asks_for_all(&body) {
-            true => self.core.kind(api, Some(&spec), &[], body.len()),
+            true => self.core.kind(api, Some(&spec), "", &[], body.len()),
             false => None,
         };
         let call = Call { api, model: spec.name, arrival, begun, is_counted: true, kind };
@@ -170,18 +170,12 @@ impl Rest {
             return Ok(response(StatusCode::OK, "application/json", answer));
         };
         let json = http::json_size(&head.headers)?;
-        let spec = ModelSpec { name: name.clone(), ..ModelSpec::default() };
+        let spec = http::spec(&name, &version);
+        let of = spec.clone();
         let work = move |core: &Core, found: &Found, body: Result<Bytes>, deadline| {
-            http::compute(
-                core,
-                (&name, &version),
-                &body?,
-                json,
-                http::Times { begun, deadline },
-                found,
-            )
+            http::compute(core, &spec, &body?, json, http::Times { begun, deadline }, found)
         };
-        let answer = self.compute("infer", spec, head, body, begun, work).await?;
+        let answer = self.compute("infer", of, head, body, begun, work).await?;
         Ok(match answer.head {
             None => response(StatusCode::OK, "application/json", answer.body),
             Some(size) => {

@@ -25,7 +25,6 @@ use crate::proto::inference::{
     RepositoryIndexRequest, RepositoryIndexResponse, ServerLiveRequest, ServerLiveResponse,
     ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
-use crate::proto::serving::ModelSpec;
 
 const INFER: &str = "ModelInfer";
 
@@ -51,18 +50,15 @@ impl Service {
         };
         let arrival = Arrival { deadline, ..arrival };
         let model = request.model_name.clone();
+        let spec = spec(&request.model_name, &request.model_version);
         let kind = asked.as_ref().ok().and_then(|asked| {
-            let spec = ModelSpec {
-                signature_name: asked.signature_name.clone(),
-                ..spec(&request.model_name, &request.model_version)
-            };
             let outputs: Vec<&str> = request.outputs.iter().map(|output| &*output.name).collect();
-            self.core.kind(INFER, Some(&spec), &outputs, request.encoded_len())
+            let bytes = request.encoded_len();
+            self.core.kind(INFER, Some(&spec), &asked.signature_name, &outputs, bytes)
         });
         let call = Call { api: INFER, model, arrival, begun, is_counted: true, kind };
         let work = move |core: &Core, found: &Found| {
             let asked = asked?;
-            let spec = spec(&request.model_name, &request.model_version);
             core.compute(INFER, Some(&spec), &asked.signature_name, found, |servable| {
                 let outputs = outputs(&mut request)?;
                 let take = std::mem::take::<String>;

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use session_group::{Code, Error, Result};
 
 use super::about;
-use super::infer::{infer, spec};
+use super::infer::infer;
+pub use super::infer::spec;
 use crate::catalog::Catalog;
 use crate::core::{Core, Found};
 use crate::json::read::{Kind, parse};
+use crate::proto::serving::ModelSpec;
 pub use answer::Answer;
 use path::Target;
 use request::Request;
@@ -67,11 +69,11 @@ pub struct Times {
     pub deadline: Option<Instant>,
 }
 
-/// Computes what a body asks for of a model, by its name and version. `head` is how much of the body is JSON, if it is
+/// Computes what a body asks for of a model. `head` is how much of the body is JSON, if it is
 /// not all.
 pub fn compute(
     core: &Core,
-    (name, version): (&str, &str),
+    spec: &ModelSpec,
     body: &Bytes,
     head: Option<usize>,
     Times { begun, deadline }: Times,
@@ -81,7 +83,7 @@ pub fn compute(
     let deadline = request.asked.deadline(begun, deadline);
     let Request { id, asked, inputs, outputs } = request;
     let signature = &asked.signature_name;
-    core.compute("ModelInfer", Some(&spec(name, version)), signature, found, |servable| {
+    core.compute("ModelInfer", Some(spec), signature, found, |servable| {
         let names: Vec<_> = outputs.iter().map(|output| output.name.clone()).collect();
         let tensors = infer(servable, signature, inputs, &names, deadline, core.format)?;
         let is_binary = |name: &str| {
