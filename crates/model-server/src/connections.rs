@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use crate::activity::{Activity, Stall};
 use crate::authority::{Renamed, renamed};
+use crate::held_pong::HeldPong;
 use crate::lane::Client;
 use crate::serving_threads::ServingThreads;
 use crate::tls;
@@ -189,8 +190,8 @@ impl Grpc {
         let service = TowerToHyperService::new(self.routes.clone());
         let Other { client, peer } = other;
         let service = Counting::new(service, client, peer, activity.clone());
-        let stream = TokioIo::new(Watched::new(stream, activity.clone()));
-        let served = self.http2.serve_connection(stream, service);
+        let stream = HeldPong::new(Watched::new(stream, activity.clone()));
+        let served = self.http2.serve_connection(TokioIo::new(stream), service);
         finish(served, http2::Connection::graceful_shutdown, &activity, &self.times, client, ending)
             .await
     }

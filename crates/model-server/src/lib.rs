@@ -38,6 +38,7 @@ pub mod fuzzing;
 mod fuzzing;
 pub mod grpc;
 pub mod grpc_arguments;
+mod held_pong;
 mod json;
 pub mod lane;
 pub mod loader;

@@ -58,8 +58,10 @@ pub fn discard() {
 
 /// Starts to log. What was held back comes first.
 pub fn start(is_json: bool) {
+    // h2 warns of the pongs that connections hold back.
+    const FILTER: &str = "info,h2::proto::ping_pong=error";
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(FILTER));
     let log = tracing_subscriber::fmt().with_env_filter(filter);
     let before = STDERR_BEFORE.load(Relaxed);
     if is_json && before != NONE {

@@ -1,14 +1,17 @@
 //! A connection's stream, requests and answers, as its activity sees them.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::activity::Activity;
 use crate::arrival::Arrival;
@@ -137,11 +140,16 @@ impl<B: Body + Unpin> Body for Answer<B> {
 pub struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// Until when the client may end the connection once the server has.
+    lingers: Option<Pin<Box<Sleep>>>,
 }
+
+/// For the client's end to come.
+const LINGERS: Duration = Duration::from_secs(2);
 
 impl<S> Watched<S> {
     pub fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self { stream, activity, lingers: None }
     }
 
     fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -170,7 +178,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -189,8 +197,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         flushed
     }
 
+    /// Until the client has ended the connection, too: closing it while something is unread would reset it, and with
+    /// that drop what the client has yet to get.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.lingers.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        }
+        let lingers = self.lingers.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGERS)));
+        if lingers.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut unread = [MaybeUninit::uninit(); 4096];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut unread);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
     }
 
     fn poll_write_vectored(

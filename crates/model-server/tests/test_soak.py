@@ -168,8 +168,14 @@ def short_of_time(soak, client, chance):
         client.predict.Predict.future(request(inputs={"x": x}), timeout=0.002)
         for _ in range(40)
     ]
+    # A client of gRPC that hears that its connection ends tries what it has not sent again, but not what is larger than
+    # 256 KB.
+    may_meet_the_end = x.nbytes > 256 << 10
     for call in calls:
-        assert call.code() in (CODES.OK, CODES.DEADLINE_EXCEEDED), call.details()
+        if call.code() == CODES.UNAVAILABLE and may_meet_the_end:
+            assert "GOAWAY received" in call.details(), call.details()
+        else:
+            assert call.code() in (CODES.OK, CODES.DEADLINE_EXCEEDED), call.details()
     soak.sometimes_waits(chance)
 
 
