@@ -127,7 +127,8 @@ bench-overhead: build models ## What a request costs beside its graph: nanosecon
 	tools/bench/overhead.sh
 	$(CARGO) bench --bench requests
 
-bench-server: server models ## Requests through the server against the group in process
+bench-server: server models ## Requests through the server against the group in process, and gRPC C++ with a stock session
+	crates/model-server/benches/grpc_cpp/build.sh
 	$(CARGO) bench --quiet --package session-group-server --bench server -- $(BENCH_ARGS)
 
 bench-processor: processor ## How long requests wait for deltas of a large table
@@ -142,7 +143,7 @@ gpu-kit: $(VENV)/installed bench-models ## Make parts below 60 MiB that do this 
 bench-scaling: bench-models ## Requests a second on 1, 2, 4, ... and all CPUs, and the efficiency per CPU
 	$(BENCH) scaling $(BENCH_ARGS)
 
-sharing: build models ## Count stores to cache lines that threads share, under QEMU; fails above limits
+sharing: build server models $(SERVING_CLIENT) ## Count stores to cache lines that threads share, under QEMU; fails above limits
 	tools/sharing/sharing.sh $(SHARING_ARGS)
 
 scaling-kit: bench-models ## Pack bench-scaling for a machine without network or compiler, in parts below 60 MiB: target/kits
@@ -181,8 +182,8 @@ nightly: ## All of these, one after the other (MINUTES=30 for fuzz and soak, eac
 soak: tensorflow models ## A long time of everything at once (MINUTES=60; 5 by default)
 	MALLOC_ARENA_MAX=1 MINUTES=$(MINUTES) $(CARGO) test --release --test soak -- --ignored --nocapture
 
-soak-server: server models $(SERVING_CLIENT) ## The same for the server: storage, models and clients that fail (MINUTES=30; 5 by default)
-	MINUTES=$(MINUTES) crates/model-server/tests/run.sh -n 0 -k test_soak
+soak-server: server models $(SERVING_CLIENT) ## The same for the server: storage, models and clients that fail (MINUTES=30, 5 by default; CLIENTS=64)
+	MINUTES=$(MINUTES) CLIENTS=$(CLIENTS) crates/model-server/tests/run.sh -n 0 -k test_soak
 
 fuzz: build models ## Fuzz grammar, options, C ABI, graphs, SavedModels, server, processor, and answers against stock TensorFlow (MINUTES=60; 5 by default)
 	fuzz/run.sh $(MINUTES)

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Those of hostile input, connections, batches, updates, and the end.
-server_tests="test_batching test_connections test_ending test_grpc test_models test_rest test_v2"
+server_tests="test_age test_batching test_connections test_ending test_grpc test_models test_rest test_v2"
 processor_tests="test_hostile test_models test_partitions test_requests test_signatures test_updates"
 
 runtime=$(clang-19 -print-file-name=libclang_rt.asan-x86_64.so 2>/dev/null || true)

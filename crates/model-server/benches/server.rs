@@ -1,5 +1,6 @@
-//! Requests through the server against the same requests to the group in process, on the same CPUs:
-//! `make bench-server`. Contenders take turns; medians of rounds, and the least and the most.
+//! Requests through the server against the same requests to the group in process, on the same CPUs, and to what
+//! TensorFlow Serving is made of, gRPC's C++ server with a stock session (`grpc_cpp`): `make bench-server`. Contenders
+//! take turns; medians of rounds, and the least and the most.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::path::{Path, PathBuf};
@@ -101,8 +102,19 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     let uds = runtime.block_on(connect(&format!("unix:{}", server.socket.display()), clients));
-    let tcp = runtime.block_on(connect(&format!("http://127.0.0.1:{}", server.port), clients));
+    let tcp = runtime.block_on(connect(&local(server.port), clients));
+    let peers: Vec<_> = PEERS
+        .iter()
+        .filter(|(name, _)| name.contains(only))
+        .filter_map(|(name, arguments)| Some((*name, Peer::start(&root, &model, arguments)?)))
+        .map(|(name, peer)| {
+            let channels = runtime.block_on(connect(&local(peer.port), clients));
+            (name, peer, channels)
+        })
+        .collect();
+    let slow = runtime.block_on(connect(&local(server.port), 1));
     let request = request(&inputs);
+    let slow_request = slow_request();
     let status = GetModelStatusRequest { model_spec: request.model_spec.clone() };
     let body = Bytes::from(json(batch));
     let feeds: Vec<(&str, &Tensor)> =
@@ -131,31 +143,53 @@ fn main() {
             "gRPC, Unix socket",
             Box::new(|turn| {
                 let asked = by_rpc(&uds, streams, PREDICT, &request, turn, check_score);
-                server.cpu(|| runtime.block_on(asked))
+                server.process.cpu(|| runtime.block_on(asked))
             }),
         ),
         (
             "gRPC, TCP",
             Box::new(|turn| {
                 let asked = by_rpc(&tcp, streams, PREDICT, &request, turn, check_score);
-                server.cpu(|| runtime.block_on(asked))
+                server.process.cpu(|| runtime.block_on(asked))
+            }),
+        ),
+        (
+            "gRPC, TCP, beside slow ones",
+            Box::new(|turn| {
+                let asked = by_rpc(&tcp, streams, PREDICT, &request, turn, check_score);
+                runtime.block_on(beside_slow_ones(&slow, &slow_request, asked))
+            }),
+        ),
+        (
+            "gRPC, TCP, among slow ones",
+            Box::new(|turn| {
+                let asked = by_rpc(&tcp, streams, PREDICT, &request, turn, check_score);
+                runtime.block_on(beside_slow_ones(&tcp[..1], &slow_request, asked))
             }),
         ),
         (
             "gRPC, Unix socket, no model",
             Box::new(|turn| {
                 let asked = by_rpc(&uds, streams, STATUS, &status, turn, check_status);
-                server.cpu(|| runtime.block_on(asked))
+                server.process.cpu(|| runtime.block_on(asked))
             }),
         ),
         (
             "REST",
             Box::new(|turn| {
                 let asked = by_rest(server.rest_port, &body, clients, turn);
-                server.cpu(|| runtime.block_on(asked))
+                server.process.cpu(|| runtime.block_on(asked))
             }),
         ),
     ];
+    for (name, peer, channels) in &peers {
+        let (runtime, request) = (&runtime, &request);
+        let run = move |turn| {
+            let asked = by_rpc(channels, streams, PREDICT, request, turn, check_score);
+            peer.process.cpu(|| runtime.block_on(asked))
+        };
+        contenders.push((name, Box::new(run)));
+    }
     let group_in_process = contenders[0].0;
     contenders.retain(|(name, _)| *name == group_in_process || name.contains(only));
     println!(
@@ -206,6 +240,17 @@ fn main() {
             median(rounds.iter().map(|round| round.p50 as f64)) / 1e3,
             median(rounds.iter().map(|round| round.p99 as f64)) / 1e3,
         );
+    }
+    let cpu = |wanted: &str| {
+        let found = contenders.iter().position(|(name, _)| *name == wanted)?;
+        Some(median(results[found].iter().map(|round| round.cpu)))
+    };
+    if let Some(own) = cpu("gRPC, TCP") {
+        for (name, _, _) in &peers {
+            if let Some(other) = cpu(name) {
+                println!("{name}: {:.1} times the server's CPU for a request", other / own);
+            }
+        }
     }
     own_cost(&group, &feeds, &servable, &request);
 }
@@ -279,6 +324,17 @@ fn request(inputs: &[(&'static str, Tensor)]) -> PredictRequest {
     PredictRequest { model_spec, inputs, output_filter: Vec::new() }
 }
 
+/// One of a model with a loop, which takes about 50 ms.
+fn slow_request() -> PredictRequest {
+    let proto = |tensor: Result<Tensor, _>| to_proto(&tensor.expect("a tensor"), false);
+    let [word, n] =
+        [proto(Tensor::from_strings(&[1], &["a"])), proto(Tensor::from_slice(&[], &[25_000i32]))];
+    let inputs = [("word", word), ("n", n)];
+    let inputs = inputs.map(|(name, proto)| (name.to_string(), proto.expect("it can be sent")));
+    let model_spec = Some(ModelSpec { name: "loop".to_string(), ..ModelSpec::default() });
+    PredictRequest { model_spec, inputs: inputs.into(), output_filter: Vec::new() }
+}
+
 fn json(batch: usize) -> String {
     let ids: Vec<i64> = (0..26).map(|i| i * 31).collect();
     let dense: Vec<f32> = (0..13).map(|i| i as f32 / 13.0).collect();
@@ -309,42 +365,11 @@ fn servable(model: &Path) -> Servable {
     loaded.warmed_up(None)
 }
 
-/// The server, in a process of its own.
-struct Server {
-    process: Child,
-    folder: PathBuf,
-    socket: PathBuf,
-    port: u16,
-    rest_port: u16,
-}
+/// What runs beside the benchmark, until this is dropped.
+struct Process(Child);
 
-impl Server {
-    fn start(root: &Path, model: &Path) -> Self {
-        let folder = std::env::temp_dir().join(format!("bench_server.{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("wide")).expect("a folder");
-        let _ = std::os::unix::fs::symlink(model, folder.join("wide/1"));
-        let (socket, port, rest_port) = (folder.join("socket"), free_port(), free_port());
-        let process = Command::new(root.join("target/release/session_group_model_server"))
-            .arg(format!("--port={port}"))
-            .arg(format!("--rest_api_port={rest_port}"))
-            .arg(format!("--grpc_socket_path={}", socket.display()))
-            .args([
-                "--model_name=wide",
-                &format!("--model_base_path={}", folder.join("wide").display()),
-            ])
-            .arg(format!("--session_num_per_group={SESSIONS}"))
-            .env("RUST_LOG", "warn")
-            .spawn()
-            .expect("the server: make server");
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", rest_port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the server does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { process, folder, socket, port, rest_port }
-    }
-
-    /// Adds what the server's process computes meanwhile.
+impl Process {
+    /// Adds what the process computes meanwhile.
     fn cpu(&self, run: impl FnOnce() -> Round) -> Round {
         let before = self.ticks();
         let round = run();
@@ -354,7 +379,7 @@ impl Server {
     }
 
     fn ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()));
         let stat = stat.expect("the server runs");
         let (_, fields) = stat.rsplit_once(')').expect("a name");
         let ticks = fields.split_whitespace().skip(11).take(2);
@@ -362,11 +387,98 @@ impl Server {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// gRPC's C++ server with a stock session.
+struct Peer {
+    process: Process,
+    port: u16,
+}
+
+/// With their arguments.
+const PEERS: [(&str, &[&str]); 2] =
+    [("gRPC C++, stock session", &[]), ("gRPC C++, stock, inline", &["inline"])];
+
+impl Peer {
+    /// `None` where it is not built.
+    fn start(root: &Path, model: &Path, arguments: &[&str]) -> Option<Self> {
+        let program = root.join("target/bench/grpc_cpp");
+        if !program.exists() {
+            return None;
+        }
+        let port = free_port();
+        let process = Command::new(program)
+            .arg(root.join("third_party/tensorflow/lib/libtensorflow_cc.so.2"))
+            .arg(port.to_string())
+            .arg(model)
+            .args(arguments)
+            .spawn()
+            .expect("it starts");
+        wait_for(port);
+        Some(Self { process: Process(process), port })
+    }
+}
+
+/// The server, in a process of its own.
+struct Server {
+    process: Process,
+    folder: PathBuf,
+    socket: PathBuf,
+    port: u16,
+    rest_port: u16,
+}
+
+impl Server {
+    fn start(root: &Path, model: &Path) -> Self {
+        let folder = std::env::temp_dir().join(format!("bench_server.{}", std::process::id()));
+        let mut models = String::new();
+        for (name, model) in [("wide", model), ("loop", &model.with_file_name("tf1_saved_model"))] {
+            let base = folder.join(name);
+            std::fs::create_dir_all(&base).expect("a folder");
+            let _ = std::os::unix::fs::symlink(model, base.join("1"));
+            models += &format!(
+                "config {{ name: \"{name}\" base_path: \"{}\" model_platform: \"tensorflow\" }} ",
+                base.display()
+            );
+        }
+        let config = folder.join("models.config");
+        std::fs::write(&config, format!("model_config_list {{ {models} }}")).expect("a file");
+        let (socket, port, rest_port) = (folder.join("socket"), free_port(), free_port());
+        let process = Command::new(root.join("target/release/session_group_model_server"))
+            .arg(format!("--port={port}"))
+            .arg(format!("--rest_api_port={rest_port}"))
+            .arg(format!("--grpc_socket_path={}", socket.display()))
+            .arg(format!("--model_config_file={}", config.display()))
+            .arg(format!("--session_num_per_group={SESSIONS}"))
+            .env("RUST_LOG", "warn")
+            .spawn()
+            .expect("the server: make server");
+        wait_for(rest_port);
+        Self { process: Process(process), folder, socket, port, rest_port }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn local(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// Until something listens there.
+fn wait_for(port: u16) {
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "a server does not start");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -466,6 +578,37 @@ where
         })
         .collect();
     finished(tasks, begun).await
+}
+
+/// Keeps a request open meanwhile on each of these connections that takes long.
+async fn beside_slow_ones(
+    channels: &[Channel],
+    slow: &PredictRequest,
+    asked: impl Future<Output = Round>,
+) -> Round {
+    let over = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = channels
+        .iter()
+        .map(|channel| {
+            let (channel, slow, over) = (channel.clone(), slow.clone(), over.clone());
+            tokio::spawn(async move {
+                let mut client = tonic::client::Grpc::new(channel);
+                while !over.load(Relaxed) {
+                    client.ready().await.expect("the server");
+                    let codec = tonic_prost::ProstCodec::<_, PredictResponse>::default();
+                    let request = tonic::Request::new(slow.clone());
+                    let path = PREDICT.parse().expect("a path");
+                    client.unary(request, path, codec).await.expect("an answer");
+                }
+            })
+        })
+        .collect();
+    let round = asked.await;
+    over.store(true, Relaxed);
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    round
 }
 
 fn check_score(mut answer: PredictResponse) {

@@ -17,10 +17,11 @@ use crate::flags::CUSTOM_OPERATIONS;
 use crate::lane::{Lane, Thread};
 use crate::manager::Manager;
 use crate::metrics::{Metrics, OfVersion, status};
-use crate::pace::{Kind, cpu_time, observed};
+use crate::pace::{Kind, observed};
 use crate::predict::ResponseFormat;
 use crate::proto::serving::ModelSpec;
 use crate::servable::Servable;
+use crate::stopwatch::{Stopwatch, cpu_time};
 
 /// What answers requests. Shared by all connections.
 pub struct Core {
@@ -74,9 +75,11 @@ impl Core {
         let work = move || work(&core, &finds);
         let result = if let Some(kind) = kind.filter(|kind| kind.is_short(self.short)) {
             self.metrics.has_thread(known, lane.name, Duration::ZERO);
-            let begun = Instant::now();
+            let watch = Stopwatch::start();
             let result = here(arrival.deadline, work);
-            kind.took_here(begun.elapsed(), self.short);
+            if let Some(took) = watch.stop(self.short) {
+                kind.took_here(took, self.short);
+            }
             result
         } else {
             let thread = async {

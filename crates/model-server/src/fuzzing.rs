@@ -1,5 +1,7 @@
 //! What fuzz targets call and programs don't. Only there with `--cfg fuzzing`, which `cargo fuzz` sets.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -36,7 +38,7 @@ impl Services {
             .thread_name("services")
             .enable_all()
             .build()?;
-        let core = serve::core(flags, runtime.handle())?;
+        let core = serve::core(flags, Arc::default(), runtime.handle())?;
         let lane = |name| Lane::new(name, THREADS, MOST_WAITING);
         let rest = serve::rest(flags, &core, lane("REST"))?;
         let grpc = runtime.block_on(async {

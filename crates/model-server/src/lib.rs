@@ -52,6 +52,7 @@ pub mod rest;
 pub mod servable;
 pub mod serve;
 pub mod serving_threads;
+mod stopwatch;
 pub mod tensor;
 pub mod tls;
 mod v2;

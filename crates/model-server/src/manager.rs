@@ -295,6 +295,8 @@ impl Worker {
                 Ok(Message::Tried(name, version, error)) => self.tried(&name, version, error),
                 Ok(Message::Loaded(name, version, source, result)) => {
                     self.loaded(&name, version, source, result);
+                    // The next look at the folders forgets what was refused.
+                    self.answer();
                 }
                 Ok(Message::Unloaded(name, version)) => {
                     self.catalog.report(&name, version, State::End, Ok(()));
@@ -862,5 +864,69 @@ impl Drop for Done {
 fn start(name: &str, body: impl FnOnce() + Send + 'static) {
     if let Err(error) = thread::Builder::new().name(name.to_string()).spawn(body) {
         error!("can't start a thread: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use session_group::Options;
+    use session_group::tensorflow::SessionOptions;
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::proto::serving::ModelConfigList;
+    use crate::servable::Sessions;
+
+    #[test]
+    fn a_reload_that_fails_says_so_although_folders_are_looked_at_meanwhile() {
+        let base = std::env::temp_dir().join(format!("manager.{}", std::process::id()));
+        std::fs::create_dir_all(base.join("1")).unwrap();
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/build/half_plus");
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let breaks = is_broken.clone();
+        let load = move |config: &ModelConfig, version, _: &Path| {
+            if breaks.load(Relaxed) {
+                return Err(Error::invalid("broken"));
+            }
+            let mut options = Options::new();
+            options.session_num(1);
+            let session_options = SessionOptions::new();
+            let sessions = Sessions { session_options, options, tags: vec!["serve".to_string()] };
+            let metrics = Metrics::default();
+            Servable::load(&config.name, version, &model, &sessions, None, None, &metrics)
+        };
+        let retry = RetryPolicy {
+            // All the time.
+            poll: Some(Duration::ZERO),
+            retries: 0,
+            retry_interval: Duration::ZERO,
+            allows_labels_ahead: false,
+            keeps_last: true,
+        };
+        let manager =
+            Manager::new(Arc::default(), retry, Arc::new(|_| Ok(())), Arc::new(load)).unwrap();
+        let config = ModelConfig {
+            name: "half".to_string(),
+            base_path: base.display().to_string(),
+            model_platform: "tensorflow".to_string(),
+            ..ModelConfig::default()
+        };
+        let list = Config::ModelConfigList(ModelConfigList { config: vec![config] });
+        let config = ModelServerConfig { config: Some(list) };
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let apply = || runtime.block_on(manager.apply(&config, WaitFor::All));
+        apply().unwrap();
+        is_broken.store(true, Relaxed);
+        for number in 0..5 {
+            std::fs::write(base.join("1/file"), number.to_string()).unwrap();
+            let message = apply().unwrap_err().message;
+            assert!(message.contains("broken"), "{message}");
+        }
+        is_broken.store(false, Relaxed);
+        std::fs::write(base.join("1/file"), "right").unwrap();
+        apply().unwrap();
+        assert!(manager.end(Duration::from_secs(10)));
+        std::fs::remove_dir_all(base).unwrap();
     }
 }

@@ -59,8 +59,9 @@ pub fn serve(flags: Flags) -> Result<()> {
         .enable_all()
         .build()?;
     let threads = flags.limits.serving_threads.map_or(cpus, usize::from);
+    let metrics = Arc::new(Metrics::new(threads));
     let threads = Arc::new(ServingThreads::start(threads)?);
-    let core = core(&flags, runtime.handle())?;
+    let core = core(&flags, metrics, runtime.handle())?;
     let served = runtime.block_on(run(&flags, &core, &threads, grpc, rest));
     drop(threads);
     // Requests that still compute are left behind.
@@ -73,8 +74,7 @@ pub fn serve(flags: Flags) -> Result<()> {
 }
 
 /// What answers requests, without a model so far. What takes long is computed on threads of that runtime.
-pub(crate) fn core(flags: &Flags, computing: &Handle) -> Result<Arc<Core>> {
-    let metrics = Arc::new(Metrics::default());
+pub(crate) fn core(flags: &Flags, metrics: Arc<Metrics>, computing: &Handle) -> Result<Arc<Core>> {
     let catalog = Arc::new(Catalog::default());
     let (check, load) = loader::new(flags, metrics.clone())?;
     let manager = Manager::new(catalog.clone(), config::retry_policy(flags), check, load)?;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::metrics::count_as_serving_thread;
+
 /// All of them. They end when it is dropped.
 pub struct ServingThreads(Vec<ServingThread>);
 
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl ServingThreads {
     pub fn start(threads: usize) -> io::Result<Self> {
-        (0..threads.max(1)).map(|_| ServingThread::start()).collect::<io::Result<_>>().map(Self)
+        (0..threads.max(1)).map(ServingThread::start).collect::<io::Result<_>>().map(Self)
     }
 
     /// The thread with the fewest connections, for one more.
@@ -41,11 +43,12 @@ impl ServingThreads {
 }
 
 impl ServingThread {
-    fn start() -> io::Result<Self> {
+    fn start(number: usize) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (ends, ended) = oneshot::channel();
         let handle = runtime.handle().clone();
         let thread = thread::Builder::new().name("serve".into()).spawn(move || {
+            count_as_serving_thread(number);
             // Whether it was told to end, or its sender is gone.
             let _ = runtime.block_on(ended);
         })?;

@@ -1,7 +1,7 @@
 """Everything at once for a long time: storage that comes and goes, models that break, clients that are slow,
 hostile, short of time or gone. No good request is lost, none is wrong, and nothing grows.
 
-`make soak-server MINUTES=30`; for some seconds in every run of the tests.
+`make soak-server MINUTES=30`, with `CLIENTS=64` for more of each kind; for some seconds in every run of the tests.
 """
 
 import collections
@@ -29,6 +29,7 @@ from test_operations import loop
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 SECONDS = float(os.environ.get("MINUTES", 0.15)) * 60
+CLIENTS = int(os.environ.get("CLIENTS") or 0)
 SEED = int(os.environ.get("SOAK_SEED", time.time()))
 # Versions of "half" are one or the other by turns.
 MODEL_OF = {0: "half_plus", 1: "half_plus_three"}
@@ -157,6 +158,11 @@ def good_rest(soak, client, chance):
     path = "/v1/models/half:predict"
     answer = soak.server.rest(path, {"instances": x.tolist()})
     right(soak, x, np.array(answer["predictions"], np.float32))
+
+
+def good_comes_and_goes(soak, client, chance):
+    with Client(soak.server) as other:
+        good_grpc(soak, other, chance)
 
 
 # Clients that others must not suffer from: what becomes of their requests is all the same.
@@ -313,16 +319,22 @@ def reloads(soak, client, chance):
 
 
 # How many threads do each, and for how many seconds each waits before it does so again.
-THREADS = [
+OF_CLIENTS = [
     (good_grpc, 2, 0.01),
     (good_streams, 1, 0.05),
     (good_v2, 1, 0.02),
     (good_rest, 2, 0.02),
+    (good_comes_and_goes, 1, 0.05),
     (short_of_time, 1, 0),
     (cancelling, 1, 0),
     (refused, 1, 0),
     (hostile_json, 1, 0),
     (half_a_request, 4, 0),
+]
+FEWEST = sum(number for _, number, _ in OF_CLIENTS)
+TIMES = max(1, round(CLIENTS / FEWEST))
+THREADS = [
+    *((what, number * TIMES, pause) for what, number, pause in OF_CLIENTS),
     (new_versions, 1, 0),
     (reloads, 1, 0),
 ]

@@ -87,8 +87,13 @@ impl Column {
     pub fn add(&mut self, json: Json<'_>) -> Result<()> {
         let mut reader = json.reader();
         let peek = reader.peek().map_err(wrong)?;
+        self.add_next(&mut reader, peek)
+    }
+
+    /// The same for one that a reader reads next.
+    pub fn add_next(&mut self, reader: &mut Jiter<'_>, peek: Peek) -> Result<()> {
         let mut shape = Shape::default();
-        self.walk(&mut reader, peek, 0, &mut shape)?;
+        self.walk(reader, peek, 0, &mut shape)?;
         let size = shape.size;
         let dims: Vec<usize> = shape.dims.into_iter().map(Option::unwrap_or_default).collect();
         if self.items == 0 {

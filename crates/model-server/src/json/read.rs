@@ -50,8 +50,12 @@ impl Kind {
     }
 }
 
-/// Checks a request's body, which is one value.
-pub fn parse(body: &[u8]) -> Result<Json<'_>> {
+/// Checks a request's body, which is one value, and finds its first member of each of these names, if it is an object
+/// and has one.
+pub fn parse<'j, const N: usize>(
+    body: &'j [u8],
+    names: [&str; N],
+) -> Result<(Json<'j>, [Option<Json<'j>>; N])> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if body.is_empty() {
@@ -72,9 +76,39 @@ pub fn parse(body: &[u8]) -> Result<Json<'_>> {
     }
     let mut reader = Json(body).reader();
     let peek = reader.peek().map_err(wrong)?;
-    let document = skip(&mut reader, peek)?;
+    let begin = reader.current_index();
+    let mut found = [None; N];
+    if peek == Peek::Object {
+        let find = |key: &str| names.iter().position(|name| *name == key);
+        visit_members(&mut reader, find, |reader, peek, at| {
+            let value = skip(reader, peek)?;
+            if let Some(at) = at {
+                found[at].get_or_insert(value);
+            }
+            Ok(())
+        })?;
+    } else {
+        reader.known_skip(peek).map_err(wrong)?;
+    }
+    let document = Json(reader.slice_to_current(begin));
     reader.finish().map_err(wrong)?;
-    Ok(document)
+    Ok((document, found))
+}
+
+/// Visits the members of the object that a reader reads next. `find` says what a name means, and `visit` reads the
+/// value.
+pub fn visit_members<'j, M>(
+    reader: &mut Jiter<'j>,
+    find: impl Fn(&str) -> M,
+    mut visit: impl FnMut(&mut Jiter<'j>, Peek, M) -> Result<()>,
+) -> Result<()> {
+    let mut member = reader.known_object().map_err(wrong)?.map(&find);
+    while let Some(meaning) = member {
+        let peek = reader.peek().map_err(wrong)?;
+        visit(reader, peek, meaning)?;
+        member = reader.next_key().map_err(wrong)?.map(&find);
+    }
+    Ok(())
 }
 
 /// What the parser has against a body, in TensorFlow Serving's words.
@@ -238,23 +272,26 @@ impl<'j> Json<'j> {
         .fuse()
     }
 
-    /// The first member of each of these names, if it is an object and has one.
-    pub fn named<const N: usize>(self, names: [&str; N]) -> Result<[Option<Json<'j>>; N]> {
-        let mut found = [None; N];
-        if self.kind() == Kind::Object {
-            for member in self.members() {
-                let (key, value) = member?;
-                if let Some(at) = names.iter().position(|name| *name == key) {
-                    found[at].get_or_insert(value);
-                }
-            }
+    /// Visits the elements of a list. `visit` gets each of them, with all that comes after it, and reads it.
+    pub fn visit_elements(
+        self,
+        mut visit: impl FnMut(&mut Jiter<'j>, Peek, Json<'j>) -> Result<()>,
+    ) -> Result<()> {
+        let mut reader = self.reader();
+        let mut next = reader.next_array().map_err(wrong)?;
+        while let Some(peek) = next {
+            let element = Json(&self.0[reader.current_index()..]);
+            visit(&mut reader, peek, element)?;
+            next = reader.array_step().map_err(wrong)?;
         }
-        Ok(found)
+        Ok(())
     }
 
     /// What an object `{"b64": "..."}` says.
     fn base64(self) -> Result<Option<String>> {
-        if self.kind() != Kind::Object {
+        // Few objects are, and what others hold is not looked at for that.
+        if self.kind() != Kind::Object || self.reader().next_object().map_err(wrong)? != Some("b64")
+        {
             return Ok(None);
         }
         let mut members = self.members();
@@ -340,28 +377,28 @@ mod tests {
     #[test]
     fn numbers_may_be_nan_and_mistakes_have_their_place() {
         let body = br#"{"a": [NaN, -Infinity, 18446744073709551615, 1.0]}"#;
-        let [list] = parse(body).unwrap().named(["a"]).unwrap();
+        let (_, [list]) = parse(body, ["a"]).unwrap();
         let list = list.unwrap();
         let list: Vec<_> = list.elements().map(|value| value.unwrap().leaf().unwrap()).collect();
         assert!(list[0].number().unwrap().is_nan());
         assert_eq!(list[1].number(), Some(f64::NEG_INFINITY));
         assert_eq!(list[2].integer(), Some(i128::from(u64::MAX)));
         assert_eq!(list[3].integer(), None);
-        let wrong = |body: &str| parse(body.as_bytes()).unwrap_err().message;
+        let wrong = |body: &str| parse(body.as_bytes(), []).unwrap_err().message;
         assert_eq!(wrong("instances = [1, 2]"), "JSON Parse error: Invalid value. at offset: 0");
         assert_eq!(wrong(""), "JSON Parse error: The document is empty");
         assert!(wrong("{} x").contains("must not be followed"));
-        let message = parse(b"1e400").unwrap().leaf().err().unwrap().message;
+        let message = parse(b"1e400", []).unwrap().0.leaf().err().unwrap().message;
         assert!(message.contains("Number too big to be stored in double."));
-        assert!(parse("\u{feff}{}".as_bytes()).is_ok());
+        assert!(parse("\u{feff}{}".as_bytes(), []).is_ok());
         assert_eq!(wrong("\u{feff}"), wrong(""));
-        let message = parse(b"[1, \"\xff\"]").unwrap_err().message;
+        let message = parse(b"[1, \"\xff\"]", []).unwrap_err().message;
         assert_eq!(message, "JSON Parse error: Invalid encoding in string. at offset: 5");
     }
 
     #[test]
     fn bytes_come_as_base64() {
-        let decoded = |text: &str| parse(text.as_bytes()).unwrap().leaf().unwrap().bytes();
+        let decoded = |text: &str| parse(text.as_bytes(), []).unwrap().0.leaf().unwrap().bytes();
         assert_eq!(decoded(r#"{"b64": "aGVsbG8="}"#).unwrap(), b"hello");
         assert_eq!(decoded(r#"{"b64": "aGVs bG8"}"#).unwrap(), b"hello");
         assert_eq!(decoded(r#""text""#).unwrap(), b"text");
@@ -373,7 +410,7 @@ mod tests {
 
     #[test]
     fn what_is_quoted_ends_somewhere() {
-        let dump = |text: &str| parse(text.as_bytes()).unwrap().dump();
+        let dump = |text: &str| parse(text.as_bytes(), []).unwrap().0.dump();
         assert_eq!(
             dump(r#"{"a":[1,"x",null,true]}"#).split_whitespace().collect::<String>(),
             r#"{"a":[1,"x",null,true]}"#

@@ -5,45 +5,72 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, exponential_buckets,
 };
 
-/// Makes metrics of a registry. Names and labels are constants, so none can be wrong or twice.
-pub(super) struct Families<'a>(pub &'a Registry);
+use super::per_thread::PerThread;
+
+/// A name, a text of help, and the names of labels. They are constants, so none can be wrong.
+pub(super) type Named<'a> = (&'a str, &'a str, &'a [&'a str]);
+
+/// Makes metrics of a registry.
+pub(super) struct Families<'a> {
+    pub registry: &'a Registry,
+    pub serving_threads: usize,
+}
 
 impl Families<'_> {
-    pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.known(IntCounterVec::new(Opts::new(name, help), labels))
-    }
-
-    pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.known(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    /// As TensorFlow Serving has them.
-    pub fn microseconds(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        self.histograms(name, help, labels, exponential_buckets(10.0, 1.8, 33))
-    }
-
-    pub fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        self.histograms(name, help, labels, exponential_buckets(1e-5, 2.0, 24))
-    }
-
-    pub fn sizes(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        self.histograms(name, help, labels, exponential_buckets(1.0, 2.0, 14))
-    }
-
-    pub fn histograms(
+    /// One for all threads.
+    pub fn shared<T: Collector + Clone + 'static>(
         &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: prometheus::Result<Vec<f64>>,
-    ) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.expect("growing"));
-        self.known(HistogramVec::new(opts, labels))
+        make: fn(Named<'_>) -> T,
+        named: Named<'_>,
+    ) -> T {
+        self.known(make(named))
     }
 
-    fn known<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
-        let made = made.expect("a valid name");
-        self.0.register(Box::new(made.clone())).expect("registered once");
+    /// One for each serving thread, for what each request counts.
+    pub fn per_thread<T: Collector + 'static>(
+        &self,
+        make: fn(Named<'_>) -> T,
+        named: Named<'_>,
+    ) -> PerThread<T> {
+        self.known(PerThread::new(self.serving_threads, || make(named)))
+    }
+
+    fn known<T: Collector + Clone + 'static>(&self, made: T) -> T {
+        self.registry.register(Box::new(made.clone())).expect("registered once");
         made
     }
+}
+
+pub(super) fn counters((name, help, labels): Named<'_>) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name")
+}
+
+pub(super) fn gauges((name, help, labels): Named<'_>) -> IntGaugeVec {
+    IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name")
+}
+
+/// As TensorFlow Serving has them.
+pub(super) fn microseconds(named: Named<'_>) -> HistogramVec {
+    histograms(named, exponential_buckets(10.0, 1.8, 33))
+}
+
+/// As TensorFlow Serving has those of batches.
+pub(super) fn microseconds_in_batches(named: Named<'_>) -> HistogramVec {
+    histograms(named, exponential_buckets(100.0, 1.2, 52))
+}
+
+pub(super) fn seconds(named: Named<'_>) -> HistogramVec {
+    histograms(named, exponential_buckets(1e-5, 2.0, 24))
+}
+
+pub(super) fn sizes(named: Named<'_>) -> HistogramVec {
+    histograms(named, exponential_buckets(1.0, 2.0, 14))
+}
+
+fn histograms(
+    (name, help, labels): Named<'_>,
+    buckets: prometheus::Result<Vec<f64>>,
+) -> HistogramVec {
+    let opts = HistogramOpts::new(name, help).buckets(buckets.expect("growing"));
+    HistogramVec::new(opts, labels).expect("a valid name")
 }

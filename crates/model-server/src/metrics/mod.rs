@@ -3,6 +3,7 @@
 
 mod families;
 mod of_version;
+mod per_thread;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -10,22 +11,24 @@ use std::time::Duration;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder, exponential_buckets,
+    TextEncoder,
 };
 use session_group::tensorflow::version;
 use session_group::{Code, registry};
 
 use crate::proto::tensorflow::error;
-use families::Families;
+use families::{Families, counters, gauges, microseconds, microseconds_in_batches, seconds, sizes};
 pub use of_version::OfVersion;
 use of_version::Versions;
+use per_thread::PerThread;
+pub use per_thread::count_as_serving_thread;
 
 /// May be used by many threads at a time.
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    latency: HistogramVec,
-    runtime: HistogramVec,
+    requests: PerThread<IntCounterVec>,
+    latency: PerThread<HistogramVec>,
+    runtime: PerThread<HistogramVec>,
     warm_up: HistogramVec,
     batch_wait: HistogramVec,
     batch_rows: Histogram,
@@ -34,94 +37,129 @@ pub struct Metrics {
     pub loads: IntCounterVec,
     /// Requests that wait for a thread.
     pub waiting: IntGauge,
-    thread_wait: HistogramVec,
-    in_flight: IntGaugeVec,
+    thread_wait: PerThread<HistogramVec>,
+    in_flight: PerThread<IntGaugeVec>,
     versions: Arc<Versions>,
 }
 
 impl Default for Metrics {
+    /// For a server without serving threads.
     fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl Metrics {
+    pub fn new(serving_threads: usize) -> Self {
         let registry = Registry::new();
-        let families = Families(&registry);
+        let families = Families { registry: &registry, serving_threads };
         let _ = registry.register(Box::new(ProcessCollector::for_self()));
+        let build_info = (
+            "session_group_server_build_info",
+            "1; the labels say which server and which TensorFlow",
+            &["server", "tensorflow"][..],
+        );
         families
-            .gauges(
-                "session_group_server_build_info",
-                "1; the labels say which server and which TensorFlow",
-                &["server", "tensorflow"],
-            )
+            .shared(gauges, build_info)
             .with_label_values(&[env!("CARGO_PKG_VERSION"), version::loaded().as_str()])
             .set(1);
-        let model_path = ["model_path", "status"];
+        let model_path = &["model_path", "status"];
         Self {
-            requests: families.counters(
-                ":tensorflow:serving:request_count",
-                "Requests, by model and status",
-                &["model_name", "status"],
+            requests: families.per_thread(
+                counters,
+                (
+                    ":tensorflow:serving:request_count",
+                    "Requests, by model and status",
+                    &["model_name", "status"],
+                ),
             ),
-            latency: families.microseconds(
-                ":tensorflow:serving:request_latency",
-                "Microseconds from a request to its answer",
-                &["model_name", "API", "entrypoint"],
+            latency: families.per_thread(
+                microseconds,
+                (
+                    ":tensorflow:serving:request_latency",
+                    "Microseconds from a request to its answer",
+                    &["model_name", "API", "entrypoint"],
+                ),
             ),
-            runtime: families.microseconds(
-                ":tensorflow:serving:runtime_latency",
-                "Microseconds that a model computes an answer, its batch included",
-                &["model_name", "API", "runtime"],
+            runtime: families.per_thread(
+                microseconds,
+                (
+                    ":tensorflow:serving:runtime_latency",
+                    "Microseconds that a model computes an answer, its batch included",
+                    &["model_name", "API", "runtime"],
+                ),
             ),
-            warm_up: families.microseconds(
-                ":tensorflow:serving:model_warmup_latency",
-                "Microseconds of warming up",
-                &model_path,
+            warm_up: families.shared(
+                microseconds,
+                (
+                    ":tensorflow:serving:model_warmup_latency",
+                    "Microseconds of warming up",
+                    model_path,
+                ),
             ),
-            batch_wait: families.histograms(
-                ":tensorflow:serving:batching_session:queuing_latency",
-                "Microseconds that requests wait for their batch",
-                &["thread_pool_name"],
-                exponential_buckets(100.0, 1.2, 52),
+            batch_wait: families.shared(
+                microseconds_in_batches,
+                (
+                    ":tensorflow:serving:batching_session:queuing_latency",
+                    "Microseconds that requests wait for their batch",
+                    &["thread_pool_name"],
+                ),
             ),
             batch_rows: families
-                .sizes(
-                    ":tensorflow:serving:batching_session:input_batch_size",
-                    "Rows of a batch",
-                    &[],
+                .shared(
+                    sizes,
+                    (
+                        ":tensorflow:serving:batching_session:input_batch_size",
+                        "Rows of a batch",
+                        &[],
+                    ),
                 )
                 .with_label_values::<&str>(&[]),
             batch_padded_rows: families
-                .sizes(
-                    ":tensorflow:serving:batching_session:processed_batch_size",
-                    "Rows of a batch with its padding",
-                    &[],
+                .shared(
+                    sizes,
+                    (
+                        ":tensorflow:serving:batching_session:processed_batch_size",
+                        "Rows of a batch with its padding",
+                        &[],
+                    ),
                 )
                 .with_label_values::<&str>(&[]),
             batch_runs: families
-                .counters(
-                    ":tensorflow:serving:batching_session:wrapped_run_count",
-                    "Batches run",
-                    &[],
+                .shared(
+                    counters,
+                    (":tensorflow:serving:batching_session:wrapped_run_count", "Batches run", &[]),
                 )
                 .with_label_values::<&str>(&[]),
-            loads: families.counters(
-                ":tensorflow:cc:saved_model:load_attempt_count",
-                "Loads of versions",
-                &model_path,
+            loads: families.shared(
+                counters,
+                (":tensorflow:cc:saved_model:load_attempt_count", "Loads of versions", model_path),
             ),
             waiting: families
-                .gauges(
-                    "session_group_server_waiting_requests",
-                    "Requests that wait for a thread of the server",
-                    &[],
+                .shared(
+                    gauges,
+                    (
+                        "session_group_server_waiting_requests",
+                        "Requests that wait for a thread of the server",
+                        &[],
+                    ),
                 )
                 .with_label_values::<&str>(&[]),
-            thread_wait: families.seconds(
-                "session_group_server_queue_seconds",
-                "Time that requests wait for a thread of the server",
-                &["model_name", "entrypoint"],
+            thread_wait: families.per_thread(
+                seconds,
+                (
+                    "session_group_server_queue_seconds",
+                    "Time that requests wait for a thread of the server",
+                    &["model_name", "entrypoint"],
+                ),
             ),
-            in_flight: families.gauges(
-                "session_group_server_in_flight_requests",
-                "Requests that have come and are not answered",
-                &["model_name", "entrypoint"],
+            in_flight: families.per_thread(
+                gauges,
+                (
+                    "session_group_server_in_flight_requests",
+                    "Requests that have come and are not answered",
+                    &["model_name", "entrypoint"],
+                ),
             ),
             versions: Versions::new(&families),
             registry,
@@ -141,14 +179,14 @@ impl Drop for InFlight {
 impl Metrics {
     /// A request has come.
     pub fn begun(&self, model: &str, entrypoint: &str) -> InFlight {
-        let in_flight = self.in_flight.with_label_values(&[model, entrypoint]);
+        let in_flight = self.in_flight.own().with_label_values(&[model, entrypoint]);
         in_flight.inc();
         InFlight(in_flight)
     }
 
     /// A request has waited for a thread.
     pub fn has_thread(&self, model: &str, entrypoint: &str, waited: Duration) {
-        let histogram = self.thread_wait.with_label_values(&[model, entrypoint]);
+        let histogram = self.thread_wait.own().with_label_values(&[model, entrypoint]);
         histogram.observe(waited.as_secs_f64());
     }
 
@@ -161,15 +199,15 @@ impl Metrics {
         code: Option<Code>,
         took: Duration,
     ) {
-        self.requests.with_label_values(&[model, status(code)]).inc();
+        self.requests.own().with_label_values(&[model, status(code)]).inc();
         if code.is_none() {
-            self.latency.with_label_values(&[model, api, entrypoint]).observe(micros(took));
+            self.latency.own().with_label_values(&[model, api, entrypoint]).observe(micros(took));
         }
     }
 
     /// An answer was computed.
     pub fn computed(&self, model: &str, api: &str, took: Duration) {
-        self.runtime.with_label_values(&[model, api, "TF1"]).observe(micros(took));
+        self.runtime.own().with_label_values(&[model, api, "TF1"]).observe(micros(took));
     }
 
     pub fn warmed_up(&self, path: &str, code: Option<Code>, took: Duration) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 use session_group::Code;
 
-use super::{Families, STATUSES, status};
+use super::families::{Named, counters, gauges, seconds, sizes};
+use super::{Families, PerThread, STATUSES, status};
 
 /// A model's name, and a version as labels have it.
 const LABELS: [&str; 2] = ["model_name", "version"];
@@ -15,8 +16,8 @@ const LABELS: [&str; 2] = ["model_name", "version"];
 /// Those of all versions.
 pub(super) struct Versions {
     loaded: IntGaugeVec,
-    requests: IntCounterVec,
-    runtime: HistogramVec,
+    requests: PerThread<IntCounterVec>,
+    runtime: PerThread<HistogramVec>,
     batch_wait: HistogramVec,
     batch_waiting: IntGaugeVec,
     batch_rows: HistogramVec,
@@ -30,7 +31,9 @@ pub struct OfVersion {
     all: Arc<Versions>,
     model: String,
     pub version: i64,
-    runtime: Histogram,
+    /// As labels have it.
+    version_text: String,
+    runtime: PerThread<Histogram>,
     batch_wait: Histogram,
     /// Requests that wait in batches.
     pub batch_waiting: IntGauge,
@@ -41,41 +44,46 @@ pub struct OfVersion {
 impl Versions {
     pub fn new(families: &Families<'_>) -> Arc<Self> {
         let [model, version] = LABELS;
+        let named = |name, help| -> Named<'_> { (name, help, &LABELS) };
         Arc::new(Self {
-            loaded: families.gauges(
-                "session_group_server_loaded_versions",
-                "1 for each version that is loaded",
-                &LABELS,
+            loaded: families.shared(
+                gauges,
+                named("session_group_server_loaded_versions", "1 for each version that is loaded"),
             ),
-            requests: families.counters(
-                "session_group_server_requests_total",
-                "Requests that a version was found for, by status",
-                &[model, version, "status"],
+            requests: families.per_thread(
+                counters,
+                (
+                    "session_group_server_requests_total",
+                    "Requests that a version was found for, by status",
+                    &[model, version, "status"],
+                ),
             ),
-            runtime: families.seconds(
-                "session_group_server_runtime_seconds",
-                "Time that a version computes an answer, its batch included",
-                &LABELS,
+            runtime: families.per_thread(
+                seconds,
+                named(
+                    "session_group_server_runtime_seconds",
+                    "Time that a version computes an answer, its batch included",
+                ),
             ),
-            batch_wait: families.seconds(
-                "session_group_server_batch_queue_seconds",
-                "Time that requests wait for their batch",
-                &LABELS,
+            batch_wait: families.shared(
+                seconds,
+                named(
+                    "session_group_server_batch_queue_seconds",
+                    "Time that requests wait for their batch",
+                ),
             ),
-            batch_waiting: families.gauges(
-                "session_group_server_batch_waiting_requests",
-                "Requests that wait for their batch",
-                &LABELS,
+            batch_waiting: families.shared(
+                gauges,
+                named(
+                    "session_group_server_batch_waiting_requests",
+                    "Requests that wait for their batch",
+                ),
             ),
-            batch_rows: families.sizes(
-                "session_group_server_batch_rows",
-                "Rows of a batch",
-                &LABELS,
-            ),
-            batch_padded_rows: families.sizes(
-                "session_group_server_batch_padded_rows",
-                "Rows of a batch with its padding",
-                &LABELS,
+            batch_rows: families
+                .shared(sizes, named("session_group_server_batch_rows", "Rows of a batch")),
+            batch_padded_rows: families.shared(
+                sizes,
+                named("session_group_server_batch_padded_rows", "Rows of a batch with its padding"),
             ),
             live: Mutex::default(),
         })
@@ -87,18 +95,19 @@ impl Versions {
         if let Some(of_version) = known.upgrade() {
             return of_version;
         }
-        let text = version.to_string();
-        let labels = [model, text.as_str()];
+        let version_text = version.to_string();
+        let labels = [model, version_text.as_str()];
         self.loaded.with_label_values(&labels).set(1);
         let of_version = Arc::new(OfVersion {
             all: self.clone(),
             model: model.to_string(),
             version,
-            runtime: self.runtime.with_label_values(&labels),
+            runtime: self.runtime.map(|own| own.with_label_values(&labels)),
             batch_wait: self.batch_wait.with_label_values(&labels),
             batch_waiting: self.batch_waiting.with_label_values(&labels),
             batch_rows: self.batch_rows.with_label_values(&labels),
             batch_padded_rows: self.batch_padded_rows.with_label_values(&labels),
+            version_text,
         });
         *known = Arc::downgrade(&of_version);
         of_version
@@ -111,15 +120,12 @@ impl Versions {
 
 impl OfVersion {
     pub fn answered(&self, code: Option<Code>) {
-        let version = self.version.to_string();
-        self.all
-            .requests
-            .with_label_values(&[self.model.as_str(), version.as_str(), status(code)])
-            .inc();
+        let labels = [self.model.as_str(), self.version_text.as_str(), status(code)];
+        self.all.requests.own().with_label_values(&labels).inc();
     }
 
     pub fn computed(&self, took: Duration) {
-        self.runtime.observe(took.as_secs_f64());
+        self.runtime.own().observe(took.as_secs_f64());
     }
 
     /// A request has waited for its batch.
@@ -144,18 +150,20 @@ impl Drop for OfVersion {
             return;
         }
         live.remove(&key);
-        let version = self.version.to_string();
-        let labels = [key.0.as_str(), version.as_str()];
+        let labels = [key.0.as_str(), self.version_text.as_str()];
         let all = &self.all;
         for gauges in [&all.loaded, &all.batch_waiting] {
             let _ = gauges.remove_label_values(&labels);
         }
-        for histograms in [&all.runtime, &all.batch_wait, &all.batch_rows, &all.batch_padded_rows] {
+        let in_batches = [&all.batch_wait, &all.batch_rows, &all.batch_padded_rows];
+        for histograms in all.runtime.all().chain(in_batches) {
             let _ = histograms.remove_label_values(&labels);
         }
-        for status in STATUSES.iter().copied() {
-            // Not all have occurred.
-            let _ = all.requests.remove_label_values(&[labels[0], labels[1], status]);
+        for requests in all.requests.all() {
+            for status in STATUSES.iter().copied() {
+                // Not all have occurred.
+                let _ = requests.remove_label_values(&[labels[0], labels[1], status]);
+            }
         }
     }
 }

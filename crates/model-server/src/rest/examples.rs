@@ -14,8 +14,8 @@ use crate::proto::tensorflow::{
 
 /// The signature's name and the examples of a request's body, serialised, each after what the context says.
 pub fn parse(body: &[u8], method: &str) -> Result<(String, Vec<Vec<u8>>)> {
-    let document = document_of(body)?;
-    let [name, context, examples] = document.named(["signature_name", "context", "examples"])?;
+    let names = ["signature_name", "context", "examples"];
+    let (document, [name, context, examples]) = document_of(body, names)?;
     let signature_name = signature_name(document, name)?;
     let context = context.map(example).transpose()?.unwrap_or_default();
     let Some(examples) = examples else {

@@ -6,7 +6,7 @@ use session_group::tensorflow::Tensor;
 use session_group::{Error, Result};
 
 use crate::json::column::Column;
-use crate::json::read::{Json, Kind, parse};
+use crate::json::read::{Json, Kind, parse, visit_members};
 use crate::json::values::Values;
 use crate::json::write::Writer;
 use crate::metrics::status;
@@ -29,9 +29,8 @@ pub struct Request<'j> {
 
 impl<'j> Request<'j> {
     pub fn parse(body: &'j [u8]) -> Result<Self> {
-        let document = parse(body)?;
-        let [name, instances, inputs] =
-            document.named(["signature_name", "instances", "inputs"])?;
+        let names = ["signature_name", "instances", "inputs"];
+        let (document, [name, instances, inputs]) = parse(body, names)?;
         let signature_name = signature_name(document, name)?;
         Ok(Self { document, signature_name, instances, inputs })
     }
@@ -91,46 +90,43 @@ fn rows(
             document.dump()
         )));
     }
-    let Some(first) = instances.elements().next().transpose()? else {
-        return Err(Error::invalid(format!(
-            "JSON Value: {} No values in 'instances' array",
-            document.dump()
-        )));
-    };
-    let names = |value: Json<'_>| value.kind() == Kind::Object && !value.is_base64();
     let unnamed = unnamed(signature).map(|(name, _)| name.as_str());
-    if unnamed.is_none() && !names(first) {
-        return Err(Error::invalid(
-            "instances is a plain list, but expecting list of objects as multiple input tensors required \
-             as per tensorinfo_map",
-        ));
-    }
-    let by_name = names(first);
-    let mut columns: BTreeMap<&str, Column> =
+    // In the order of their names.
+    let mut columns: Vec<(&str, Column)> =
         inputs.iter().map(|(name, info)| (name.as_str(), Column::new(info.dtype))).collect();
-    for (number, item) in instances.elements().enumerate() {
-        let item = item?;
-        match (by_name, names(item)) {
+    let place: BTreeMap<&str, usize> =
+        columns.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
+    // As the first has it.
+    let mut by_name = None;
+    let mut number = 0;
+    instances.visit_elements(|reader, peek, item| {
+        let has_names = item.kind() == Kind::Object && !item.is_base64();
+        if number == 0 && unnamed.is_none() && !has_names {
+            return Err(Error::invalid(
+                "instances is a plain list, but expecting list of objects as multiple input tensors required \
+                 as per tensorinfo_map",
+            ));
+        }
+        let failed = |name: Option<&str>, error: Error| {
+            let key = name.map_or(String::new(), |name| format!(" key: {name}"));
+            let status = status(Some(error.code));
+            Error::invalid(format!(
+                "Failed to process element: {number}{key} of 'instances' list. Error: {status}: {}",
+                error.message
+            ))
+        };
+        match (*by_name.get_or_insert(has_names), has_names) {
             (true, true) => {
-                for member in item.members() {
-                    let (name, value) = member?;
-                    let added = match columns.get_mut(name.as_str()) {
-                        Some(column) => column.add(value),
-                        None => Err(Error::invalid(format!(
-                            "JSON object: does not have named input: {name}"
-                        ))),
-                    };
-                    added.map_err(|error| {
-                        Error::invalid(format!(
-                            "Failed to process element: {number} key: {name} of 'instances' list. Error: {}: \
-                             {}",
-                            status(Some(error.code)),
-                            error.message
-                        ))
-                    })?;
-                }
+                let find = |name: &str| place.get(name).copied().ok_or_else(|| name.to_string());
+                visit_members(reader, find, |reader, peek, place| {
+                    let (name, column) = &mut columns[place.map_err(|name| {
+                        let message = format!("JSON object: does not have named input: {name}");
+                        failed(Some(&name), Error::invalid(message))
+                    })?];
+                    column.add_next(reader, peek).map_err(|error| failed(Some(name), error))
+                })?;
                 // What the first row leaves out, all have to.
-                let is_complete = |(name, column): (&&str, &Column)| {
+                let is_complete = |(name, column): &(&str, Column)| {
                     let is_left_out = column.items == 0 && defaults.contains_key(*name);
                     column.items == number + 1 || is_left_out
                 };
@@ -155,16 +151,19 @@ fn rows(
                 )));
             }
             (false, false) => {
-                let Some(column) = unnamed.and_then(|name| columns.get_mut(name)) else { break };
-                column.add(item).map_err(|error| {
-                    Error::invalid(format!(
-                        "Failed to process element: {number} of 'instances' list. Error: {}: {}",
-                        status(Some(error.code)),
-                        error.message
-                    ))
-                })?;
+                let place = unnamed.and_then(|name| place.get(name)).copied().unwrap_or_default();
+                let (_, column) = &mut columns[place];
+                column.add_next(reader, peek).map_err(|error| failed(None, error))?;
             }
         }
+        number += 1;
+        Ok(())
+    })?;
+    if number == 0 {
+        return Err(Error::invalid(format!(
+            "JSON Value: {} No values in 'instances' array",
+            document.dump()
+        )));
     }
     columns
         .into_iter()

@@ -41,7 +41,7 @@ pub fn about(catalog: &Catalog, target: &Target, body: &[u8]) -> Result<Vec<u8>>
             let is_empty = body.iter().all(u8::is_ascii_whitespace);
             let [only_ready] = match is_empty {
                 true => [None],
-                false => parse(body)?.named(["ready"])?,
+                false => parse(body, ["ready"])?.1,
             };
             let only_ready = only_ready.is_some_and(|value| value.kind() == Kind::True);
             Ok(answer::messages(

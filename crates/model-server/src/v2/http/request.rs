@@ -33,7 +33,7 @@ impl<'b> Request<'b> {
             ))
         })?;
         let mut bytes = body.slice(head..);
-        let document = parse(json)?;
+        let (document, []) = parse(json, [])?;
         let (mut id, mut asked) = (None, Asked::default());
         let (mut inputs, mut outputs) = (None, Vec::new());
         for member in object(document, "the request")? {
