@@ -70,7 +70,7 @@ ASAN_OPTIONS=$ASAN_OPTIONS:log_path=stderr:verbosity=1 "$SERVER" --version 2>&1 
 status=0
 tests() { for name in $2; do echo "crates/$1/tests/$name.py"; done; }
 # shellcheck disable=SC2046 # Lists of words.
-.venv/bin/python -m pytest --quiet "$@" $(tests model-server "$server_tests") || status=1
+.venv/bin/python -m pytest --quiet -n 3 --dist loadfile "$@" $(tests model-server "$server_tests") || status=1
 # shellcheck disable=SC2046
 with_runtime .venv/bin/python -m pytest --quiet "$@" $(tests processor "$processor_tests") || status=1
 if [ -n "$(ls "$reports")" ]; then

@@ -427,11 +427,17 @@ fn run(
     group.run_request(&request, None)
 }
 
+/// More queues than this are not kept for requests to come: clients may ask for any set of outputs.
+const MOST_IDLE: usize = 64;
+
 impl Queues {
     /// The queue of a version and names.
     fn of(&mut self, batcher: &Batcher, names: Names) -> &mut Queue {
         let is_own = |queue: &Queue| queue.batcher == batcher.number && queue.job.names == names;
         let place = self.all.iter().position(is_own).unwrap_or_else(|| {
+            if self.all.len() >= MOST_IDLE {
+                self.all.retain(|queue| !queue.batches.is_empty());
+            }
             let (batching, counts) = (batcher.batching.clone(), batcher.counts.clone());
             let job = Job { names, batching, counts, group: Arc::downgrade(&batcher.group) };
             let (job, batches) = (Arc::new(job), VecDeque::new());
@@ -465,5 +471,45 @@ impl Queues {
             return Ok((job, batch));
         }
         Err(look_again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use session_group::Options;
+    use session_group::tensorflow::SessionOptions;
+
+    use super::*;
+    use crate::proto::serving::BatchingParameters;
+
+    #[test]
+    fn no_number_of_output_sets_leaves_queues_behind() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/build/half_plus");
+        let mut options = Options::new();
+        options.session_num(1);
+        let (model, tags) = (model.to_str().unwrap(), ["serve"]);
+        let group =
+            SessionGroup::load(&SessionOptions::new(), None, model, &tags, &options, None).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let counts = metrics.of_version("half", 1);
+        let batching = Batching::new(&BatchingParameters::default()).unwrap();
+        let scheduler = Scheduler::new(1, metrics).unwrap();
+        let batcher = scheduler.batcher(Arc::new(group), batching, counts);
+        let names = |number: usize| Names {
+            feeds: vec!["x:0".to_string()],
+            fetches: vec![format!("y:{number}")],
+        };
+        let mut queues = scheduler.shared.lock();
+        let now = Instant::now();
+        let waits = Batch { tasks: Vec::new(), rows: 1, opened: now };
+        queues.of(&batcher, names(0)).batches.push_back(waits);
+        for number in 1..1000 {
+            queues.of(&batcher, names(number));
+            assert!(queues.all.len() <= MOST_IDLE + 1, "{}", queues.all.len());
+        }
+        // What waits is still there.
+        assert_eq!(queues.of(&batcher, names(0)).batches.pop_front().unwrap().rows, 1);
     }
 }
