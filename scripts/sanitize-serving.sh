@@ -38,7 +38,7 @@ reports=$CARGO_TARGET_DIR/reports
 rm -rf "$reports"
 mkdir "$reports"
 export ASAN_OPTIONS=detect_odr_violation=0:allocator_may_return_null=1:detect_leaks=0:log_path=$reports/of
-export TF_CPP_MIN_LOG_LEVEL=3
+export TF_CPP_MIN_LOG_LEVEL=3 SLOWER=3
 # It looks for C++'s exceptions when it starts, and Python has none.
 with_runtime() { LD_PRELOAD="$runtime $(clang-19 -print-file-name=libstdc++.so.6)" "$@"; }
 

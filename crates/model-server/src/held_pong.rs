@@ -60,7 +60,9 @@ impl<S> HeldPong<S> {
             self.pong = Pong::Due(0);
         }
         let Pong::Due(given) = &mut self.pong else { return false };
-        if *given == 0 && !matches!(self.place, Place::Head(_, 0)) {
+        let is_between = *given > 0 || matches!(self.place, Place::Head(_, 0));
+        // What reads nothing would mean the end.
+        if !is_between || buffer.remaining() == 0 {
             return false;
         }
         let mut frame = [0; HEAD + END.len()];

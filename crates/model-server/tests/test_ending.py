@@ -1,5 +1,6 @@
 """SIGTERM: what clients have asked is answered, and clients that ask nothing, or never go on, are not waited for."""
 
+import os
 import socket
 import ssl
 import struct
@@ -16,6 +17,8 @@ from test_operations import IN_FLIGHT, loop, wait_for_metric
 
 PATH = b"/tensorflow.serving.PredictionService/Predict"
 SIZE = 4 << 20
+# How much longer than usual what is computed takes, as with AddressSanitizer.
+SLOWER = int(os.environ.get("SLOWER", "1"))
 
 
 def literal(name, value):
@@ -68,7 +71,7 @@ def ended(server, drain=20):
     server.process.terminate()
     assert server.process.wait(60) == 0
     took = time.monotonic() - begun
-    assert took < drain, took
+    assert took < drain * SLOWER, took
     return took
 
 
@@ -184,7 +187,7 @@ def test_answers_that_nobody_reads(start, base, protocol):
         for i, part in enumerate(frames):
             stalls.sendall(frame(0, i == len(frames) - 1, 1, part))
     time.sleep(3)
-    assert ended(server) < 12
+    assert ended(server) < 12 * SLOWER
     stalls.close()
 
 
