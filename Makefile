@@ -156,7 +156,7 @@ lint: tensorflow $(VENV)/installed docs ## Check formatting and lints, warnings 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --quiet -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --release --workspace --no-deps --document-private-items --quiet
-	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/cpp/*/* c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc c_tests/test_op/*.cc c_tests/protobuf/*.cc c_tests/protobuf/*.h examples/*/*.cc examples/*/*.c examples/*/*.h tools/bench/*.cc tools/bench/kit/*.c tools/sharing/*.c tools/sharing/*.cc crates/processor/c_tests/*
+	$(VENV)/bin/clang-format --dry-run --Werror include/*.hpp src/tensorflow/cpp/*/* c_tests/*.c c_tests/*.cc c_tests/*.h c_tests/unlinked/*.c c_tests/test_gpu/*.cc c_tests/test_op/*.cc c_tests/protobuf/*.cc c_tests/protobuf/*.h examples/*/*.cc examples/*/*.c examples/*/*.h tools/bench/*.cc tools/bench/kit/*.c tools/sharing/*.c tools/sharing/*.cc crates/model-server/benches/grpc_cpp/*.cc crates/processor/c_tests/*
 	$(VENV)/bin/ruff check --quiet models scripts tools/bench/models tools/bench/kit tools/sharing python examples crates fuzz
 	$(VENV)/bin/ruff format --quiet --check models scripts tools/bench/models tools/bench/kit tools/sharing python examples crates fuzz
 	cd python && ../$(VENV)/bin/mypy

@@ -1,10 +1,10 @@
-// What TensorFlow Serving is made of, for comparison: gRPC's C++ server with its thread pool, protobuf, and one stock
-// session that is run by names.
+// What TensorFlow Serving is made of, for comparison: gRPC's C++ server with its thread pool,
+// protobuf, and one stock session that is run by names.
 //
 //     grpc_cpp TENSORFLOW PORT SAVED_MODEL [inline]
 //
-// TENSORFLOW is libtensorflow_cc. With `inline` the session computes on the thread that serves the request. Knows the
-// inputs and the output of the tests' Wide & Deep.
+// TENSORFLOW is libtensorflow_cc. With `inline` the session computes on the thread that serves the
+// request. Knows the inputs and the output of the tests' Wide & Deep.
 #include <dlfcn.h>
 #include <grpcpp/grpcpp.h>
 
@@ -20,7 +20,8 @@
 
 namespace {
 
-// TensorFlow brings a protobuf of its own, so it is opened with its symbols to itself, and not linked.
+// TensorFlow brings a protobuf of its own, so it is opened with its symbols to itself, and not
+// linked.
 void* library = nullptr;
 
 template <typename Function>
@@ -33,7 +34,11 @@ Function* Find(const char* name) {
   return reinterpret_cast<Function*>(found);
 }
 
-#define TF(name) (*[] { static auto* const found = Find<decltype(name)>(#name); return found; }())
+#define TF(name)                                            \
+  (*[] {                                                    \
+    static auto* const found = Find<decltype(name)>(#name); \
+    return found;                                           \
+  }())
 
 struct Deleter {
   void operator()(TF_Tensor* tensor) const { TF(TF_DeleteTensor)(tensor); }
@@ -78,7 +83,8 @@ class Service : public tensorflow::serving::PredictionService::Service {
     std::vector<Tensor> tensors;
     std::vector<TF_Tensor*> values;
     for (const auto& [alias, proto] : request->inputs()) {
-      TF_Operation* input = TF(TF_GraphOperationByName)(graph_, ("serving_default_" + alias).c_str());
+      TF_Operation* input =
+          TF(TF_GraphOperationByName)(graph_, ("serving_default_" + alias).c_str());
       if (input == nullptr) return {grpc::StatusCode::INVALID_ARGUMENT, "no input " + alias};
       inputs.push_back({input, 0});
       tensors.push_back(FromProto(proto));
@@ -87,8 +93,9 @@ class Service : public tensorflow::serving::PredictionService::Service {
     const TF_Output output = {TF(TF_GraphOperationByName)(graph_, "StatefulPartitionedCall"), 0};
     TF_Tensor* result = nullptr;
     Status status(TF(TF_NewStatus)());
-    TF(TF_SessionRun)(session_, run_options_, inputs.data(), values.data(), static_cast<int>(inputs.size()), &output,
-                      &result, 1, nullptr, 0, nullptr, status.get());
+    TF(TF_SessionRun)(session_, run_options_, inputs.data(), values.data(),
+                      static_cast<int>(inputs.size()), &output, &result, 1, nullptr, 0, nullptr,
+                      status.get());
     if (TF(TF_GetCode)(status.get()) != TF_OK) {
       return {grpc::StatusCode::INTERNAL, TF(TF_Message)(status.get())};
     }
@@ -125,8 +132,8 @@ int main(int count, char** arguments) {
   Status status(TF(TF_NewStatus)());
   const char* tag = "serve";
   TF_Graph* graph = TF(TF_NewGraph)();
-  TF_Session* session = TF(TF_LoadSessionFromSavedModel)(TF(TF_NewSessionOptions)(), nullptr, arguments[3], &tag, 1,
-                                                         graph, nullptr, status.get());
+  TF_Session* session = TF(TF_LoadSessionFromSavedModel)(
+      TF(TF_NewSessionOptions)(), nullptr, arguments[3], &tag, 1, graph, nullptr, status.get());
   if (TF(TF_GetCode)(status.get()) != TF_OK) {
     std::fprintf(stderr, "error: %s\n", TF(TF_Message)(status.get()));
     return 1;
@@ -134,10 +141,12 @@ int main(int count, char** arguments) {
   // RunOptions with inter_op_thread_pool -1: the calling thread.
   constexpr char kInline[] = "\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
   const bool is_inline = count > 4;
-  TF_Buffer* options = is_inline ? TF(TF_NewBufferFromString)(kInline, sizeof kInline - 1) : nullptr;
+  TF_Buffer* options =
+      is_inline ? TF(TF_NewBufferFromString)(kInline, sizeof kInline - 1) : nullptr;
   Service service(session, graph, options);
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(std::string("127.0.0.1:") + arguments[2], grpc::InsecureServerCredentials());
+  builder.AddListeningPort(std::string("127.0.0.1:") + arguments[2],
+                           grpc::InsecureServerCredentials());
   builder.SetMaxReceiveMessageSize(-1);
   builder.RegisterService(&service);
   builder.BuildAndStart()->Wait();
