@@ -16,7 +16,7 @@ import time
 
 import grpc
 import numpy as np
-from sharing import Symbols, shared_lines
+from sharing import GUEST, QEMU, Symbols, shared_lines
 from tensorflow import make_tensor_proto
 from tensorflow_serving.apis import predict_pb2
 
@@ -52,14 +52,12 @@ def server(tools: pathlib.Path, folder: pathlib.Path):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     libraries = pathlib.Path("third_party/tensorflow/lib").resolve()
-    guest = {
+    guest = GUEST | {
         "LD_PRELOAD": str(tools / "marks.so"),
         "LD_LIBRARY_PATH": str(libraries),
         "MAPS": str(folder / "maps.txt"),
-        "GLIBC_TUNABLES": "glibc.malloc.arena_max=256",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    command = ["qemu-x86_64", "-cpu", "max"]
+    command = [*QEMU]
     for name, value in guest.items():
         command += ["-E", f"{name}={value}"]
     command += [

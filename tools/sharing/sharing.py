@@ -20,6 +20,12 @@ SESSIONS = 4
 THREADS = 4
 RECURRING = 0.05  # stores a request
 FEW = 40  # stores, which beginning and ending take
+QEMU = ["qemu-x86_64", "-cpu", "max"]
+GUEST = {
+    # By default, few CPUs have so few of malloc's arenas that threads share them.
+    "GLIBC_TUNABLES": "glibc.malloc.arena_max=256",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
 # What no library of TensorFlow's lets us avoid: oneDNN locks in each product that Eigen leaves to it.
 NOT_OURS = "dnnl::impl::cpu::x64::kern_mutex"
 
@@ -207,21 +213,10 @@ def run(model: Model, case: Case, tools: pathlib.Path, each: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder, "lines.txt")
         maps = pathlib.Path(folder, "maps.txt")
-        environment = os.environ | {
-            "MAPS": str(maps),
-            # By default, few CPUs have so few of malloc's arenas that threads share them.
-            "GLIBC_TUNABLES": "glibc.malloc.arena_max=256",
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-        }
+        environment = os.environ | GUEST | {"MAPS": str(maps)}
         if case.pinned:
             environment["PIN"] = "1"
-        command = [
-            "qemu-x86_64",
-            "-cpu",
-            "max",
-            "-plugin",
-            f"{tools}/lines.so,out={out}",
-        ]
+        command = [*QEMU, "-plugin", f"{tools}/lines.so,out={out}"]
         command += [f"{tools}/drive", case.face, target, str(case.threads), str(each)]
         done = subprocess.run(
             [*command, model.path, model.fetch, *model.feeds],

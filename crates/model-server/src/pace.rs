@@ -12,6 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::servable::Servable;
+use crate::stopwatch::FAR;
 
 /// What a request is like, and how large it is.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +35,6 @@ struct Pace {
 
 /// More kinds than this are not worth remembering: a client may make up any number of filters.
 const MOST_KINDS: usize = 1024;
-/// How many times the limit is far too long: not what a busy machine makes of a short request.
-const FAR: f64 = 4.0;
 const MOST_NEEDED: u32 = 1 << 16;
 /// After so many in a row, half as many will do the next time.
 const FORGIVEN: u32 = 1024;
@@ -139,7 +138,7 @@ impl Pace {
     }
 
     fn count(&mut self, time: Duration, limit: Duration) {
-        if time.as_secs_f64() > FAR * limit.as_secs_f64() {
+        if time > FAR * limit {
             return self.go_elsewhere();
         }
         self.row = self.row.saturating_add(1);

@@ -19,8 +19,9 @@ struct Used {
 
 /// How many pieces of work are looked at more closely after one that took long.
 const LOOK_AT: u32 = 4096;
-/// How many times the limit has to be looked at closely to be believed: this often another thread has the CPU.
-const FAR: u32 = 4;
+/// How many times the limit is far too long: not what a busy machine makes of a short request. It has to be looked at
+/// closely to be believed.
+pub const FAR: u32 = 4;
 
 thread_local!(static LOOKS: Cell<u32> = const { Cell::new(0) });
 

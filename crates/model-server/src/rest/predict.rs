@@ -91,11 +91,8 @@ fn rows(
         )));
     }
     let unnamed = unnamed(signature).map(|(name, _)| name.as_str());
-    // In the order of their names.
-    let mut columns: Vec<(&str, Column)> =
+    let mut columns: BTreeMap<&str, Column> =
         inputs.iter().map(|(name, info)| (name.as_str(), Column::new(info.dtype))).collect();
-    let place: BTreeMap<&str, usize> =
-        columns.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
     // As the first has it.
     let mut by_name = None;
     let mut number = 0;
@@ -117,16 +114,20 @@ fn rows(
         };
         match (*by_name.get_or_insert(has_names), has_names) {
             (true, true) => {
-                let find = |name: &str| place.get(name).copied().ok_or_else(|| name.to_string());
-                visit_members(reader, find, |reader, peek, place| {
-                    let (name, column) = &mut columns[place.map_err(|name| {
+                let find = |name: &str| match inputs.get_key_value(name) {
+                    Some((name, _)) => Ok(name.as_str()),
+                    None => Err(name.to_string()),
+                };
+                visit_members(reader, find, |reader, peek, name| {
+                    let name = name.map_err(|name| {
                         let message = format!("JSON object: does not have named input: {name}");
                         failed(Some(&name), Error::invalid(message))
-                    })?];
+                    })?;
+                    let column = columns.get_mut(name).expect("one for each input");
                     column.add_next(reader, peek).map_err(|error| failed(Some(name), error))
                 })?;
                 // What the first row leaves out, all have to.
-                let is_complete = |(name, column): &(&str, Column)| {
+                let is_complete = |(name, column): (&&str, &Column)| {
                     let is_left_out = column.items == 0 && defaults.contains_key(*name);
                     column.items == number + 1 || is_left_out
                 };
@@ -151,8 +152,8 @@ fn rows(
                 )));
             }
             (false, false) => {
-                let place = unnamed.and_then(|name| place.get(name)).copied().unwrap_or_default();
-                let (_, column) = &mut columns[place];
+                let column = unnamed.and_then(|name| columns.get_mut(name));
+                let column = column.expect("the first is without names, too");
                 column.add_next(reader, peek).map_err(|error| failed(None, error))?;
             }
         }
