@@ -337,7 +337,7 @@ void SessionGroupOptions_SetKernels(SessionGroupOptions *options,
 //
 // - "serial_executor": with the executions "caller" and "worker", each graph is optimised once for all
 //   sessions and runs as a program: node by node on one thread, without TensorFlow's session in
-//   between. Graphs with ref variables or with state in their kernels, and requests whose RunOptions
+//   between. Graphs with state in their kernels, and requests whose RunOptions
 //   set more than a timeout, always run on TensorFlow's session; SessionGroup_Explain() says which and
 //   why;
 // - "resolved_reads": requests read variables without looking them up, locking them, or counting
@@ -349,6 +349,9 @@ void SessionGroupOptions_SetKernels(SessionGroupOptions *options,
 // - "shared_constants": constants of 64 KiB and more are stored once in the group, as variables are.
 //   If TensorFlow's session runs a request by its names, it can't fold them into other constants, so
 //   results may be rounded differently;
+// - "resource_variables": TensorFlow 1's reference variables (VariableV2) are kept as resource
+//   variables, which programs can read, under all their old names. Those with operations that only take
+//   references, as optimisers have them, stay as they are;
 // - "parallel_restore": one thread for each CPU that the process may use reads checkpoints, straight
 //   into the memory of the variables. Damaged files, and anything else that these threads can't read,
 //   are left to TensorFlow's own kernel;

@@ -252,6 +252,18 @@ def tf1_saved_model(path):
     tf1.enable_control_flow_v2()
 
 
+def noisy(path):
+    """x: float [batch]. y: x and a random number for each, which a kernel with a state draws."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serve(x):
+        return {"y": x + tf.random.normal(tf.shape(x), name="noise")}
+
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, path, signatures=serve)
+
+
 def half_plus(path, bias=2.0):
     """TF1: y = x / 2 + bias, for each method of TensorFlow Serving.
 
@@ -995,6 +1007,7 @@ SAVED_MODELS = [
     jit,
     convolutions,
     tf1_saved_model,
+    noisy,
     half_plus,
     half_plus_three,
     on_gpu,

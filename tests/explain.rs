@@ -32,6 +32,13 @@ fn stats(group: &SessionGroup) -> Vec<Snapshot> {
     (0..group.session_num()).map(|session| group.stats(session).unwrap()).collect()
 }
 
+/// A group that keeps reference variables, so that their graphs are no programs.
+fn with_references(session_num: usize) -> SessionGroup {
+    let mut options = options(session_num);
+    options.optimization(Optimization::ResourceVariables, false);
+    load("tf1_saved_model", &options)
+}
+
 /// How many requests ran in which way, over all sessions; the others are none. Each request counts once.
 fn assert_ways(group: &SessionGroup, expected: &[(Way, u64)]) {
     let stats = stats(group);
@@ -137,7 +144,7 @@ fn loops_and_writes_are_explained() {
 
 #[test]
 fn why_a_signature_is_no_program_names_the_node_and_what_to_do() {
-    let group = load("tf1_saved_model", &options(2));
+    let group = with_references(2);
     of_tf1(&group, None).unwrap();
     let one = signature(&group, "y:0");
     assert_eq!(one["runs_as"], "names");
@@ -185,7 +192,7 @@ fn after_closing_the_counters_are_left() {
 
 #[test]
 fn a_trace_is_run_options_also_where_there_is_no_program() {
-    let group = load("tf1_saved_model", &options(1));
+    let group = with_references(1);
     of_tf1(&group, Some(&full_trace())).unwrap();
     assert_ways(&group, &[(Way::Options, 1)]);
 
@@ -316,7 +323,7 @@ fn callables_are_counted_by_their_way_too() {
     callable.run(&[&x, &n]).err().unwrap();
     assert_ways(&group, &[(Way::Program, 2)]);
 
-    let group = load("tf1_saved_model", &options(1));
+    let group = with_references(1);
     let callable = group.make_callable(&["word", "n"], &["y"], &[]).unwrap();
     let word = Tensor::from_strings(&[1], &["a"]).unwrap();
     callable.run(&[&word, &n]).unwrap();
@@ -352,7 +359,7 @@ fn unusual_runs_of_programs_are_counted() {
 #[test]
 fn ways_add_up_to_the_answers_under_8_threads() {
     const ROUNDS: u64 = 50;
-    let group = load("tf1_saved_model", &options(3));
+    let group = with_references(3);
     let begin = Barrier::new(8);
     std::thread::scope(|scope| {
         for thread in 0..8 {
@@ -390,7 +397,7 @@ const LOGGED: &str = "TEST_EXPLAIN_LOGGED";
 #[test]
 fn logged_in_a_process_of_its_own() {
     if std::env::var_os(LOGGED).is_some() {
-        let group = load("tf1_saved_model", &options(2));
+        let group = with_references(2);
         for _ in 0..4 {
             of_tf1(&group, None).unwrap();
         }

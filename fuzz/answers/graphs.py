@@ -547,7 +547,9 @@ def whole(b: Builder) -> None:
         value = np.random.default_rng(k).standard_normal((ROWS, width))
         b.tables.append(
             tf1.get_variable(
-                f"table{k}", initializer=value.astype(np.float32), use_resource=True
+                f"table{k}",
+                initializer=value.astype(np.float32),
+                use_resource=r.random() < 0.5,
             )
         )
     for k in range(2):
@@ -626,7 +628,7 @@ class Writers:
         for attr in node.attr.values():
             called += [f.name for f in attr.list.func]
             called += [attr.func.name] if attr.HasField("func") else []
-        writes = node.op.startswith(("Assign", "ResourceScatter"))
+        writes = node.op.startswith(("Assign", "ResourceScatter", "Scatter"))
         return writes or any(self.of_function(name) for name in called)
 
     def of(self, tensor: tf.Tensor) -> bool:
@@ -641,6 +643,14 @@ class Writers:
                 return True
             stack += [x.op for x in op.inputs] + list(op.control_inputs)
         return False
+
+
+def scatter(table: Any, what: str, row: tf.Tensor, values: tf.Tensor) -> Any:
+    if hasattr(table, "handle"):
+        operation = getattr(tf.raw_ops, f"ResourceScatter{what}")
+        return operation(resource=table.handle, indices=row, updates=values)
+    operation = getattr(tf.raw_ops, f"Scatter{what}")
+    return operation(ref=table._ref(), indices=row, updates=values)
 
 
 def add_writes(b: Builder) -> None:
@@ -658,12 +668,8 @@ def add_writes(b: Builder) -> None:
             for op in (
                 table.assign(tf.zeros(table.shape) + amount, read_value=False),
                 table.assign_add(tf.zeros(table.shape) + amount, read_value=False),
-                tf.raw_ops.ResourceScatterUpdate(
-                    resource=table.handle, indices=row, updates=one
-                ),
-                tf.raw_ops.ResourceScatterAdd(
-                    resource=table.handle, indices=row, updates=one
-                ),
+                scatter(table, "Update", row, one),
+                scatter(table, "Add", row, one),
             )
         ]
         case.reads.append(table.read_value())

@@ -63,7 +63,7 @@ def test_performance() -> None:
     [expected] = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     code = compile(block, "docs/performance.md", "exec")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(code, {"model_dir": str(MODELS / "tf1_saved_model")})
+        exec(code, {"model_dir": str(MODELS / "noisy")})
     # The lines are wrapped to fit.
     assert printed.getvalue().split() == expected.split()
 

@@ -40,6 +40,7 @@ def test_options() -> None:
             "interleaved_tables",
             "parallel_restore",
             "resolved_reads",
+            "resource_variables",
             "serial_executor",
             "shared_constants",
         ]
@@ -198,7 +199,10 @@ def test_stats() -> None:
 
 
 def test_explain() -> None:
-    with session_group.load(MODELS / "tf1_saved_model", 2) as model:
+    kept = {"resource_variables": False}
+    with session_group.load(
+        MODELS / "tf1_saved_model", 2, optimizations=kept
+    ) as model:
         assert model.explain()["signatures"] == []
         model(word=["a"], n=2)
         trace = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)

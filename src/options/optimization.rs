@@ -29,6 +29,9 @@ pub enum Optimization {
     /// Large constants of a graph live once in the group, as variables do, instead of in each
     /// session's graphs and kernels.
     SharedConstants,
+    /// TensorFlow 1's reference variables (`VariableV2`) are kept as resource variables, which programs
+    /// can read, unless a graph has operations on them that only take references.
+    ResourceVariables,
     /// Checkpoints are read by a thread for each CPU that the process may use, instead of by the one
     /// that runs the restore operation. What these can't read, TensorFlow's own kernel does.
     ParallelRestore,
@@ -37,12 +40,13 @@ pub enum Optimization {
     InterleavedTables,
 }
 
-const NAMED: [(&str, Optimization); 7] = [
+const NAMED: [(&str, Optimization); 8] = [
     ("serial_executor", Optimization::SerialExecutor),
     ("resolved_reads", Optimization::ResolvedReads),
     ("fused_lookups", Optimization::FusedLookups),
     ("fast_memory", Optimization::FastMemory),
     ("shared_constants", Optimization::SharedConstants),
+    ("resource_variables", Optimization::ResourceVariables),
     ("parallel_restore", Optimization::ParallelRestore),
     ("interleaved_tables", Optimization::InterleavedTables),
 ];

@@ -160,6 +160,10 @@ impl SessionSet {
         let _changing = first.lock();
         first.catch_up(&graphs)?;
         self.devices.check(&graph)?;
+        let graph = match self.optimizations.has(Optimization::ResourceVariables) {
+            true => graph.convert_variables(&graphs)?,
+            false => graph,
+        };
         let graph = match self.optimizations.has(Optimization::SharedConstants) {
             true => graph.hide_constants(&self.devices)?,
             false => graph,

@@ -1,6 +1,7 @@
 //! Graphs on their way into sessions: a serialised `GraphDef`, or a SavedModel's.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::devices::Devices;
@@ -35,6 +36,19 @@ impl Graph {
     /// `graph` must be live and the caller's to give.
     pub(crate) unsafe fn from_raw(graph: *mut shim::sg_graph) -> Self {
         Self(graph)
+    }
+
+    /// Makes resource variables of TensorFlow 1's reference variables, where they can be; `earlier` is what
+    /// this graph extends.
+    pub(crate) fn convert_variables(self, earlier: &[Arc<Self>]) -> Result<Self> {
+        let earlier: Vec<_> = earlier.iter().map(|graph| graph.as_ptr()).collect();
+        status::call(|status| {
+            // SAFETY: the graphs are live, and nobody else has the one that changes.
+            unsafe {
+                shim::sg_graph_convert_variables(self.0, earlier.as_ptr(), earlier.len(), status);
+            }
+        })?;
+        Ok(self)
     }
 
     /// Takes the values of large constants out of the nodes, to be there once for all sessions over the

@@ -283,6 +283,12 @@ unsafe extern "C" {
         size: usize,
         status: *mut tf::TF_Status,
     ) -> *mut sg_graph;
+    pub fn sg_graph_convert_variables(
+        graph: *mut sg_graph,
+        earlier: *const *const sg_graph,
+        nearlier: usize,
+        status: *mut tf::TF_Status,
+    );
     pub fn sg_graph_hide_constants(
         graph: *mut sg_graph,
         devices: *mut sg_devices,

@@ -9,6 +9,7 @@
 #include "abi/shim.h"
 #include "devices/virtual_gpus.h"
 #include "graph/prepare_graph.h"
+#include "graph/reference_variables.h"
 #include "restore/required_checkpoint.h"
 #include "tensorflow/cc/saved_model/reader.h"
 
@@ -34,6 +35,15 @@ sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status) 
     return PrepareGraph(&graph->def);
   });
   return TF_GetCode(status) == TF_OK ? graph.release() : nullptr;
+}
+
+void sg_graph_convert_variables(sg_graph* graph, const sg_graph* const* earlier, size_t nearlier,
+                                TF_Status* status) {
+  Guard(status, [&] {
+    std::vector<const tensorflow::GraphDef*> graphs;
+    for (size_t i = 0; i < nearlier; ++i) graphs.push_back(&earlier[i]->def);
+    return session_group::ConvertReferenceVariables(graphs, &graph->def);
+  });
 }
 
 void sg_graph_hide_constants(sg_graph* graph, sg_devices* devices, TF_Status* status) {

@@ -144,6 +144,10 @@ void sg_large_blocks_release_unused(void);
 sg_graph* sg_graph_parse(const void* graph_def, size_t size, TF_Status* status);
 // Refuses what sessions over these devices can't run.
 void sg_graph_check(const sg_graph* graph, const sg_devices* devices, TF_Status* status);
+// Makes resource variables of the graph's reference variables, as far as they can be. `earlier` are
+// the graphs that it extends. After a failure, the graph can't be used.
+void sg_graph_convert_variables(sg_graph* graph, const sg_graph* const* earlier, size_t nearlier,
+                                TF_Status* status);
 // Takes the graph's large constants out of its nodes. The constants live as long as the graph. Does
 // nothing if there are devices other than the CPU. After a failure, the graph can't be used.
 void sg_graph_hide_constants(sg_graph* graph, sg_devices* devices, TF_Status* status);

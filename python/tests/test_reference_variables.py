@@ -1,0 +1,336 @@
+"""Graphs with TensorFlow 1's reference variables do what they do in a stock session."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import session_group
+import tensorflow as tf
+from stock import assert_same
+
+tf1 = tf.compat.v1
+
+TARGET = "session_group://2?kernels=stock&policy=round_robin"
+KEPT = TARGET + "&resource_variables=0"
+
+
+class Both:
+    """A stock session and a group with the same graph, which may grow."""
+
+    def __init__(self, target: str) -> None:
+        self.graph = tf1.get_default_graph()
+        self.stock = tf1.Session(graph=self.graph)
+        self.group = tf1.Session(target, graph=self.graph)
+
+    def run(self, fetches: Any, feeds: Any = None) -> Any:
+        """What both give; an error of a kind if both have it."""
+        results = [
+            outcome(session, fetches, feeds) for session in (self.stock, self.group)
+        ]
+        assert_alike(results[1], results[0])
+        return results[0]
+
+    def runs_as(self, fetch: str) -> str:
+        [explained] = session_group.explain_all()
+        [way] = {s["runs_as"] for s in explained["signatures"] if fetch in s["fetches"]}
+        return str(way)
+
+
+def outcome(session: Any, fetches: Any, feeds: Any) -> Any:
+    try:
+        return session.run(fetches, feeds)
+    except tf.errors.OpError as error:
+        return type(error)
+
+
+def assert_alike(got: Any, want: Any) -> None:
+    if got is None or isinstance(got, type) or isinstance(want, type):
+        assert got is want
+    elif isinstance(want, list):
+        assert len(got) == len(want)
+        for one, other in zip(got, want):
+            assert_alike(one, other)
+    else:
+        assert_same(np.asarray(got), np.asarray(want))
+
+
+@contextmanager
+def both(build: Callable[[], Any], target: str = TARGET) -> Iterator[Both]:
+    with tf.Graph().as_default():
+        build()
+        pair = Both(target)
+        try:
+            yield pair
+        finally:
+            pair.stock.close()
+            pair.group.close()
+
+
+def variable(name: str, value: Any, **options: Any) -> Any:
+    return tf1.Variable(value, name=name, use_resource=False, **options)
+
+
+def initialise(pair: Both) -> None:
+    pair.run(tf1.global_variables_initializer())
+
+
+@pytest.mark.parametrize("strategy", ["mod", "div"])
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_partitioned_embeddings(strategy: str, parts: int) -> None:
+    def build() -> None:
+        table = tf1.get_variable(
+            "table",
+            shape=[103, 8],
+            initializer=tf1.random_uniform_initializer(seed=1),
+            partitioner=tf1.fixed_size_partitioner(parts),
+            use_resource=False,
+        )
+        ids = tf1.placeholder(tf.int64, [None, 3], "ids")
+        found = tf.nn.embedding_lookup(list(table), ids)
+        if strategy == "mod":
+            found = tf1.nn.embedding_lookup(list(table), ids, partition_strategy="mod")
+        tf.reduce_sum(found, -1, name="y")
+        sparse = tf1.sparse_placeholder(tf.int64, [None, None], "sparse")
+        tf1.nn.safe_embedding_lookup_sparse(
+            list(table), sparse, partition_strategy=strategy, combiner="sqrtn", name="z"
+        )
+
+    with both(build) as pair:
+        initialise(pair)
+        for batch in [1, 7, 0]:
+            ids = np.random.default_rng(batch).integers(0, 103, (batch, 3))
+            pair.run("y:0", {"ids:0": ids})
+        assert pair.runs_as("y:0") == "program"
+        sparse = tf1.SparseTensorValue([[0, 0], [0, 2], [2, 1]], [5, 102, 0], [4, 3])
+        feeds = dict(
+            zip(["sparse/indices:0", "sparse/values:0", "sparse/shape:0"], sparse)
+        )
+        names = [
+            op.name for op in pair.graph.get_operations() if op.name.startswith("z")
+        ]
+        pair.run(names[-1] + ":0", feeds)
+        assert pair.runs_as(names[-1] + ":0") == "program"
+
+
+def counter() -> None:
+    v = variable("v", np.float32([1, 2, 3]))
+    x = tf1.placeholder(tf.float32, name="x")
+    tf.multiply(v, 10, name="y")
+    tf1.assign(v, x, name="assign")
+    tf1.assign_add(v, [1.0, 1.0, 1.0], name="add")
+    tf1.assign_sub(v, [0.5, 0.5, 0.5], name="sub")
+    tf.raw_ops.IsVariableInitialized(ref=v._ref(), name="is_initialized")
+
+
+def test_old_names_give_what_they_gave() -> None:
+    with both(counter) as pair:
+        assert pair.run("is_initialized:0") is not None
+        assert pair.run("y:0") is tf.errors.FailedPreconditionError
+        initialise(pair)
+        pair.run(["is_initialized:0", "v:0", "v/read:0", "y:0"])
+        assert pair.runs_as("y:0") == "program"
+        for name in ["v:0", "v/read:0"]:
+            pair.run(["y:0", name], {name: [4, 5, 6]})
+        for write in ["add:0", "sub:0", "v/Assign:0", "add:0"]:
+            pair.run(write)
+            # By each session.
+            assert [pair.run(["y:0", "v:0"]) for _ in range(2)]
+        pair.run("assign:0", {"x:0": [7, 8, 9]})
+        for wrong in [[1, 2], [[1, 2, 3]], 1]:
+            assert isinstance(pair.run("assign:0", {"x:0": wrong}), type)
+        pair.run(["y:0", "v:0"])
+
+
+def test_the_optimisation_can_be_switched_off() -> None:
+    with both(counter, KEPT) as pair:
+        initialise(pair)
+        pair.run("y:0")
+        assert pair.runs_as("y:0") == "names"
+
+
+def test_another_shape() -> None:
+    def build() -> None:
+        x = tf1.placeholder(tf.float32, name="x")
+        for name, options in {"v": {}, "w": {"validate_shape": False}}.items():
+            v = variable(name, np.float32([1, 2]), **options)
+            tf1.assign(v, x, validate_shape=False, name=name + "_any")
+            tf1.assign(v, x, name=name + "_same")
+
+    with both(build) as pair:
+        initialise(pair)
+        for name in ["v", "w"]:
+            for write, value in [
+                ("_any", [1, 2, 3]),
+                ("_same", [1, 2]),
+                ("_same", [3, 2, 1]),
+                ("_any", [[1]]),
+                ("_same", [[2]]),
+            ]:
+                pair.run(f"{name}{write}:0", {"x:0": value})
+                pair.run(f"{name}:0")
+
+
+@pytest.mark.parametrize(
+    "scatter", "Add Sub Mul Div Min Max Update NdAdd NdSub NdUpdate".split()
+)
+def test_scattering(scatter: str) -> None:
+    def build() -> None:
+        v = variable("v", np.arange(12, dtype=np.float32).reshape(6, 2))
+        ids = tf1.placeholder(tf.int32, name="ids")
+        x = tf1.placeholder(tf.float32, name="x")
+        operation = getattr(tf.raw_ops, f"Scatter{scatter}")
+        operation(ref=v._ref(), indices=ids, updates=x, name="write")
+        tf.identity(v, "y")
+
+    with both(build) as pair:
+        initialise(pair)
+        ids = [[4], [1]] if scatter.startswith("Nd") else [4, 1]
+        pair.run("write:0", {"ids:0": ids, "x:0": [[1, 2], [3, 5]]})
+        assert pair.runs_as("write:0") == "program"
+        for _ in range(2):
+            pair.run("y:0")
+        assert isinstance(pair.run("write:0", {"ids:0": [[9]], "x:0": [[1, 2]]}), type)
+        pair.run("y:0")
+
+
+def test_reads_after_a_write_of_the_same_request_see_it() -> None:
+    def build() -> None:
+        v = variable("v", np.float32([[1, 2], [3, 4]]))
+        x = tf1.placeholder(tf.float32, name="x")
+        written = tf1.assign(v, x, name="assign")
+        again = tf1.assign_add(written, [[1, 1], [1, 1]], name="again")
+        with tf.control_dependencies([written]):
+            tf.identity(v.read_value(), "after")
+            tf.gather(v.read_value(), [1], name="rows")
+        with tf.control_dependencies([again]):
+            tf.add(v.read_value(), 100, name="last")
+        with tf.control_dependencies([again]):
+            tf.identity(written, "of_the_first")
+        # A reference that is read by an operation that waits for the write by another input.
+        tf1.raw_ops.AddV2(x=again, y=v._ref(), name="by_data")
+
+    with both(build) as pair:
+        initialise(pair)
+        for number, fetch in enumerate(
+            ["assign", "after", "rows", "again", "last", "of_the_first", "by_data"]
+        ):
+            value = np.full((2, 2), number, np.float32)
+            pair.run(fetch + ":0", {"x:0": value})
+            for _ in range(2):
+                pair.run("v:0")
+        assert pair.runs_as("last:0") == "program"
+
+
+def test_branches_that_read_and_write() -> None:
+    def build() -> None:
+        v = variable("v", np.float32([1, 2]))
+        w = variable("w", v.initialized_value() * 2)
+        which = tf1.placeholder(tf.bool, name="which")
+        tf1.cond(
+            which, lambda: tf1.assign_add(v, [1, 1]), lambda: tf1.assign_sub(w, [5, 5])
+        )
+        value = tf1.cond(which, lambda: v.read_value() + 1, lambda: w.read_value() * 2)
+        tf.identity(value, "y")
+
+    tf1.disable_control_flow_v2()
+    try:
+        with both(build) as pair:
+            for name in ["w", "v", "w"]:
+                pair.run(f"{name}/Assign:0")
+            for which in [True, False, True]:
+                pair.run("cond/Merge:0", {"which:0": which})
+                pair.run("y:0", {"which:0": which})
+                pair.run(["v:0", "w:0"])
+    finally:
+        tf1.enable_control_flow_v2()
+
+
+def test_a_graph_that_grows() -> None:
+    with both(counter) as pair:
+        initialise(pair)
+        pair.run("y:0")
+        [v] = tf1.global_variables()
+        x = pair.graph.get_tensor_by_name("x:0")
+        tf1.assign(v, x * 2, name="new_assign")
+        with tf.control_dependencies(
+            [tf1.scatter_add(v, [1], [100.0], name="new_add")]
+        ):
+            tf.identity(v.read_value() + v.read_value(), "new_after")
+            tf.add(v._ref(), 1, name="new_read")
+        old = pair.graph.get_operation_by_name("add")
+        with tf.control_dependencies([old]):
+            tf.add(v._ref(), 1000, name="after_old")
+        tf1.raw_ops.AssignSub(
+            ref=old.outputs[0], value=np.float32([3, 3, 3]), name="on_the_old"
+        )
+        variable("w", np.float32([5]))
+        pair.run("w/Assign")
+        pair.run("new_assign:0", {"x:0": [1, 2, 3]})
+        for fetch in [
+            "new_add",
+            "new_after",
+            "new_read",
+            "after_old",
+            "on_the_old",
+            "w",
+        ]:
+            pair.run(fetch + ":0")
+            for _ in range(2):
+                pair.run(["v:0", "y:0"])
+        assert pair.runs_as("w:0") == "program"
+
+
+def test_a_graph_that_grows_by_what_needs_a_reference() -> None:
+    with both(lambda: variable("v", 0)) as pair:
+        initialise(pair)
+        pair.run("v:0")
+        [v] = tf1.global_variables()
+        tf1.raw_ops.CountUpTo(ref=v._ref(), limit=5, name="count")
+        with pytest.raises(
+            tf.errors.UnimplementedError, match="resource_variables"
+        ) as e:
+            pair.group.run("count:0")
+        assert "variable v " in str(e.value) and "node count (CountUpTo)" in str(
+            e.value
+        )
+        assert pair.stock.run("count:0") == 0
+
+
+def test_what_needs_a_reference_keeps_it() -> None:
+    def build() -> None:
+        v = variable("v", np.float32([1, 2]))
+        other = variable("other", np.float32([3]))
+        tf.identity(other, "z")
+        loss = tf.reduce_sum(v * v)
+        tf1.train.GradientDescentOptimizer(0.1).minimize(
+            loss, name="train", var_list=[v]
+        )
+        tf.identity(v, "y")
+
+    with both(build) as pair:
+        initialise(pair)
+        for _ in range(3):
+            pair.run("train")
+            pair.run(["y:0"])
+            pair.run(["z:0"])
+        assert pair.runs_as("y:0") == "names"
+        assert pair.runs_as("z:0") == "program"
+
+
+def test_saving_and_restoring(tmp_path: Path) -> None:
+    def build() -> None:
+        counter()
+        tf1.train.Saver()
+
+    with both(build) as pair:
+        initialise(pair)
+        pair.run("add:0")
+        path = {"save/Const:0": str(tmp_path / "saved")}
+        assert pair.group.run("save/control_dependency:0", path) is not None
+        pair.run("add:0")
+        pair.run("save/restore_all", path)
+        for _ in range(2):
+            pair.run("v:0")
