@@ -159,6 +159,46 @@ def tagger(g):
     return g.Softmax(tags, axis=-1)
 
 
+def bilstm_tagger(g):
+    s = shapes.BILSTM
+    steps = g.Transpose(g.Gather("words", "text"), perm=[1, 0, 2])
+
+    def both(part):
+        names = [f"{way}.{part}" for way in ["forward", "backward"]]
+        rows = [g.Unsqueeze(name, g.constant([0])) for name in names]
+        return g.Concat(*rows, axis=0)
+
+    states, *_ = g.LSTM(
+        steps,
+        both("input"),
+        both("hidden"),
+        both("bias"),
+        outputs=3,
+        hidden_size=s.hidden,
+        direction="bidirectional",
+    )
+    # [length, 2, batch, hidden]
+    states = g.Transpose(states, perm=[2, 0, 1, 3])
+    states = g.reshape(states, 0, s.length, 2 * s.hidden)
+    return g.Softmax(g.Add(g.MatMul(states, "tag.kernel"), "tag.bias"), axis=-1)
+
+
+def gru(g):
+    s = shapes.GRU
+    steps = g.Transpose(g.Gather("events", "ids"), perm=[1, 0, 2])
+
+    def both(part):
+        whole = g.Concat(f"gates.{part}", f"new.{part}", axis=0)
+        return g.Unsqueeze(whole, g.constant([0]))
+
+    # And one more bias, for the hidden state.
+    bias = g.Concat(both("bias"), g.constant([[0] * 3 * s.hidden], np.float32), axis=1)
+    cell = [both("input"), both("hidden"), bias]
+    _, last = g.GRU(steps, *cell, outputs=2, hidden_size=s.hidden)
+    x = g.Gemm(g.Squeeze(last, g.constant([0])), "score.kernel", "score.bias")
+    return g.Sigmoid(g.reshape(x, -1))
+
+
 def convnet(g):
     s = shapes.CONVNET
     x = g.Transpose("image", perm=[0, 3, 1, 2])
@@ -178,7 +218,19 @@ def trivial(g):
     return g.Add("x", g.constant(1, np.float32))
 
 
-MODELS = [wide_deep, dlrm, ranker, decoder, tagger, convnet, mlp_frozen, trivial]
+# wide_deep_columns has none: ONNX knows no tf.Examples.
+MODELS = [
+    wide_deep,
+    dlrm,
+    ranker,
+    decoder,
+    tagger,
+    bilstm_tagger,
+    gru,
+    convnet,
+    mlp_frozen,
+    trivial,
+]
 
 
 def value_info(name, dims, dtype):

@@ -62,6 +62,31 @@ TAGGER = SimpleNamespace(
     tags=9,
 )
 
+BILSTM = SimpleNamespace(
+    rows=100_000,  # 100,000 x 64 floats: 26 MB
+    width=64,
+    length=20,
+    hidden=64,
+    tags=9,
+)
+
+GRU = SimpleNamespace(
+    rows=100_000,  # 100,000 x 32 floats: 13 MB
+    width=32,
+    length=100,
+    hidden=32,
+)
+
+WIDE_DEEP_COLUMNS = SimpleNamespace(
+    fields=FIELDS,
+    dense=DENSE,
+    ids=192_000,  # different strings of a field
+    rows=50_000,  # that they are hashed to; 26 x 50,000 x 17 floats: 88 MB
+    width=16,
+    parts=4,
+    hidden=[128, 64],
+)
+
 CONVNET = SimpleNamespace(
     size=96,
     channels=3,

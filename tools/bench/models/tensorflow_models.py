@@ -28,6 +28,7 @@ import tensorflow.compat.v1 as tf1
 from tensorflow.core.protobuf import saved_model_pb2
 
 import shapes
+import tensorflow1_models
 
 # ONNX Runtime and OpenVINO map weights from the file where they start at a page.
 PAGE = 4096
@@ -45,6 +46,8 @@ class Weights:
         self.arrays = {}
         # What makes an array one that ONNX takes, where its layout is not TensorFlow's.
         self.to_onnx = {}
+        # Where ONNX has several in place of one: what makes each of them.
+        self.parts = {}
 
     def normal(self, name, *shape, scale):
         """Random numbers; a long table repeats its first rows."""
@@ -58,12 +61,17 @@ class Weights:
             self.normal(f"{name}.{i}.kernel", a, b, scale=math.sqrt(2 / a))
             self.normal(f"{name}.{i}.bias", b, scale=0.1)
 
+    def for_onnx(self):
+        for name, array in self.arrays.items():
+            whole = {name: self.to_onnx.get(name, np.asarray)}
+            for part, make in self.parts.get(name, whole).items():
+                yield part, make(array)
+
     def write(self, path):
         """Writes the arrays one after the other; gives their places."""
         places = []
         with open(path, "wb") as file:
-            for name, array in self.arrays.items():
-                array = self.to_onnx.get(name, np.asarray)(array)
+            for name, array in self.for_onnx():
                 file.write(b"\0" * (-file.tell() % PAGE))
                 places.append(
                     {"name": name, "dims": list(array.shape), "offset": file.tell()}
@@ -395,7 +403,11 @@ GRAPH_DEFS = {
 
 
 def tensor_spec(name, given):
-    dtype = tf.float32 if given["values"] == "floats" else tf.int64
+    values = given["values"]
+    if values == "floats":
+        dtype = tf.float32
+    else:
+        dtype = tf.int64 if "ids" in values else tf.string
     dims = [None if dim < 0 else dim for dim in given["dims"]]
     return tf.TensorSpec(dims, dtype, name=name)
 
@@ -424,13 +436,21 @@ def save_model(model, weights, path):
     return names, signature.outputs["score"].name
 
 
+def placeholder(name, given):
+    spec = tensor_spec(name, given)
+    return tf1.placeholder(spec.dtype, spec.shape, name=name)
+
+
+def save_tensorflow1(model, weights, path):
+    return tensorflow1_models.save(model, weights, path, placeholder)
+
+
 def save_graph_def(model, weights, path):
     """Writes a GraphDef; gives the names of its tensors."""
     with tf.Graph().as_default() as graph:
         inputs = {}
         for name, given in model.inputs().items():
-            spec = tensor_spec(name, given)
-            inputs[name] = tf.compat.v1.placeholder(spec.dtype, spec.shape, name=name)
+            inputs[name] = placeholder(name, given)
         constants = {name: tf.constant(array) for name, array in weights.arrays.items()}
         score = tf.identity(model.score(constants, **inputs), name="score")
     path.write_bytes(graph.as_graph_def().SerializeToString())
@@ -443,6 +463,8 @@ def export(name, model, out):
     model.weights(weights)
     if name in SAVED_MODELS:
         file, save = "saved_model", save_model
+    elif name in tensorflow1_models.MODELS:
+        file, save = "saved_model", save_tensorflow1
     else:
         file, save = "graph.pb", save_graph_def
     tensors, score = save(model, weights, out / file)
@@ -463,7 +485,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
     out = parser.parse_args().out
-    for name, model in (SAVED_MODELS | GRAPH_DEFS).items():
+    models = SAVED_MODELS | GRAPH_DEFS | tensorflow1_models.MODELS
+    for name, model in models.items():
         start = time.monotonic()
         shutil.rmtree(out / name, ignore_errors=True)
         export(name, model(), out / name)

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 
-use crate::model::{Input, Model, Values};
+use crate::model::{Features, Input, Model, Values};
 
 /// How steeply popularity falls.
 pub const ZIPF_EXPONENT: f64 = 1.05;
@@ -16,14 +16,16 @@ pub const ZIPF_EXPONENT: f64 = 1.05;
 pub enum Feed {
     Ids { dims: Vec<i64>, values: Vec<i64> },
     Floats { dims: Vec<i64>, values: Vec<f32> },
+    Strings { dims: Vec<i64>, values: Vec<Vec<u8>> },
 }
 
 impl Feed {
-    /// The values as they lie in memory.
-    pub fn bytes(&self) -> &[u8] {
+    /// Numbers as they lie in memory; `None` of strings.
+    pub fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Ids { values, .. } => bytes(values),
-            Self::Floats { values, .. } => bytes(values),
+            Self::Ids { values, .. } => Some(bytes(values)),
+            Self::Floats { values, .. } => Some(bytes(values)),
+            Self::Strings { .. } => None,
         }
     }
 }
@@ -66,11 +68,54 @@ fn feed(input: &Input, batch: u32, rng: &mut StdRng) -> Feed {
         Values::Floats => Feed::Floats { dims, values: (0..n).map(|_| rng.random()).collect() },
         Values::Ids(rows) => {
             let columns = dims.iter().skip(1).product::<i64>() as u64;
-            let zipf = Zipf::new(rows as f64, ZIPF_EXPONENT).expect("a table has rows");
+            let zipf = zipf(rows);
             let id = |i: i64| spread(zipf.sample(rng) as u64 - 1, i as u64 % columns, rows) as i64;
             Feed::Ids { dims, values: (0..n).map(id).collect() }
         }
+        Values::Examples(ref features) => {
+            let zipf = zipf(features.ids);
+            Feed::Strings { dims, values: (0..n).map(|_| example(features, &zipf, rng)).collect() }
+        }
     }
+}
+
+fn zipf(rows: u64) -> Zipf<f64> {
+    Zipf::new(rows as f64, ZIPF_EXPONENT).expect("a table has rows")
+}
+
+fn example(features: &Features, zipf: &Zipf<f64>, rng: &mut StdRng) -> Vec<u8> {
+    let strings = (0..features.fields).map(|column| {
+        let id = spread(zipf.sample(rng) as u64 - 1, column, features.ids);
+        // Feature.bytes_list = 1, BytesList.value = 1
+        feature(&format!("c{column}"), 1, &message(1, format!("{id:08x}").as_bytes()))
+    });
+    let mut map: Vec<u8> = strings.flatten().collect();
+    for column in 0..features.floats {
+        // Feature.float_list = 2, FloatList.value = 1, packed
+        let value = message(1, &rng.random::<f32>().to_le_bytes());
+        map.extend(feature(&format!("d{column}"), 2, &value));
+    }
+    // Example.features = 1
+    message(1, &map)
+}
+
+/// An entry of Features.feature = 1: key = 1, value = 2.
+fn feature(name: &str, kind: u8, list: &[u8]) -> Vec<u8> {
+    let entry = [message(1, name.as_bytes()), message(2, &message(kind, list))].concat();
+    message(1, &entry)
+}
+
+/// A field of protobuf's wire format that has a length.
+fn message(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    let mut length = bytes.len();
+    while length > 0x7f {
+        field.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    field.push(length as u8);
+    field.extend(bytes);
+    field
 }
 
 /// The row of the nth most popular item, n from 0, in a column of ids.

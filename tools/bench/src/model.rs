@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 /// What to feed, what to fetch and where the weights are.
@@ -35,6 +35,17 @@ pub enum Values {
     Ids(u64),
     /// Floats from 0 to 1.
     Floats,
+    /// Serialised tf.Examples.
+    Examples(Features),
+}
+
+/// What a tf.Example has: strings `c0`, `c1`, ... and floats `d0`, `d1`, ...
+#[derive(Deserialize)]
+pub struct Features {
+    pub fields: u64,
+    pub floats: u64,
+    /// How many different strings a field has.
+    pub ids: u64,
 }
 
 /// The one output, floats.
@@ -74,8 +85,10 @@ impl Model {
         !self.file.ends_with(".pb")
     }
 
-    pub fn onnx(&self) -> PathBuf {
-        self.dir.join("model.onnx")
+    pub fn onnx(&self) -> Result<PathBuf> {
+        let path = self.dir.join("model.onnx");
+        ensure!(path.exists(), "there is no ONNX model of it");
+        Ok(path)
     }
 
     pub fn weights_file(&self) -> PathBuf {

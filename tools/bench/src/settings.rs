@@ -19,6 +19,12 @@ pub enum Model {
     Decoder,
     /// A loop of TensorFlow 1 over embeddings
     Tagger,
+    /// Two loops of TensorFlow 1 with LSTMs, reference variables
+    BilstmTagger,
+    /// A loop of 100 turns of TensorFlow 1, reference variables
+    Gru,
+    /// Feature columns, as tf.estimator exports them: tf.Examples, partitioned reference variables
+    WideDeepColumns,
     Convnet,
     MlpFrozen,
     /// 363 MB of constants, for `memory`
@@ -30,12 +36,15 @@ pub enum Model {
 
 impl Model {
     /// Those that are compared; the others are for special purposes.
-    const COMPARED: [Self; 8] = [
+    const COMPARED: [Self; 11] = [
         Self::WideDeep,
         Self::Dlrm,
         Self::Ranker,
         Self::Decoder,
         Self::Tagger,
+        Self::BilstmTagger,
+        Self::Gru,
+        Self::WideDeepColumns,
         Self::Convnet,
         Self::MlpFrozen,
         Self::Trivial,
@@ -54,6 +63,9 @@ impl Model {
             Self::Ranker => "transformer ranker, 51 MB",
             Self::Decoder => "frozen transformer decoder, 16 MB",
             Self::Tagger => "frozen tagger with a loop, 56 MB",
+            Self::BilstmTagger => "BiLSTM tagger of TensorFlow 1, 26 MB",
+            Self::Gru => "GRU of 100 turns of TensorFlow 1, 13 MB",
+            Self::WideDeepColumns => "Wide & Deep of feature columns of TensorFlow 1, 88 MB",
             Self::Convnet => "convolutional net, 96 x 96",
             Self::MlpFrozen => "frozen MLP, 5 MB",
             Self::MlpFrozenHuge => "frozen MLP, 363 MB",

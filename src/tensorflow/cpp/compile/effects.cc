@@ -88,6 +88,27 @@ bool HasStatelessKernel(const std::string& op) {
   return names->count(op) > 0;
 }
 
+// Whether it draws random numbers that nobody can foresee, so that it does not matter who else draws
+// from the same kernel.
+bool DrawsWithoutSeed(const tensorflow::NodeDef& node, const tensorflow::OpDef& op) {
+  const auto is_value = [](const tensorflow::OpDef::ArgDef& arg) {
+    return !arg.is_ref() && arg.type() != tensorflow::DT_RESOURCE &&
+           arg.type() != tensorflow::DT_VARIANT;
+  };
+  if (!std::all_of(op.input_arg().begin(), op.input_arg().end(), is_value) ||
+      !std::all_of(op.output_arg().begin(), op.output_arg().end(), is_value)) {
+    return false;
+  }
+  const auto has_no = [&](const char* attr) {
+    const auto found = node.attr().find(attr);
+    return found != node.attr().end() && found->second.i() == 0;
+  };
+  // FractionalMaxPool keeps what it has drawn.
+  const auto keeps = node.attr().find("deterministic");
+  return has_no("seed") && has_no("seed2") &&
+         (keeps == node.attr().end() || !keeps->second.b());
+}
+
 void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* effects) {
   const std::string& name = node.op();
   if (Calls(name)) {
@@ -103,7 +124,9 @@ void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* 
   const bool takes_ref =
       std::any_of(args.begin(), args.end(), [](const auto& arg) { return arg.is_ref(); });
   if ((takes_resource && !reads) || takes_ref) effects->writes = true;
-  if (!op.is_stateful() || reads || HasStatelessKernel(name)) return;
+  if (!op.is_stateful() || reads || HasStatelessKernel(name) || DrawsWithoutSeed(node, op)) {
+    return;
+  }
   if (IsNamedTable(name)) {
     const auto shared_name = node.attr().find("shared_name");
     // With a name, all sessions share the table; without, it belongs to the kernel.

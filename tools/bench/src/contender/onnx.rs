@@ -36,7 +36,7 @@ pub fn load(contender: Contender, job: Job) -> Result<Loaded> {
         if let Some(shared) = &shared {
             builder = shared.give(builder)?;
         }
-        sessions.push(builder.commit_from_file(job.model.onnx())?);
+        sessions.push(builder.commit_from_file(job.model.onnx()?)?);
     }
     let sessions: &'static [Session] = sessions.leak();
     let names: &'static Names = Box::leak(Box::new(Names::new(job.model)?));
@@ -118,6 +118,7 @@ fn values(requests: &[Vec<Feed>]) -> Result<&'static [Vec<DynValue>]> {
             Feed::Floats { dims, values } => {
                 Tensor::from_array((dims.clone(), values.clone()))?.into_dyn()
             }
+            Feed::Strings { .. } => bail!("ONNX has no operation for tf.Examples"),
         })
     };
     let request = |request: &Vec<Feed>| request.iter().map(value).collect();

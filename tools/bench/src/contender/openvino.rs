@@ -37,7 +37,7 @@ fn compile(contender: Contender, job: Job) -> Result<CompiledModel> {
         ],
     });
     core.set_properties(&DeviceType::CPU, properties)?;
-    let path = job.model.onnx();
+    let path = job.model.onnx()?;
     let path = path.to_str().context("the model's path is not UTF-8")?;
     let mut model = core.read_model_from_file(path, "")?;
     // With fixed shapes, memory is planned once.
@@ -78,7 +78,7 @@ impl Openvino {
 impl Client for Openvino {
     fn run(&mut self, request: usize) -> Result<()> {
         for (input, feed) in self.inputs.iter_mut().zip(&self.requests[request]) {
-            input.copy_from_slice(feed.bytes());
+            input.copy_from_slice(feed.bytes().context("strings")?);
         }
         Ok(self.request.infer()?)
     }

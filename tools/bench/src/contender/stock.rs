@@ -73,6 +73,7 @@ pub fn tensors(requests: &[Vec<Feed>]) -> Result<&'static [Vec<&'static Tensor>]
         let tensor = match feed {
             Feed::Ids { dims, values } => Tensor::from_slice(dims, values)?,
             Feed::Floats { dims, values } => Tensor::from_slice(dims, values)?,
+            Feed::Strings { dims, values } => Tensor::from_strings(dims, values)?,
         };
         Ok(Box::leak(Box::new(tensor)))
     };
