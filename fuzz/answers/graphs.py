@@ -377,6 +377,17 @@ class Builder:
         got.set_shape(shape)
         return got
 
+    def rows(self, table: Any, ids: tf.Tensor) -> tf.Tensor:
+        """Of one table, or of one in parts, of which ids may be too large."""
+        if self.r.random() < 0.7:
+            return tf.gather(table, ids)
+        if self.r.random() < 0.5:
+            parts = tf.split(table, self.r.choice([[10, 10], [7, 7, 6], [1, 19]]))
+            return tf1.nn.embedding_lookup(parts, ids, partition_strategy="div")
+        n = self.r.choice([2, 3])
+        parts = [table[part::n] for part in range(n)]
+        return tf1.nn.embedding_lookup(parts, ids, partition_strategy="mod")
+
     def embed(self, env: Env, shape: tuple[int, ...]) -> tf.Tensor:
         """Rows of tables, perhaps concatenated; out of range or of unlike numbers, if so fed."""
         ids = [
@@ -388,7 +399,7 @@ class Builder:
             for _ in range(self.r.randint(1, 4))
         ]
         tables = [self.r.choice(self.tables) for _ in ids]
-        rows = [tf.gather(table, i) for table, i in zip(tables, ids)]
+        rows = [self.rows(table, i) for table, i in zip(tables, ids)]
         if self.r.random() < 0.3:
             constant = np.random.default_rng(self.r.randrange(100))
             table = constant.standard_normal((ROWS, 5)).astype(np.float32)

@@ -200,9 +200,7 @@ def test_stats() -> None:
 
 def test_explain() -> None:
     kept = {"resource_variables": False}
-    with session_group.load(
-        MODELS / "tf1_saved_model", 2, optimizations=kept
-    ) as model:
+    with session_group.load(MODELS / "tf1_saved_model", 2, optimizations=kept) as model:
         assert model.explain()["signatures"] == []
         model(word=["a"], n=2)
         trace = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)

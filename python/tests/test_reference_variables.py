@@ -1,72 +1,16 @@
 """Graphs with TensorFlow 1's reference variables do what they do in a stock session."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import session_group
 import tensorflow as tf
-from stock import assert_same
+from both import TARGET, Both, both
 
 tf1 = tf.compat.v1
 
-TARGET = "session_group://2?kernels=stock&policy=round_robin"
 KEPT = TARGET + "&resource_variables=0"
-
-
-class Both:
-    """A stock session and a group with the same graph, which may grow."""
-
-    def __init__(self, target: str) -> None:
-        self.graph = tf1.get_default_graph()
-        self.stock = tf1.Session(graph=self.graph)
-        self.group = tf1.Session(target, graph=self.graph)
-
-    def run(self, fetches: Any, feeds: Any = None) -> Any:
-        """What both give; an error of a kind if both have it."""
-        results = [
-            outcome(session, fetches, feeds) for session in (self.stock, self.group)
-        ]
-        assert_alike(results[1], results[0])
-        return results[0]
-
-    def runs_as(self, fetch: str) -> str:
-        [explained] = session_group.explain_all()
-        [way] = {s["runs_as"] for s in explained["signatures"] if fetch in s["fetches"]}
-        return str(way)
-
-
-def outcome(session: Any, fetches: Any, feeds: Any) -> Any:
-    try:
-        return session.run(fetches, feeds)
-    except tf.errors.OpError as error:
-        return type(error)
-
-
-def assert_alike(got: Any, want: Any) -> None:
-    if got is None or isinstance(got, type) or isinstance(want, type):
-        assert got is want
-    elif isinstance(want, list):
-        assert len(got) == len(want)
-        for one, other in zip(got, want):
-            assert_alike(one, other)
-    else:
-        assert_same(np.asarray(got), np.asarray(want))
-
-
-@contextmanager
-def both(build: Callable[[], Any], target: str = TARGET) -> Iterator[Both]:
-    with tf.Graph().as_default():
-        build()
-        pair = Both(target)
-        try:
-            yield pair
-        finally:
-            pair.stock.close()
-            pair.group.close()
 
 
 def variable(name: str, value: Any, **options: Any) -> Any:
@@ -100,10 +44,15 @@ def test_partitioned_embeddings(strategy: str, parts: int) -> None:
 
     with both(build) as pair:
         initialise(pair)
-        for batch in [1, 7, 0]:
+        # One more than are looked up at once, and none.
+        for batch in [1, 7, 22, 0]:
             ids = np.random.default_rng(batch).integers(0, 103, (batch, 3))
             pair.run("y:0", {"ids:0": ids})
+        for wrong in [103, 10**12, -1, -(2**63), 2**63 - 1]:
+            fed = {"ids:0": [[5, wrong, 2]]}
+            assert isinstance(pair.run("y:0", fed), type) or strategy == "mod"
         assert pair.runs_as("y:0") == "program"
+        assert pair.explained("y:0")["fused_lookups"] == parts
         sparse = tf1.SparseTensorValue([[0, 0], [0, 2], [2, 1]], [5, 102, 0], [4, 3])
         feeds = dict(
             zip(["sparse/indices:0", "sparse/values:0", "sparse/shape:0"], sparse)
@@ -334,3 +283,36 @@ def test_saving_and_restoring(tmp_path: Path) -> None:
         pair.run("save/restore_all", path)
         for _ in range(2):
             pair.run("v:0")
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+@pytest.mark.parametrize("option", ["", "&fused_lookups=0"])
+def test_lookups_in_parts_of_any_kind(dtype: tf.DType, option: str) -> None:
+    def build() -> None:
+        rng = np.random.default_rng(1)
+        ids = tf1.placeholder(dtype, None, "ids")
+        values = [rng.standard_normal((n, 2, 3), np.float32) for n in (4, 4, 3)]
+        parts = [variable(f"part{i}", value) for i, value in enumerate(values)]
+        numbers = [tf.constant(rng.integers(0, 99, n)) for n in (6, 5)]
+        lookup = tf1.nn.embedding_lookup
+        y = lookup(parts, ids, partition_strategy="div", name="y")
+        tf.reduce_sum(y, -1, name="sum")
+        lookup(numbers, ids, partition_strategy="mod", name="numbers")
+        # No copies of rows.
+        lookup(parts, ids, partition_strategy="div", max_norm=0.5, name="scaled")
+        # The same ids, and another user of what they become.
+        tf.add(tf.math.floormod(tf.reshape(ids, [-1]), 2), 1, name="remainder")
+
+    with both(build, TARGET + option) as pair:
+        initialise(pair)
+        fetches = ["y:0", "sum:0", "numbers:0", "scaled:0", "remainder:0"]
+        for ids in [[3], [0, 10, 4], [], [[1, 2], [9, 8]], 7, list(range(11)) * 13]:
+            fed = {"ids:0": ids}
+            pair.run(fetches, fed)
+            for fetch in fetches:
+                pair.run(fetch, fed)
+        for wrong in [[11], [-1], [2**31 - 1], [-(2**31)]]:
+            for fetch in fetches:
+                pair.run(fetch, {"ids:0": wrong})
+        fused = pair.explained("sum:0")["fused_lookups"]
+        assert fused == (0 if option else 3)

@@ -61,23 +61,27 @@ impl Compiler {
         graphs: &RwLock<Vec<Arc<Graph>>>,
         devices: &Arc<Devices>,
         sessions: usize,
+        fuse_lookups: bool,
     ) -> Result<Compiled> {
         let begun = Instant::now();
         let program = self.maker.on_thread(|| {
             let graphs = graphs.read().unwrap_or_else(PoisonError::into_inner);
             let [feeds, fetches, targets] = names.all();
+            let compile = |session: &Session| {
+                Program::compile(session, &graphs, &feeds, &fetches, &targets, fuse_lookups)
+            };
             if !graphs.iter().any(|graph| graph.can_reveal()) {
                 let changing = self.slot.lock();
                 self.slot.catch_up(&graphs)?;
                 drop(changing);
-                return Program::compile(&self.slot.session, &graphs, &feeds, &fetches, &targets);
+                return compile(&self.slot.session);
             }
             // Its copies of large constants go with it.
             let session = self.maker.session(devices)?;
             for (i, graph) in graphs.iter().enumerate() {
                 session.add_revealed(graph, i > 0)?;
             }
-            Program::compile(&session, &graphs, &feeds, &fetches, &targets)
+            compile(&session)
         })?;
         if let Some(why) = program.obstacle() {
             log::info(&obstacle::line(&self.maker.group, names, why));

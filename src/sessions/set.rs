@@ -257,7 +257,8 @@ impl SessionSet {
     }
 
     fn compile(&self, names: &Names) -> Result<Compiled> {
-        self.compiler.compile(names, &self.graphs, &self.devices, self.slots.len())
+        let fuse_lookups = self.optimizations.has(Optimization::FusedLookups);
+        self.compiler.compile(names, &self.graphs, &self.devices, self.slots.len(), fuse_lookups)
     }
 
     /// A session's instance of a program; `None` where it can't have one, so that TensorFlow's session

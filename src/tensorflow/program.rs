@@ -32,13 +32,15 @@ unsafe impl Send for Program {}
 unsafe impl Sync for Program {}
 
 impl Program {
-    /// Lets `compiler` optimise what it would run for these feeds, fetches and targets.
+    /// Lets `compiler` optimise what it would run for these feeds, fetches and targets. Lookups in
+    /// partitioned variables are done at once where asked for.
     pub fn compile(
         compiler: &Session,
         graphs: &[Arc<Graph>],
         feeds: &[&str],
         fetches: &[&str],
         targets: &[&str],
+        fuse_lookups: bool,
     ) -> Result<Self> {
         let [feeds, fetches, targets] = [feeds, fetches, targets]
             .map(|names| names.iter().map(|&name| name.into()).collect::<Vec<sg_str<'_>>>());
@@ -56,6 +58,7 @@ impl Program {
                     fetches.len(),
                     targets.as_ptr(),
                     targets.len(),
+                    i32::from(fuse_lookups),
                     status,
                 )
             }

@@ -395,6 +395,7 @@ unsafe extern "C" {
         nfetches: usize,
         targets: *const sg_str<'_>,
         ntargets: usize,
+        fuse_lookups: i32,
         status: *mut tf::TF_Status,
     ) -> *mut sg_program;
     pub fn sg_program_choices(

@@ -18,7 +18,7 @@ using tensorflow::Tensor;
 sg_program* sg_program_compile(sg_session* compiler, const sg_graph* const* graphs, size_t ngraphs,
                                const sg_str* feeds, size_t nfeeds, const sg_str* fetches,
                                size_t nfetches, const sg_str* targets, size_t ntargets,
-                               TF_Status* status) {
+                               int32_t fuse_lookups, TF_Status* status) {
   std::unique_ptr<sg_program> program;
   Guard(status, [&]() -> absl::Status {
     tensorflow::CallableOptions callable;
@@ -30,7 +30,8 @@ sg_program* sg_program_compile(sg_session* compiler, const sg_graph* const* grap
     program.reset(new sg_program{compiler->constants, nullptr});
     return compiler->Use([&] {
       return session_group::Program::Compile(compiler->session.get(), defs, callable,
-                                             compiler->constants, &program->program);
+                                             fuse_lookups != 0, compiler->constants,
+                                             &program->program);
     });
   });
   return TF_GetCode(status) == TF_OK ? program.release() : nullptr;

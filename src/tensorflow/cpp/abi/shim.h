@@ -217,11 +217,12 @@ void sg_session_run(sg_session* session, const sg_run_options* options, const sg
                     TF_Tensor** outputs, size_t noutputs, const sg_str* targets, size_t ntargets,
                     TF_Buffer* run_metadata, TF_Status* status);
 // Optimises what `compiler`, a session with these graphs, would run. Names are as in
-// sg_session_run(), without a duplicate fetch.
+// sg_session_run(), without a duplicate fetch. Does lookups in partitioned variables at once if
+// `fuse_lookups` is not 0.
 sg_program* sg_program_compile(sg_session* compiler, const sg_graph* const* graphs, size_t ngraphs,
                                const sg_str* feeds, size_t nfeeds, const sg_str* fetches,
                                size_t nfetches, const sg_str* targets, size_t ntargets,
-                               TF_Status* status);
+                               int32_t fuse_lookups, TF_Status* status);
 // Calls `choice` for each measured choice between two kernels of a node: with the smallest number
 // of rows, and 1 if it is the kernel that a stock session of this process would not use.
 typedef void (*sg_choice)(void* context, sg_str node, int64_t rows, int32_t is_other);

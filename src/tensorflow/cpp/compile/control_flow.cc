@@ -197,18 +197,14 @@ class ControlFlow::Analysis {
       return NotUnderstood("a branch on the test of a loop outside of its variables", node);
     }
     const std::pair<const Node*, int> from = {predicate->src(), predicate->src_output()};
-    auto& branch = r_->branches_[{loop, from}];
-    if (branch.second == 0) {
-      branch = {static_cast<int>(r_->literals_.size()), node.num_outputs()};
-      for (int side = 0; side < node.num_outputs(); ++side) {
-        r_->literals_.push_back({loop, nullptr, from, side});
-        r_->implied_.push_back(WithImplied(r_->EdgeCondition(*predicate)));
-      }
+    const int sides = node.num_outputs();
+    const int first = static_cast<int>(r_->literals_.size());
+    if (!r_->branches_.insert({{loop, from, sides}, first}).second) return absl::OkStatus();
+    for (int side = 0; side < sides; ++side) {
+      r_->literals_.push_back({loop, nullptr, from, side, sides});
+      r_->implied_.push_back(WithImplied(r_->EdgeCondition(*predicate)));
     }
-    // Switch and _SwitchN on the same predicate differ in their number of sides.
-    return branch.second == node.num_outputs()
-               ? absl::OkStatus()
-               : NotUnderstood("a predicate with different numbers of branches", node);
+    return absl::OkStatus();
   }
 
   absl::Status VisitMerge(const Node& node) {
@@ -226,7 +222,7 @@ class ControlFlow::Analysis {
     }
     if (Joins(inputs, &condition)) return absl::OkStatus();
     condition = {static_cast<int>(r_->literals_.size())};
-    r_->literals_.push_back({r_->loop_[node.id()], &node, {nullptr, 0}, 0});
+    r_->literals_.push_back({r_->loop_[node.id()], &node, {nullptr, 0}, 0, 0});
     r_->implied_.push_back({});
     return absl::OkStatus();
   }
@@ -237,8 +233,8 @@ class ControlFlow::Analysis {
     for (const int candidate : inputs[0]) {
       const Literal& literal = r_->literals_[candidate];
       if (literal.merge != nullptr) continue;
-      const auto branch = r_->branches_.at({literal.loop, literal.predicate});
-      if (branch.second != static_cast<int>(inputs.size())) continue;
+      if (literal.sides != static_cast<int>(inputs.size())) continue;
+      const int first = candidate - literal.side;
       std::set<int> sides;
       Condition rest;
       bool same = true;
@@ -246,7 +242,7 @@ class ControlFlow::Analysis {
         Condition others;
         std::vector<int> own;
         for (const int l : inputs[i]) {
-          const bool is_side = l >= branch.first && l < branch.first + branch.second;
+          const bool is_side = l >= first && l < first + literal.sides;
           (is_side ? own : others).push_back(l);
         }
         // A condition with two sides of the branch never holds.
@@ -254,8 +250,8 @@ class ControlFlow::Analysis {
         if (i == 0) rest = others;
         same &= others == rest;
       }
-      if (!same || static_cast<int>(sides.size()) != branch.second) continue;
-      *common = Minimal(Union(rest, r_->implied_[branch.first]));
+      if (!same || static_cast<int>(sides.size()) != literal.sides) continue;
+      *common = Minimal(Union(rest, r_->implied_[first]));
       return true;
     }
     return false;
@@ -376,7 +372,7 @@ class ControlFlow::Analysis {
     };
     for (Condition& condition : r_->conditions_) moved(&condition);
     for (Loop& loop : r_->loops_) moved(&loop.condition);
-    for (auto& branch : r_->branches_) branch.second.first = place[branch.second.first];
+    for (auto& [key, first] : r_->branches_) first = place[first];
     std::vector<Condition> implied(n);
     for (int i = 0; i < n; ++i) {
       implied[place[i]] = std::move(r_->implied_[i]);
@@ -406,8 +402,9 @@ const Edge* ControlFlow::Predicate(const Node& a_switch) { return Source(a_switc
 std::pair<int, int> ControlFlow::Branch(int loop, const Node& a_switch) const {
   const Edge* predicate = Predicate(a_switch);
   if (predicate == nullptr) return {-1, 0};
-  const auto branch = branches_.find({loop, {predicate->src(), predicate->src_output()}});
-  return branch == branches_.end() ? std::make_pair(-1, 0) : branch->second;
+  const int sides = a_switch.num_outputs();
+  const auto first = branches_.find({loop, {predicate->src(), predicate->src_output()}, sides});
+  return first == branches_.end() ? std::make_pair(-1, 0) : std::make_pair(first->second, sides);
 }
 
 int ControlFlow::MergeLiteral(const Node& merge) const {

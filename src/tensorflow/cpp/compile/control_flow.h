@@ -5,6 +5,7 @@
 
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,7 @@ class ControlFlow {
     const tensorflow::Node* merge;                      // NULL for a branch
     std::pair<const tensorflow::Node*, int> predicate;  // node and output
     int side;
+    int sides;  // of the branch, which come one after the other
   };
 
   // The literals that must all hold so that a node runs. Sorted.
@@ -87,8 +89,9 @@ class ControlFlow {
   std::vector<int> loop_;           // this and the following two by node id
   std::vector<bool> in_body_;
   std::vector<Condition> conditions_;
-  // By loop, and node and output of the predicate: as Branch() returns them.
-  std::map<std::pair<int, std::pair<const tensorflow::Node*, int>>, std::pair<int, int>> branches_;
+  // The first literals by loop, node and output of the predicate, and number of sides: Switch and
+  // _SwitchN, or two _SwitchN, may have the same predicate.
+  std::map<std::tuple<int, std::pair<const tensorflow::Node*, int>, int>, int> branches_;
 };
 
 }  // namespace session_group

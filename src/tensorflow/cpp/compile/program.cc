@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "compile/effects.h"
 #include "compile/graph_capture.h"
+#include "compile/partitioned_lookups.h"
 #include "graph/hidden_constants.h"
 #include "tensorflow/core/common_runtime/device_mgr.h"
 #include "tensorflow/core/framework/node_def_util.h"
@@ -44,8 +45,8 @@ std::string FirstObstacle(const Graph& graph) {
 }  // namespace
 
 absl::Status Program::Compile(tensorflow::Session* compiler, const GraphDefs& graphs,
-                              const tensorflow::CallableOptions& callable, ConstantStore* constants,
-                              std::unique_ptr<Program>* program) {
+                              const tensorflow::CallableOptions& callable, bool fuse_lookups,
+                              ConstantStore* constants, std::unique_ptr<Program>* program) {
   GraphCapture capture;
   tensorflow::Session::CallableHandle handle;
   absl::Status made = compiler->MakeCallable(callable, &handle);
@@ -84,6 +85,7 @@ absl::Status Program::Compile(tensorflow::Session* compiler, const GraphDefs& gr
     obstacle = absl::StrCat("state in a kernel (", all.state, ")");
   }
   if (obstacle.empty()) {
+    if (fuse_lookups) FusePartitionedLookups(capture.graphs()[0].get());
     absl::Status analysed = ControlFlow::Analyse(*capture.graphs()[0], &result->control_flow_);
     if (!analysed.ok()) obstacle = std::string(analysed.message());
   }

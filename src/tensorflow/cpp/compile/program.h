@@ -30,8 +30,8 @@ class Program {
   // Lets `compiler` optimise these graphs. It is a session that has them, with options prepared by
   // GraphCapture. Constants go to `constants`.
   static absl::Status Compile(tensorflow::Session* compiler, const GraphDefs& graphs,
-                              const tensorflow::CallableOptions& callable, ConstantStore* constants,
-                              std::unique_ptr<Program>* program);
+                              const tensorflow::CallableOptions& callable, bool fuse_lookups,
+                              ConstantStore* constants, std::unique_ptr<Program>* program);
 
   // NULL if one thread can't run the graph in a fixed order, or if its kernels have state, because
   // all requests to the session must share that state. Then only the session can run it.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "execute/partitioned_gather.h"
 #include "tensorflow/core/framework/node_def_util.h"
 
 namespace session_group {
@@ -84,6 +85,7 @@ absl::Status StepBuilder::AddKernel(const Node& node, OpKernel* kernel,
   Step step = NewStep(Step::kKernel, flow_.condition(node));
   absl::Status set = SetKernel(kernel, inputs, &step);
   if (!set.ok()) return set;
+  if (node.type_string() == PartitionedGatherName()) l_->num_gathers += node.num_inputs() - 1;
   const int table = known_.ResolvedTable(node);
   if (table >= 0) {
     step.kind = node.type_string() == "LookupTableFindV2" ? Step::kFind : Step::kSize;
