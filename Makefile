@@ -114,7 +114,7 @@ docs: tensorflow ## Make the references of the headers and of the crate, in targ
 
 ## Measure
 
-bench: bench-models ## Compare groups with stock TensorFlow, ONNX Runtime and OpenVINO, about an hour
+bench: bench-models ## Compare groups with stock TensorFlow, ONNX Runtime and OpenVINO, about 80 minutes
 	$(BENCH) $(BENCH_ARGS)
 
 bench-quick: bench-models ## The same with fewer models and rounds, under 3 minutes

@@ -217,7 +217,8 @@ pub unsafe extern "C" fn SessionGroupOptions_SetKernels(
 /// - "resolved_reads": requests read variables without looking them up, locking them, or counting
 ///   references to what all sessions share, until a request writes any variable or table;
 /// - "fused_lookups": the rows of all embeddings of a graph are gathered in one pass; if they are
-///   concatenated, straight into the result;
+///   concatenated, straight into the result. A lookup in a partitioned embedding is one operation instead
+///   of several for each partition;
 /// - "fast_memory": small tensors get memory from lists that each thread has to itself; very large ones
 ///   get huge pages if the system provides them;
 /// - "shared_constants": constants of 64 KiB and more are stored once in the group, as variables are.
