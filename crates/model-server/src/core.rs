@@ -1,7 +1,10 @@
 //! What both protocols share: finding the servable, waiting for a thread, computing, and counting.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use session_group::{Code, Error, Result};
@@ -21,7 +24,8 @@ use crate::pace::{Kind, observed};
 use crate::predict::ResponseFormat;
 use crate::proto::serving::ModelSpec;
 use crate::servable::Servable;
-use crate::stopwatch::{Stopwatch, cpu_time};
+use crate::stopwatch::Stopwatch;
+use crate::turns::Turns;
 
 /// What answers requests. Shared by all connections.
 pub struct Core {
@@ -58,12 +62,13 @@ pub struct Found {
 }
 
 impl Core {
-    /// Makes an answer on a thread of the lane. A future that is dropped before that thread starts makes none.
-    pub async fn answer<T: Send + 'static>(
+    /// Makes an answer on a thread of the lane, which is free for others while the work waits. A future that is dropped
+    /// before that thread starts, or while the work waits, makes none.
+    pub async fn answer<T: Send + 'static, W: Future<Output = Result<T>> + Send + 'static>(
         self: &Arc<Self>,
         lane: &Arc<Lane>,
         call: Call,
-        work: impl FnOnce(&Core, &Found) -> Result<T> + Send + 'static,
+        work: impl FnOnce(Arc<Core>, Arc<Found>) -> W + Send + 'static,
     ) -> Result<T> {
         let Call { api, model, arrival, begun, is_counted, kind } = call;
         let core = self.clone();
@@ -72,11 +77,11 @@ impl Core {
         let in_flight = self.metrics.begun(known, lane.name);
         let found = Arc::new(Found::default());
         let finds = found.clone();
-        let work = move || work(&core, &finds);
+        let work = caught(arrival.deadline, async move { work(core, finds).await });
         let result = if let Some(kind) = kind.filter(|kind| kind.is_short(self.short)) {
             self.metrics.has_thread(known, lane.name, Duration::ZERO);
             let watch = Stopwatch::start();
-            let result = here(arrival.deadline, work);
+            let result = work.await;
             if let Some(took) = watch.stop(self.short) {
                 kind.took_here(took, self.short);
             }
@@ -88,22 +93,7 @@ impl Core {
                 self.metrics.has_thread(known, lane.name, asked.elapsed());
                 Ok(thread)
             };
-            let observes = kind.is_some_and(|kind| !kind.is_straight());
-            let work = move || {
-                let begun = cpu_time();
-                let (answer, is_straight) = match observes {
-                    true => observed(work),
-                    false => (work(), None),
-                };
-                answer.map(|answer| (answer, cpu_time().saturating_sub(begun), is_straight))
-            };
-            let answer = self.elsewhere(thread, arrival.deadline, work).await;
-            answer.map(|(answer, took, is_straight)| {
-                if let Some(kind) = kind {
-                    kind.took_elsewhere(took, self.short, is_straight);
-                }
-                answer
-            })
+            self.elsewhere(thread, arrival.deadline, kind, work).await
         };
         let code = result.as_ref().err().map(|error| error.code);
         drop(in_flight);
@@ -145,12 +135,15 @@ impl Core {
         Some(Kind::new(&servable, api, signature, outputs, bytes))
     }
 
-    /// Computes on a thread of a lane, once there is one.
+    /// Computes on a thread of a lane, once there is one. What the work waits for in between may have been computed for
+    /// many at a time, who should not wait for threads of the lane again, of which slow requests may have all. So the
+    /// next turns are on this thread if such requests take little of it, and else on any.
     async fn elsewhere<T: Send + 'static>(
         &self,
         thread: impl Future<Output = Result<Thread>>,
         deadline: Option<Instant>,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
+        kind: Option<Kind>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let thread = match deadline {
             None => thread.await?,
@@ -159,42 +152,71 @@ impl Core {
                 .await
                 .map_err(|_| deadline_exceeded())??,
         };
-        let work = move || {
+        let mut turns = Turns::new(work);
+        let observes = kind.is_some_and(|kind| !kind.is_straight());
+        let first = move || {
             let _thread = thread;
-            here(deadline, work)
+            let (polled, is_straight) = match observes {
+                true => observed(|| turns.turn()),
+                false => (turns.turn(), None),
+            };
+            (polled, turns, is_straight)
         };
         // It fails only at the server's end: work does not panic.
-        self.computing.spawn_blocking(work).await.unwrap_or_else(|_| Err(ending()))
+        let first = self.computing.spawn_blocking(first).await;
+        let (mut polled, mut turns, is_straight) = first.map_err(|_| ending())?;
+        let answer = loop {
+            if let Poll::Ready(answer) = polled {
+                break answer?;
+            }
+            turns.wait().await;
+            if kind.is_some_and(|kind| kind.is_quick(self.short)) {
+                polled = turns.turn();
+            } else {
+                let next = self.computing.spawn_blocking(move || (turns.turn(), turns)).await;
+                (polled, turns) = next.map_err(|_| ending())?;
+            }
+        };
+        if let Some(kind) = kind {
+            kind.took_elsewhere(turns.took, self.short, is_straight);
+        }
+        Ok(answer)
     }
 
     /// Computes with the servable that a request names, and its signature. `api` is as gRPC names it.
-    pub fn compute<T>(
+    pub async fn compute<T, W: Future<Output = Result<T>>>(
         &self,
         api: &str,
         spec: Option<&ModelSpec>,
         signature: &str,
         found: &Found,
-        compute: impl FnOnce(&Servable) -> Result<T>,
+        compute: impl FnOnce(Arc<Servable>) -> W,
     ) -> Result<T> {
         let servable = self.catalog.find(spec)?;
-        let _ = found.version.set(servable.counts.clone());
+        let counts = found.version.get_or_init(|| servable.counts.clone());
         let _ = found.signature.set(servable.signature(signature).0.to_string());
         let begun = Instant::now();
         // Only a part of a model may lack an operation, and only that fails.
-        let result = compute(&servable).map_err(|error| explained(error, CUSTOM_OPERATIONS))?;
+        let result = compute(servable).await;
+        let result = result.map_err(|error| explained(error, CUSTOM_OPERATIONS))?;
         let took = begun.elapsed();
-        self.metrics.computed(&servable.name, api, took);
-        servable.counts.computed(took);
+        self.metrics.computed(&counts.model, api, took);
+        counts.computed(took);
         Ok(result)
     }
 }
 
-/// Computes on the calling thread.
-fn here<T>(deadline: Option<Instant>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Work that does not begin after its deadline, and fails where it panics.
+async fn caught<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
     if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         return Err(deadline_exceeded());
     }
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+    })
+    .await
 }
 
 fn panicked() -> Error {

@@ -75,6 +75,13 @@ impl Kind {
         })
     }
 
+    /// Whether such requests take little of a CPU, whatever else they do.
+    pub fn is_quick(self, limit: Duration) -> bool {
+        PACES.with_borrow(|paces| {
+            paces.get(&self.key).is_some_and(|pace| pace.is_quick(self.bytes, limit))
+        })
+    }
+
     /// Whether it is known that such requests run straight.
     pub fn is_straight(self) -> bool {
         PACES.with_borrow(|paces| paces.get(&self.key).is_some_and(|pace| pace.is_straight))
@@ -103,8 +110,12 @@ impl Kind {
 
 impl Pace {
     fn is_short(&self, bytes: usize, limit: Duration) -> bool {
+        self.is_straight && self.is_quick(bytes, limit)
+    }
+
+    fn is_quick(&self, bytes: usize, limit: Duration) -> bool {
         let times = (bytes as f64 / self.bytes).max(1.0);
-        self.is_straight && self.row > self.needed && self.seconds * times <= limit.as_secs_f64()
+        self.row > self.needed && self.seconds * times <= limit.as_secs_f64()
     }
 
     fn took_here(&mut self, bytes: usize, time: Duration, limit: Duration) {

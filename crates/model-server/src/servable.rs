@@ -94,7 +94,7 @@ impl Servable {
     }
 
     /// Runs the graph on a session of the policy's choice, alone or in a batch; while warming up, on all.
-    pub fn run(
+    pub async fn run(
         &self,
         inputs: Vec<(&str, Tensor)>,
         outputs: &[&str],
@@ -103,8 +103,17 @@ impl Servable {
     ) -> Result<Vec<Tensor>> {
         if let Some(batcher) = &self.batcher {
             pace::has_run(|| false);
-            return batcher.run(inputs, outputs, has_defaults, deadline);
+            return batcher.run(inputs, outputs, has_defaults, deadline).await;
         }
+        self.run_alone(&inputs, outputs, deadline)
+    }
+
+    fn run_alone(
+        &self,
+        inputs: &[(&str, Tensor)],
+        outputs: &[&str],
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Tensor>> {
         let inputs: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let options = run_options(deadline)?;
         let request =

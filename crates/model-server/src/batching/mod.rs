@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use session_group::tensorflow::Tensor;
 use session_group::{Code, Error, Request, Result, SessionGroup};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 
 use crate::deadline::run_options;
 use crate::metrics::{Metrics, OfVersion};
@@ -80,8 +81,12 @@ struct Task {
     rows: usize,
     since: Instant,
     deadline: Option<Instant>,
-    reply: Sender<Result<Vec<Tensor>>>,
+    /// Closed once nobody waits for it any more.
+    reply: oneshot::Sender<Outputs>,
 }
+
+/// What a task is answered.
+type Outputs = Result<Vec<Tensor>>;
 
 impl Task {
     /// What is its own of an input, where that is not all of it.
@@ -150,7 +155,7 @@ pub struct Batcher {
 impl Batcher {
     /// Computes a request, together with others that arrive at about the same time. One without rows is computed alone,
     /// and so is one that `has_defaults`, which the client can't give as many rows as its own inputs, if they have others.
-    pub fn run(
+    pub async fn run(
         &self,
         inputs: Vec<(&str, Tensor)>,
         outputs: &[&str],
@@ -175,16 +180,8 @@ impl Batcher {
             fetches: fetches.iter().map(owned).collect(),
         };
         let inputs = Arc::new(feeds.into_values().collect());
-        let replies = self.enqueue(names, &inputs, rows, deadline)?;
-        let lost = |_| {
-            Error::new(
-                Code::Internal,
-                "the batch of this request ended without an answer: see the log",
-            )
-        };
-        // All of them, also where one has failed: a batcher has to outlive what waits in its queues.
-        let parts: Vec<_> = replies.iter().map(|replied| replied.recv().map_err(lost)?).collect();
-        let given = joined(parts.into_iter().collect::<Result<_>>()?)?;
+        let replies = self.enqueue(names, inputs, rows, deadline)?;
+        let given = joined(answers(replies, deadline).await?)?;
         let mut given: BTreeMap<&str, Tensor> = fetches.into_iter().zip(given).collect();
         let mut answer = Vec::with_capacity(outputs.len());
         for (at, name) in outputs.iter().enumerate() {
@@ -201,10 +198,10 @@ impl Batcher {
     fn enqueue(
         &self,
         names: Names,
-        inputs: &Arc<Vec<Tensor>>,
+        inputs: Arc<Vec<Tensor>>,
         rows: usize,
         deadline: Option<Instant>,
-    ) -> Result<Vec<Receiver<Result<Vec<Tensor>>>>> {
+    ) -> Result<Vec<oneshot::Receiver<Outputs>>> {
         let batching = &self.batching;
         if rows > batching.max_request {
             return Err(Error::invalid(format!(
@@ -230,9 +227,10 @@ impl Batcher {
         }
         let since = Instant::now();
         let mut begin = 0;
+        let mut changes = false;
         let mut replies = Vec::with_capacity(sizes.len());
         for rows in sizes {
-            let (reply, replied) = bounded(1);
+            let (reply, replied) = oneshot::channel();
             replies.push(replied);
             let task = Task { inputs: inputs.clone(), begin, rows, since, deadline, reply };
             begin += rows;
@@ -240,18 +238,47 @@ impl Batcher {
                 Some(open) => {
                     open.rows += rows;
                     open.tasks.push(task);
+                    changes |= open.rows == batching.max_batch;
                 }
-                None => batches.push_back(Batch { rows, tasks: vec![task], opened: since }),
+                None => {
+                    batches.push_back(Batch { rows, tasks: vec![task], opened: since });
+                    changes = true;
+                }
             }
             self.counts.batch_waiting.inc();
         }
         drop(queues);
-        match replies.len() {
-            1 => self.shared.changed.notify_one(),
-            _ => self.shared.changed.notify_all(),
+        // Nobody has to look at a batch again that is neither new nor full.
+        if changes {
+            self.shared.changed.notify_one();
         }
         Ok(replies)
     }
+}
+
+/// The outputs of all parts of a request, if they are there before its deadline.
+async fn answers(
+    replies: Vec<oneshot::Receiver<Outputs>>,
+    deadline: Option<Instant>,
+) -> Result<Vec<Vec<Tensor>>> {
+    let lost = |_| {
+        Error::new(Code::Internal, "the batch of this request ended without an answer: see the log")
+    };
+    let all = async {
+        let mut parts = Vec::with_capacity(replies.len());
+        for replied in replies {
+            parts.push(replied.await.map_err(lost)??);
+        }
+        Ok(parts)
+    };
+    match deadline {
+        None => all.await,
+        Some(deadline) => timeout_at(deadline.into(), all).await.unwrap_or_else(|_| Err(expired())),
+    }
+}
+
+fn expired() -> Error {
+    Error::new(Code::DeadlineExceeded, "Run() timeout exceeded while waiting in batching queue")
 }
 
 /// How many rows of a request go into the open batch, which has room for some, and into those after it.
@@ -273,8 +300,17 @@ fn sizes(room: usize, rows: usize, batching: &Batching) -> Vec<usize> {
 
 impl Drop for Batcher {
     fn drop(&mut self) {
-        // No request waits any more, because each that does holds the batcher.
-        self.shared.lock().all.retain(|queue| queue.batcher != self.number);
+        let mut queues = self.shared.lock();
+        let is_own = |queue: &mut Queue| queue.batcher == self.number;
+        let own: Vec<_> = queues.all.extract_if(.., is_own).collect();
+        drop(queues);
+        // Nobody waits for them any more, because each request that waits holds the batcher.
+        let tasks = own.iter().flat_map(|queue| &queue.batches).map(|batch| batch.tasks.len());
+        self.counts.batch_waiting.sub(tasks.sum::<usize>() as i64);
+        // Nor for what is running. It ends before the group does, which no batch is to free.
+        while Arc::strong_count(&self.group) > 1 {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -288,7 +324,12 @@ impl Shared {
         loop {
             match queues.take() {
                 Ok((job, batch)) => {
+                    let others_wait = queues.all.iter().any(|queue| !queue.batches.is_empty());
                     drop(queues);
+                    // Another thread has to look at them: they may be due, too, or will be while this one runs.
+                    if others_wait {
+                        self.changed.notify_one();
+                    }
                     self.run(&job, batch);
                     queues = self.lock();
                 }
@@ -317,14 +358,14 @@ impl Shared {
 
     /// Runs tasks together. What one of them may have spoilt runs again in halves, so that the others get their
     /// answers.
-    fn answer(&self, job: &Job, tasks: Vec<Task>) {
+    fn answer(&self, job: &Job, mut tasks: Vec<Task>) {
         let now = Instant::now();
-        let is_expired = |task: &Task| task.deadline.is_some_and(|deadline| deadline <= now);
-        // Their clients have stopped waiting.
-        let (expired, mut tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_expired);
-        for task in expired {
-            let message = "Run() timeout exceeded while waiting in batching queue";
-            let _ = task.reply.send(Err(Error::new(Code::DeadlineExceeded, message)));
+        // Their clients have stopped waiting, or are about to.
+        tasks.retain(|task| !task.reply.is_closed());
+        let is_late = |task: &Task| task.deadline.is_some_and(|deadline| deadline <= now);
+        let (late, mut tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_late);
+        for task in late {
+            let _ = task.reply.send(Err(expired()));
         }
         if tasks.is_empty() {
             return;
