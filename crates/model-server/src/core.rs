@@ -20,12 +20,12 @@ use crate::flags::CUSTOM_OPERATIONS;
 use crate::lane::{Lane, Thread};
 use crate::manager::Manager;
 use crate::metrics::{Metrics, OfVersion, status};
-use crate::pace::{Kind, observed};
+use crate::pace::{Kind, Manner, observed};
 use crate::predict::ResponseFormat;
 use crate::proto::serving::ModelSpec;
 use crate::servable::Servable;
 use crate::stopwatch::Stopwatch;
-use crate::turns::Turns;
+use crate::turns::{Turn, Turns};
 
 /// What answers requests. Shared by all connections.
 pub struct Core {
@@ -70,15 +70,14 @@ impl Core {
         call: Call,
         work: impl FnOnce(Arc<Core>, Arc<Found>) -> W + Send + 'static,
     ) -> Result<T> {
-        let Call { api, model, arrival, begun, is_counted, kind } = call;
         let core = self.clone();
         // Unknown names share their counters, because clients could send any number of them.
-        let known = if self.catalog.knows(&model) { model.as_str() } else { "" };
+        let known = if self.catalog.knows(&call.model) { call.model.as_str() } else { "" };
         let in_flight = self.metrics.begun(known, lane.name);
         let found = Arc::new(Found::default());
         let finds = found.clone();
-        let work = caught(arrival.deadline, async move { work(core, finds).await });
-        let result = if let Some(kind) = kind.filter(|kind| kind.is_short(self.short)) {
+        let work = caught(call.arrival.deadline, async move { work(core, finds).await });
+        let result = if let Some(kind) = call.kind.filter(|kind| kind.is_short(self.short)) {
             self.metrics.has_thread(known, lane.name, Duration::ZERO);
             let watch = Stopwatch::start();
             let result = work.await;
@@ -87,17 +86,12 @@ impl Core {
             }
             result
         } else {
-            let thread = async {
-                let asked = Instant::now();
-                let thread = lane.thread(arrival.client, &model, &self.metrics).await?;
-                self.metrics.has_thread(known, lane.name, asked.elapsed());
-                Ok(thread)
-            };
-            self.elsewhere(thread, arrival.deadline, kind, work).await
+            self.in_turns(lane, &call, known, work).await
         };
+        let Call { api, model, arrival, begun, is_counted, .. } = &call;
         let code = result.as_ref().err().map(|error| error.code);
         drop(in_flight);
-        if is_counted {
+        if *is_counted {
             self.metrics.answered(known, api, lane.name, code, begun.elapsed());
         }
         if let Some(version) = found.version.get() {
@@ -135,52 +129,83 @@ impl Core {
         Some(Kind::new(&servable, api, signature, outputs, bytes))
     }
 
-    /// Computes on a thread of a lane, once there is one. What the work waits for in between may have been computed for
-    /// many at a time, who should not wait for threads of the lane again, of which slow requests may have all. So the
-    /// next turns are on this thread if such requests take little of it, and else on any.
-    async fn elsewhere<T: Send + 'static>(
-        &self,
-        thread: impl Future<Output = Result<Thread>>,
-        deadline: Option<Instant>,
-        kind: Option<Kind>,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let thread = match deadline {
+    /// Waits for a thread of a lane, until the deadline.
+    async fn thread(&self, lane: &Arc<Lane>, call: &Call, known: &str) -> Result<Thread> {
+        let asked = Instant::now();
+        let thread = lane.thread(call.arrival.client, &call.model, &self.metrics);
+        let thread = match call.arrival.deadline {
             None => thread.await?,
             // Even if no thread gets free until then.
             Some(deadline) => tokio::time::timeout_at(deadline.into(), thread)
                 .await
                 .map_err(|_| deadline_exceeded())??,
         };
-        let mut turns = Turns::new(work);
+        self.metrics.has_thread(known, lane.name, asked.elapsed());
+        Ok(thread)
+    }
+
+    /// Computes on a thread of a lane until the work waits for its batch, if it does, and then the answer. Both are done
+    /// on this thread, which serves the connection, where requests of this kind take little of it.
+    async fn in_turns<T: Send + 'static>(
+        &self,
+        lane: &Arc<Lane>,
+        call: &Call,
+        known: &str,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let kind = call.kind;
+        let quick = || kind.and_then(|kind| kind.quick(self.short));
         let observes = kind.is_some_and(|kind| !kind.is_straight());
-        let first = move || {
-            let _thread = thread;
-            let (polled, is_straight) = match observes {
-                true => observed(|| turns.turn()),
-                false => (turns.turn(), None),
-            };
-            (polled, turns, is_straight)
+        let mut manner = None;
+        let mut turns = Turns::new(work);
+        let mut turn = match quick() {
+            Some(Manner::Batched) => turns.turn_here(),
+            _ => Turn::NeedsThread,
         };
-        // It fails only at the server's end: work does not panic.
-        let first = self.computing.spawn_blocking(first).await;
-        let (mut polled, mut turns, is_straight) = first.map_err(|_| ending())?;
+        if !matches!(turn, Turn::NeedsThread) {
+            self.metrics.has_thread(known, lane.name, Duration::ZERO);
+        }
         let answer = loop {
-            if let Poll::Ready(answer) = polled {
-                break answer?;
-            }
-            turns.wait().await;
-            if kind.is_some_and(|kind| kind.is_quick(self.short)) {
-                polled = turns.turn();
-            } else {
-                let next = self.computing.spawn_blocking(move || (turns.turn(), turns)).await;
-                (polled, turns) = next.map_err(|_| ending())?;
-            }
+            turn = match turn {
+                Turn::Done(answer) => break answer?,
+                Turn::NeedsThread => {
+                    let thread = self.thread(lane, call, known).await?;
+                    let next = move || {
+                        let _thread = thread;
+                        let (turn, manner) = match observes {
+                            true => observed(|| turns.turn()),
+                            false => (turns.turn(), None),
+                        };
+                        (turn, turns, manner)
+                    };
+                    (turn, turns, manner) = self.on_thread(next).await?;
+                    turn
+                }
+                Turn::Waits => {
+                    turns.wait().await;
+                    match quick() {
+                        Some(_) => turns.turn_here(),
+                        // Not one of the lane, all of which slow requests may have: the batch was waited for already.
+                        None => {
+                            (turn, turns) = self.on_thread(move || (turns.turn(), turns)).await?;
+                            turn
+                        }
+                    }
+                }
+            };
         };
         if let Some(kind) = kind {
-            kind.took_elsewhere(turns.took, self.short, is_straight);
+            kind.took_cpu(turns.took, self.short, manner);
         }
         Ok(answer)
+    }
+
+    /// Fails only at the server's end: work does not panic.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        self.computing.spawn_blocking(work).await.map_err(|_| ending())
     }
 
     /// Computes with the servable that a request names, and its signature. `api` is as gRPC names it.

@@ -12,11 +12,12 @@ use session_group::{Code, Error, Options, Request, Result, SessionGroup};
 use session_group_serving::signature::DEFAULT_SIGNATURE;
 use session_group_serving::timeline::Timelines;
 
-use crate::batching::{Batcher, Batching, Scheduler};
+use crate::batching::{Batcher, Batching, Scheduler, rows};
 use crate::deadline::run_options;
 use crate::metrics::{Metrics, OfVersion};
-use crate::pace;
+use crate::pace::{self, Manner};
 use crate::proto::tensorflow::{MetaGraphDef, SignatureDef};
+use crate::turns::on_own_thread;
 use crate::warm_runs::WarmUp;
 
 /// A version that serves. Many threads may use it at a time.
@@ -101,11 +102,19 @@ impl Servable {
         has_defaults: bool,
         deadline: Option<Instant>,
     ) -> Result<Vec<Tensor>> {
-        if let Some(batcher) = &self.batcher {
-            pace::has_run(|| false);
-            return batcher.run(inputs, outputs, has_defaults, deadline).await;
+        let Some(batcher) = &self.batcher else {
+            return self.run_alone(&inputs, outputs, deadline);
+        };
+        match rows(&inputs, has_defaults)? {
+            0 => {
+                on_own_thread().await;
+                self.run_alone(&inputs, outputs, deadline)
+            }
+            rows => {
+                pace::has_run(|| Manner::Batched);
+                batcher.run(inputs, rows, outputs, deadline).await
+            }
         }
-        self.run_alone(&inputs, outputs, deadline)
     }
 
     fn run_alone(
@@ -127,7 +136,10 @@ impl Servable {
         };
         pace::has_run(|| {
             let names: Vec<&str> = inputs.iter().map(|&(name, _)| name).collect();
-            self.group.is_straight(&names, outputs)
+            match self.batcher.is_none() && self.group.is_straight(&names, outputs) {
+                true => Manner::Straight,
+                false => Manner::Other,
+            }
         });
         answer
     }

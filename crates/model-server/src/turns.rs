@@ -1,5 +1,7 @@
 //! A request that computes in turns: it has a thread while it computes, and none while it waits for its batch.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -17,6 +19,16 @@ pub struct Turns<W> {
     pub took: Duration,
 }
 
+/// How far a turn has got.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn<T> {
+    Done(T),
+    /// For its batch.
+    Waits,
+    /// That it may have for long.
+    NeedsThread,
+}
+
 /// Says that what a request waits for is there.
 #[derive(Default)]
 struct Ready(Notify);
@@ -31,24 +43,62 @@ impl Wake for Ready {
     }
 }
 
+/// Where a turn is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// A thread that does nothing else meanwhile.
+    Own,
+    /// A thread that serves connections.
+    Shared,
+    /// Such a thread, which the work has to leave.
+    Left,
+}
+
+thread_local!(static PLACE: Cell<Place> = const { Cell::new(Place::Own) });
+
 impl<W: Future> Turns<W> {
     pub fn new(work: W) -> Self {
         Self { work: Box::pin(work), ready: Arc::default(), took: Duration::ZERO }
     }
 
     /// Computes on the calling thread until the work is done, or waits for something.
-    pub fn turn(&mut self) -> Poll<W::Output> {
+    pub fn turn(&mut self) -> Turn<W::Output> {
         let begun = cpu_time();
         let waker = Waker::from(self.ready.clone());
         let polled = self.work.as_mut().poll(&mut Context::from_waker(&waker));
         self.took += cpu_time().saturating_sub(begun);
-        polled
+        match polled {
+            Poll::Ready(output) => Turn::Done(output),
+            Poll::Pending => Turn::Waits,
+        }
+    }
+
+    /// The same on a thread that serves connections. What may take long is left for another thread.
+    pub fn turn_here(&mut self) -> Turn<W::Output> {
+        PLACE.set(Place::Shared);
+        let turn = self.turn();
+        match PLACE.replace(Place::Own) {
+            Place::Left => Turn::NeedsThread,
+            _ => turn,
+        }
     }
 
     /// Waits until another turn gets further.
     pub async fn wait(&self) {
         self.ready.0.notified().await;
     }
+}
+
+/// What comes next may take long.
+pub async fn on_own_thread() {
+    poll_fn(|_| match PLACE.get() {
+        Place::Own => Poll::Ready(()),
+        Place::Shared | Place::Left => {
+            PLACE.set(Place::Left);
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// The output of work that never waits, such as that of a version without batches.
@@ -63,6 +113,7 @@ pub fn at_once<T>(work: impl Future<Output = T>) -> T {
 mod tests {
     use tokio::runtime::Builder;
     use tokio::sync::oneshot;
+    use tokio::task::spawn_blocking;
 
     use super::*;
 
@@ -72,18 +123,26 @@ mod tests {
         let (gives, given) = oneshot::channel();
         runtime.block_on(async {
             let mut turns = Turns::new(async { given.await.unwrap() + 1 });
-            // A turn on another thread, which the next piece of work gets at once.
             let turn = move || (turns.turn(), turns);
-            let (polled, mut turns) = tokio::task::spawn_blocking(turn).await.unwrap();
-            assert_eq!(polled, Poll::Pending);
-            tokio::task::spawn_blocking(move || gives.send(1)).await.unwrap().unwrap();
+            let (turn, mut turns) = spawn_blocking(turn).await.unwrap();
+            assert_eq!(turn, Turn::Waits);
+            // There is only one thread.
+            spawn_blocking(move || gives.send(1)).await.unwrap().unwrap();
             turns.wait().await;
-            assert_eq!(turns.turn(), Poll::Ready(2));
+            assert_eq!(turns.turn(), Turn::Done(2));
         });
     }
 
     #[test]
-    fn what_does_not_wait_is_there_at_once() {
-        assert_eq!(at_once(async { 1 }), 1);
+    fn what_may_take_long_leaves_the_thread_of_its_connection() {
+        let work = || async {
+            on_own_thread().await;
+            1
+        };
+        let mut turns = Turns::new(work());
+        assert_eq!(turns.turn_here(), Turn::NeedsThread);
+        assert_eq!(turns.turn_here(), Turn::NeedsThread);
+        assert_eq!(turns.turn(), Turn::Done(1));
+        assert_eq!(at_once(work()), 1);
     }
 }

@@ -20,8 +20,8 @@ use crate::deadline::run_options;
 use crate::metrics::{Metrics, OfVersion};
 use crate::tensor;
 pub use parameters::Batching;
-pub use rows::in_size;
-use rows::{are_mergeable, joined, merge, rows, split};
+use rows::{are_mergeable, joined, merge, split};
+pub use rows::{in_size, rows};
 
 /// The threads that run batches.
 pub struct Scheduler {
@@ -153,23 +153,14 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Computes a request, together with others that arrive at about the same time. One without rows is computed alone,
-    /// and so is one that `has_defaults`, which the client can't give as many rows as its own inputs, if they have others.
+    /// Computes a request with so many rows, together with others that arrive at about the same time.
     pub async fn run(
         &self,
         inputs: Vec<(&str, Tensor)>,
+        rows: usize,
         outputs: &[&str],
-        has_defaults: bool,
         deadline: Option<Instant>,
     ) -> Result<Vec<Tensor>> {
-        let rows = match rows(inputs.iter().map(|(_, tensor)| tensor)) {
-            Err(_) if has_defaults => 0,
-            rows => rows?,
-        };
-        if rows == 0 {
-            let inputs: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
-            return run(&self.group, &inputs, outputs, deadline);
-        }
         let feeds: BTreeMap<&str, Tensor> = inputs.into_iter().collect();
         let mut fetches: Vec<&str> = outputs.to_vec();
         fetches.sort_unstable();
