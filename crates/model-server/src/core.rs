@@ -144,8 +144,9 @@ impl Core {
         Ok(thread)
     }
 
-    /// Computes on a thread of a lane until the work waits for its batch, if it does, and then the answer. Both are done
-    /// on this thread, which serves the connection, where requests of this kind take little of it.
+    /// Computes on a thread of a lane until the work is done, or waits for its batch, and goes on after that. Where
+    /// requests of this kind take little of a thread besides their batch, all is done on this one, which serves the
+    /// connection.
     async fn in_turns<T: Send + 'static>(
         &self,
         lane: &Arc<Lane>,
@@ -185,7 +186,7 @@ impl Core {
                     turns.wait().await;
                     match quick() {
                         Some(_) => turns.turn_here(),
-                        // Not one of the lane, all of which slow requests may have: the batch was waited for already.
+                        // None of the lane, because slow requests may have all of those, and this one is nearly done.
                         None => {
                             (turn, turns) = self.on_thread(move || (turns.turn(), turns)).await?;
                             turn

@@ -2,8 +2,8 @@
 //! one would take longer. Each serving thread finds out for itself, so that none writes what others read.
 //!
 //! A request counts as short if those like it have run as a straight program ([`SessionGroup::is_straight`]) within the
-//! limit, in proportion to its size. Of one that runs in a batch, what is done before and after that counts. One that
-//! takes far longer has others like it go to other threads for a while.
+//! limit, in proportion to its size. Of one that runs in a batch, only what is done before and after that counts. One
+//! that takes far longer has others like it go to other threads for a while.
 //!
 //! [`SessionGroup::is_straight`]: session_group::SessionGroup::is_straight
 

@@ -28,6 +28,7 @@ pub struct Servable {
     pub version: i64,
     pub signatures: BTreeMap<String, SignatureDef>,
     pub counts: Arc<OfVersion>,
+    /// Dropped before the batcher, which waits until no batch has it any more.
     group: Arc<SessionGroup>,
     batcher: Option<Batcher>,
     timelines: Option<Arc<Timelines>>,
@@ -85,7 +86,7 @@ impl Servable {
     pub fn warmed_up(mut self, scheduler: Option<&Scheduler>) -> Self {
         let batching = self.warm_up.take().and_then(|warm_up| warm_up.batching);
         self.batcher = scheduler.zip(batching).map(|(scheduler, batching)| {
-            scheduler.batcher(self.group.clone(), batching, self.counts.clone())
+            Batcher::new(scheduler, self.group.clone(), batching, self.counts.clone())
         });
         self
     }
