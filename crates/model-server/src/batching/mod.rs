@@ -8,7 +8,7 @@
 //! | [`batcher`] | puts the requests of a version into queues, and waits for their answers |
 //! | [`queues`] | the batches that wait, and which is to run |
 //! | [`scheduler`] | the threads that run them |
-//! | [`rows`] | rows of tensors: several requests' in one, and those of one again |
+//! | [`rows`](mod@rows) | rows of tensors: several requests' in one, and those of one again |
 
 mod batcher;
 mod parameters;
