@@ -4,11 +4,11 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`parameters`] | how large batches get, and how long they wait |
-//! | [`batcher`] | puts the requests of a version into queues, and waits for their answers |
-//! | [`queues`] | the batches that wait, and which is to run |
-//! | [`scheduler`] | the threads that run them |
-//! | [`rows`](mod@rows) | rows of tensors: several requests' in one, and those of one again |
+//! | `parameters` | how large batches get, and how long they wait |
+//! | `batcher` | puts the requests of a version into queues, and waits for their answers |
+//! | `queues` | the batches that wait, and which is to run |
+//! | `scheduler` | the threads that run them |
+//! | `rows` | rows of tensors: several requests' in one, and those of one again |
 
 mod batcher;
 mod parameters;
