@@ -23,6 +23,7 @@ use session_group_server::proto::serving::{
 use session_group_server::proto::tensorflow::TensorProto;
 use session_group_server::servable::{Servable, Sessions};
 use session_group_server::tensor::{from_proto, to_proto};
+use session_group_server::turns::at_once;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
@@ -134,7 +135,7 @@ fn main() {
             "decoded request to answer",
             Box::new(|turn| {
                 by_threads(threads, turn, || {
-                    predict(&servable, request.clone(), None, ResponseFormat::default())
+                    at_once(predict(&servable, request.clone(), None, ResponseFormat::default()))
                         .expect("an answer");
                 })
             }),
@@ -283,7 +284,8 @@ fn own_cost(
     });
     let (copying, copy_allocations) = alone(&|| drop(request.clone()));
     let (whole, allocations) = alone(&|| {
-        predict(servable, request.clone(), None, ResponseFormat::default()).expect("an answer");
+        at_once(predict(servable, request.clone(), None, ResponseFormat::default()))
+            .expect("an answer");
     });
     let own = whole - in_group - copying;
     println!(

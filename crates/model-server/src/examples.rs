@@ -1,6 +1,7 @@
 //! Classify, Regress and MultiInference: examples in, classes and values out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::time::Instant;
 
 use prost::Message;
@@ -24,17 +25,18 @@ const CLASSES: &str = "classes";
 const SCORES: &str = "scores";
 const OUTPUTS: &str = "outputs";
 
-pub fn classify(
-    servable: &Servable,
+pub async fn classify(
+    servable: impl Deref<Target = Servable>,
     request: ClassificationRequest,
     deadline: Option<Instant>,
     format: ResponseFormat,
 ) -> Result<ClassificationResponse> {
     let spec = request.model_spec.unwrap_or_default();
-    classify_serialised(servable, &spec.signature_name, &examples(request.input)?, deadline, format)
+    let examples = examples(request.input)?;
+    classify_serialised(&servable, &spec.signature_name, &examples, deadline, format).await
 }
 
-pub fn classify_serialised(
+pub async fn classify_serialised(
     servable: &Servable,
     signature_name: &str,
     examples: &[Vec<u8>],
@@ -44,25 +46,26 @@ pub fn classify_serialised(
     let (name, signature) = signature(servable, signature_name)?;
     let classifier = Classifier::of(signature, format)?;
     let feeds = feeds(&[&classifier.input], examples)?;
-    let outputs =
-        servable.run(feeds, &classifier.fetches(), classifier.input.has_defaults(), deadline)?;
+    let fetches = classifier.fetches();
+    let outputs = servable.run(feeds, &fetches, classifier.input.has_defaults(), deadline).await?;
     Ok(ClassificationResponse {
         result: Some(classifier.result(examples.len(), &outputs.iter().collect::<Vec<_>>())?),
         model_spec: Some(answered_by(servable, name)),
     })
 }
 
-pub fn regress(
-    servable: &Servable,
+pub async fn regress(
+    servable: impl Deref<Target = Servable>,
     request: RegressionRequest,
     deadline: Option<Instant>,
     format: ResponseFormat,
 ) -> Result<RegressionResponse> {
     let spec = request.model_spec.unwrap_or_default();
-    regress_serialised(servable, &spec.signature_name, &examples(request.input)?, deadline, format)
+    let examples = examples(request.input)?;
+    regress_serialised(&servable, &spec.signature_name, &examples, deadline, format).await
 }
 
-pub fn regress_serialised(
+pub async fn regress_serialised(
     servable: &Servable,
     signature_name: &str,
     examples: &[Vec<u8>],
@@ -73,7 +76,7 @@ pub fn regress_serialised(
     let regressor = Regressor::of(signature, format)?;
     let feeds = feeds(&[&regressor.input], examples)?;
     let outputs =
-        servable.run(feeds, &[regressor.output], regressor.input.has_defaults(), deadline)?;
+        servable.run(feeds, &[regressor.output], regressor.input.has_defaults(), deadline).await?;
     Ok(RegressionResponse {
         result: Some(regression(examples.len(), &outputs[0])?),
         model_spec: Some(answered_by(servable, name)),
@@ -81,8 +84,8 @@ pub fn regress_serialised(
 }
 
 /// Several signatures of one model, computed in one run.
-pub fn multi_inference(
-    servable: &Servable,
+pub async fn multi_inference(
+    servable: impl Deref<Target = Servable>,
     request: MultiInferenceRequest,
     deadline: Option<Instant>,
     format: ResponseFormat,
@@ -138,7 +141,7 @@ pub fn multi_inference(
     let feeds = feeds(&inputs, &examples)?;
     let has_defaults = inputs.iter().any(|input| input.has_defaults());
     let fetches: Vec<_> = fetches.into_iter().collect();
-    let outputs = servable.run(feeds, &fetches, has_defaults, deadline)?;
+    let outputs = servable.run(feeds, &fetches, has_defaults, deadline).await?;
     let outputs: BTreeMap<_, _> = fetches.into_iter().zip(outputs).collect();
     let results = tasks.into_iter().map(|(name, task)| {
         let result = match task {
@@ -152,7 +155,10 @@ pub fn multi_inference(
                 inference_result::Result::RegressionResult(result)
             }
         };
-        Ok(InferenceResult { model_spec: Some(answered_by(servable, &name)), result: Some(result) })
+        Ok(InferenceResult {
+            model_spec: Some(answered_by(&servable, &name)),
+            result: Some(result),
+        })
     });
     Ok(MultiInferenceResponse { results: results.collect::<Result<_>>()? })
 }

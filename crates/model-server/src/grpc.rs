@@ -40,14 +40,19 @@ pub struct Service {
 impl Service {
     /// Answers a request of a model that `spec` finds in it. `outputs` are those that it asks for; `None` for a request
     /// that may always take long.
-    async fn answer<Q: Message + 'static, A: Send + 'static>(
+    async fn answer<Q, A, W>(
         &self,
         api: &'static str,
         request: Request<Q>,
         spec: fn(&Q) -> Option<&ModelSpec>,
         outputs: fn(&Q) -> Option<&[String]>,
-        compute: fn(&Servable, Q, Option<Instant>, ResponseFormat) -> Result<A>,
-    ) -> Answer<A> {
+        compute: fn(Arc<Servable>, Q, Option<Instant>, ResponseFormat) -> W,
+    ) -> Answer<A>
+    where
+        Q: Message + 'static,
+        A: Send + 'static,
+        W: Future<Output = Result<A>> + Send + 'static,
+    {
         let begun = Instant::now();
         let arrival: Arrival = request.extensions().get().cloned().unwrap_or_default();
         let deadline = arrival.deadline;
@@ -62,11 +67,10 @@ impl Service {
         // As TensorFlow Serving, which does not count it.
         let is_counted = api != MULTI_INFERENCE;
         let call = Call { api, model, arrival, begun, is_counted, kind };
-        let work = move |core: &Core, found: &Found| {
+        let work = move |core: Arc<Core>, found: Arc<Found>| async move {
             let signature = spec.as_ref().map_or("", |spec| spec.signature_name.as_str());
-            core.compute(api, spec.as_ref(), signature, found, |servable| {
-                compute(servable, request, deadline, core.format)
-            })
+            let compute = |servable| compute(servable, request, deadline, core.format);
+            core.compute(api, spec.as_ref(), signature, &found, compute).await
         };
         reply(self.core.answer(&self.lane, call, work).await)
     }

@@ -6,7 +6,7 @@
 //! `held_pong`, [`activity`], [`arrival`], [`authority`] and [`grpc_arguments`]. [`grpc`] and [`rest`] are the
 //! protocols, and `v2` is KServe's, over [`core`], which waits for a thread of a [`lane`] unless the [`pace`] of such
 //! requests, taken by a `stopwatch`, says that they are short, finds a [`servable`] in the [`catalog`] and computes
-//! with it: [`predict`] or [`examples`], alone or by [`batching`], until its [`deadline`]. [`manager`] decides which
+//! with it: [`predict`] or [`examples`], alone or in [`turns`] by [`batching`], until its [`deadline`]. [`manager`] decides which
 //! [`versions`] to load, by a [`loader`] and with their [`warmup`]. [`log`] is the log; [`metrics`] counts; [`proto`]
 //! and [`tensor`] are the messages, which `codec` reads unless `cost` says that they would take too much memory, and
 //! `json` is REST's form of them.
@@ -55,6 +55,7 @@ pub mod serving_threads;
 mod stopwatch;
 pub mod tensor;
 pub mod tls;
+pub mod turns;
 mod v2;
 pub mod versions;
 mod warm_runs;

@@ -2,7 +2,8 @@
 //! one would take longer. Each serving thread finds out for itself, so that none writes what others read.
 //!
 //! A request counts as short if those like it have run as a straight program ([`SessionGroup::is_straight`]) within the
-//! limit, in proportion to its size. One that takes far longer has others like it go to other threads for a while.
+//! limit, in proportion to its size. Of one that runs in a batch, only what is done before and after that counts. One
+//! that takes far longer has others like it go to other threads for a while.
 //!
 //! [`SessionGroup::is_straight`]: session_group::SessionGroup::is_straight
 
@@ -24,7 +25,7 @@ pub struct Kind {
 /// What is known about requests of a kind.
 #[derive(Default)]
 struct Pace {
-    is_straight: bool,
+    manner: Manner,
     /// Moving averages.
     seconds: f64,
     bytes: f64,
@@ -39,14 +40,25 @@ const MOST_NEEDED: u32 = 1 << 16;
 /// After so many in a row, half as many will do the next time.
 const FORGIVEN: u32 = 1024;
 
+/// How a request is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// As a straight program.
+    Straight,
+    /// In batches, on their threads.
+    Batched,
+    /// In a way that may take any time.
+    #[default]
+    Other,
+}
+
 /// What a thread has run since somebody wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     /// Nobody wants to.
     Unasked,
     Nothing,
-    Straight,
-    Other,
+    All(Manner),
 }
 
 thread_local! {
@@ -70,14 +82,22 @@ impl Kind {
 
     /// Whether it is to be computed here.
     pub fn is_short(self, limit: Duration) -> bool {
+        self.quick(limit) == Some(Manner::Straight)
+    }
+
+    /// How such requests run, if they take little of a thread.
+    pub fn quick(self, limit: Duration) -> Option<Manner> {
         PACES.with_borrow(|paces| {
-            paces.get(&self.key).is_some_and(|pace| pace.is_short(self.bytes, limit))
+            let pace = paces.get(&self.key)?;
+            pace.is_quick(self.bytes, limit).then_some(pace.manner)
         })
     }
 
     /// Whether it is known that such requests run straight.
     pub fn is_straight(self) -> bool {
-        PACES.with_borrow(|paces| paces.get(&self.key).is_some_and(|pace| pace.is_straight))
+        PACES.with_borrow(|paces| {
+            paces.get(&self.key).is_some_and(|pace| pace.manner == Manner::Straight)
+        })
     }
 
     /// Such a request took so long on this thread, which had its CPU.
@@ -85,10 +105,10 @@ impl Kind {
         self.learn(|pace| pace.took_here(self.bytes, time, limit));
     }
 
-    /// Such a request took so much of a CPU on another thread. How long it took there depends on what else ran.
-    /// `is_straight` where that was observed.
-    pub fn took_elsewhere(self, cpu: Duration, limit: Duration, is_straight: Option<bool>) {
-        self.learn(|pace| pace.took_elsewhere(self.bytes, cpu, limit, is_straight));
+    /// Such a request took so much of a CPU, on any threads. How long it took there depends on what else ran. `manner`
+    /// where that was observed.
+    pub fn took_cpu(self, cpu: Duration, limit: Duration, manner: Option<Manner>) {
+        self.learn(|pace| pace.took_cpu(self.bytes, cpu, limit, manner));
     }
 
     fn learn(self, learn: impl FnOnce(&mut Pace)) {
@@ -102,9 +122,9 @@ impl Kind {
 }
 
 impl Pace {
-    fn is_short(&self, bytes: usize, limit: Duration) -> bool {
+    fn is_quick(&self, bytes: usize, limit: Duration) -> bool {
         let times = (bytes as f64 / self.bytes).max(1.0);
-        self.is_straight && self.row > self.needed && self.seconds * times <= limit.as_secs_f64()
+        self.row > self.needed && self.seconds * times <= limit.as_secs_f64()
     }
 
     fn took_here(&mut self, bytes: usize, time: Duration, limit: Duration) {
@@ -116,14 +136,8 @@ impl Pace {
         }
     }
 
-    fn took_elsewhere(
-        &mut self,
-        bytes: usize,
-        cpu: Duration,
-        limit: Duration,
-        is_straight: Option<bool>,
-    ) {
-        self.is_straight = is_straight.unwrap_or(self.is_straight);
+    fn took_cpu(&mut self, bytes: usize, cpu: Duration, limit: Duration, manner: Option<Manner>) {
+        self.manner = manner.unwrap_or(self.manner);
         self.average(bytes, cpu);
         self.count(cpu, limit);
     }
@@ -154,23 +168,26 @@ impl Pace {
     }
 }
 
-/// Calls `run`, and says whether it had something run, all of which was straight.
-pub fn observed<T>(run: impl FnOnce() -> T) -> (T, Option<bool>) {
+/// Calls `run`, and says how it had something run.
+pub fn observed<T>(run: impl FnOnce() -> T) -> (T, Option<Manner>) {
     SEEN.set(Seen::Nothing);
     let result = run();
-    (result, Some(SEEN.replace(Seen::Unasked) == Seen::Straight))
+    let manner = match SEEN.replace(Seen::Unasked) {
+        Seen::All(manner) => manner,
+        Seen::Unasked | Seen::Nothing => Manner::Other,
+    };
+    (result, Some(manner))
 }
 
-/// Something has run on this thread. Whether it was straight is only found out if somebody wants to know.
-pub fn has_run(is_straight: impl FnOnce() -> bool) {
-    let seen = match SEEN.get() {
-        Seen::Unasked | Seen::Other => return,
-        Seen::Nothing | Seen::Straight => match is_straight() {
-            true => Seen::Straight,
-            false => Seen::Other,
-        },
+/// This thread has had something run. How is only found out if somebody wants to know.
+pub fn has_run(manner: impl FnOnce() -> Manner) {
+    let all = match SEEN.get() {
+        Seen::Unasked | Seen::All(Manner::Other) => return,
+        Seen::Nothing => manner(),
+        Seen::All(before) if before == manner() => return,
+        Seen::All(_) => Manner::Other,
     };
-    SEEN.set(seen);
+    SEEN.set(Seen::All(all));
 }
 
 #[cfg(test)]
@@ -183,29 +200,35 @@ mod tests {
         Kind { key, bytes }
     }
 
-    fn took(kind: Kind, micros: u64, is_straight: Option<bool>) {
-        kind.took_elsewhere(Duration::from_micros(micros), LIMIT, is_straight);
+    const STRAIGHT: Option<Manner> = Some(Manner::Straight);
+
+    fn took(kind: Kind, micros: u64, manner: Option<Manner>) {
+        kind.took_cpu(Duration::from_micros(micros), LIMIT, manner);
     }
 
     #[test]
     fn a_kind_is_short_once_it_has_run_straight_within_the_limit() {
         let (short, long, winding) = (kind(1, 100), kind(2, 100), kind(3, 100));
         assert!(!short.is_short(LIMIT));
-        took(short, 20, Some(true));
-        took(long, 2000, Some(true));
-        took(winding, 20, Some(false));
+        took(short, 20, STRAIGHT);
+        took(long, 2000, STRAIGHT);
+        took(winding, 20, Some(Manner::Other));
         assert!(short.is_short(LIMIT) && !long.is_short(LIMIT) && !winding.is_short(LIMIT));
         // In proportion to its size.
         assert!(kind(1, 4000).is_short(LIMIT) && !kind(1, 6000).is_short(LIMIT));
         assert!(kind(1, 1).is_short(LIMIT));
         assert!(!short.is_short(Duration::ZERO));
+        assert_eq!(long.quick(LIMIT), None);
+        assert_eq!(winding.quick(LIMIT), Some(Manner::Other));
+        took(winding, 20, Some(Manner::Batched));
+        assert_eq!(winding.quick(LIMIT), Some(Manner::Batched));
     }
 
     #[test]
     fn far_too_long_a_run_has_others_go_elsewhere_for_a_while() {
         let one = kind(4, 100);
         let shorts = |n| (0..n).for_each(|_| took(one, 20, None));
-        took(one, 20, Some(true));
+        took(one, 20, STRAIGHT);
         took(one, 5000, None);
         assert!(!one.is_short(LIMIT));
         shorts(4);
@@ -229,7 +252,7 @@ mod tests {
     fn what_waits_on_its_connections_thread_goes_elsewhere() {
         let one = kind(5, 100);
         let waits = || one.took_here(Duration::from_millis(2), LIMIT);
-        took(one, 20, Some(true));
+        took(one, 20, STRAIGHT);
         assert!(one.is_short(LIMIT));
         (0..8).for_each(|_| waits());
         assert!(!one.is_short(LIMIT));
@@ -247,17 +270,23 @@ mod tests {
 
     #[test]
     fn no_number_of_kinds_takes_more_and_more_memory() {
-        (0..10 * MOST_KINDS as u64).for_each(|key| took(kind(key, 1), 1, Some(true)));
+        (0..10 * MOST_KINDS as u64).for_each(|key| took(kind(key, 1), 1, STRAIGHT));
         assert!(PACES.with_borrow(HashMap::len) <= MOST_KINDS);
     }
 
     #[test]
     fn what_runs_is_observed() {
+        use Manner::{Batched, Other, Straight};
         has_run(|| panic!("nobody wants to know"));
-        assert_eq!(observed(|| ()).1, Some(false));
-        assert_eq!(observed(|| has_run(|| true)).1, Some(true));
-        for order in [[true, false], [false, true]] {
-            assert_eq!(observed(|| order.map(|straight| has_run(|| straight))).1, Some(false));
+        assert_eq!(observed(|| ()).1, Some(Other));
+        for (all, manner) in [
+            ([Straight, Straight], Straight),
+            ([Batched, Batched], Batched),
+            ([Straight, Other], Other),
+            ([Other, Straight], Other),
+            ([Straight, Batched], Other),
+        ] {
+            assert_eq!(observed(|| all.map(|one| has_run(|| one))).1, Some(manner));
         }
         has_run(|| panic!("nobody wants to know"));
     }

@@ -1,6 +1,7 @@
 //! Predict: tensors in, tensors out, by the aliases of a signature.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::Instant;
 
 use session_group::tensorflow::Tensor;
@@ -39,12 +40,13 @@ pub struct Step<'a> {
 
 impl<'a> Step<'a> {
     /// Tensors by alias.
-    pub fn run(
+    pub async fn run(
         self,
         servable: &Servable,
         deadline: Option<Instant>,
     ) -> Result<impl Iterator<Item = (&'a str, Tensor)>> {
-        let tensors = servable.run(self.feeds, &self.fetches, self.has_defaults, deadline)?;
+        let run = servable.run(self.feeds, &self.fetches, self.has_defaults, deadline);
+        let tensors = run.await?;
         Ok(self.aliases.into_iter().zip(tensors))
     }
 }
@@ -176,8 +178,8 @@ fn joined<'a>(names: impl Iterator<Item = &'a String>) -> String {
 }
 
 /// Answers a request.
-pub fn predict(
-    servable: &Servable,
+pub async fn predict(
+    servable: impl Deref<Target = Servable>,
     request: PredictRequest,
     deadline: Option<Instant>,
     format: ResponseFormat,
@@ -185,12 +187,12 @@ pub fn predict(
     let PredictRequest { model_spec, inputs, output_filter } = request;
     let spec = model_spec.unwrap_or_default();
     let name = &spec.signature_name;
-    let step = step(servable, name, inputs, tensor::from_proto, &output_filter, format)?;
-    let model_spec = Some(answered_by(servable, step.signature_name));
+    let step = step(&servable, name, inputs, tensor::from_proto, &output_filter, format)?;
+    let model_spec = Some(answered_by(&servable, step.signature_name));
     let proto = |(alias, tensor): (&str, Tensor)| {
         Ok((alias.to_string(), tensor::to_proto(&tensor, format.answers_content)?))
     };
-    let outputs = step.run(servable, deadline)?.map(proto).collect::<Result<_>>()?;
+    let outputs = step.run(&servable, deadline).await?.map(proto).collect::<Result<_>>()?;
     Ok(PredictResponse { model_spec, outputs })
 }
 

@@ -12,11 +12,12 @@ use session_group::{Code, Error, Options, Request, Result, SessionGroup};
 use session_group_serving::signature::DEFAULT_SIGNATURE;
 use session_group_serving::timeline::Timelines;
 
-use crate::batching::{Batcher, Batching, Scheduler};
+use crate::batching::{Batcher, Batching, Scheduler, rows};
 use crate::deadline::run_options;
 use crate::metrics::{Metrics, OfVersion};
-use crate::pace;
+use crate::pace::{self, Manner};
 use crate::proto::tensorflow::{MetaGraphDef, SignatureDef};
+use crate::turns::on_own_thread;
 use crate::warm_runs::WarmUp;
 
 /// A version that serves. Many threads may use it at a time.
@@ -27,6 +28,7 @@ pub struct Servable {
     pub version: i64,
     pub signatures: BTreeMap<String, SignatureDef>,
     pub counts: Arc<OfVersion>,
+    /// Dropped before the batcher, which waits until no batch has it any more.
     group: Arc<SessionGroup>,
     batcher: Option<Batcher>,
     timelines: Option<Arc<Timelines>>,
@@ -84,7 +86,7 @@ impl Servable {
     pub fn warmed_up(mut self, scheduler: Option<&Scheduler>) -> Self {
         let batching = self.warm_up.take().and_then(|warm_up| warm_up.batching);
         self.batcher = scheduler.zip(batching).map(|(scheduler, batching)| {
-            scheduler.batcher(self.group.clone(), batching, self.counts.clone())
+            Batcher::new(scheduler, self.group.clone(), batching, self.counts.clone())
         });
         self
     }
@@ -94,17 +96,34 @@ impl Servable {
     }
 
     /// Runs the graph on a session of the policy's choice, alone or in a batch; while warming up, on all.
-    pub fn run(
+    pub async fn run(
         &self,
         inputs: Vec<(&str, Tensor)>,
         outputs: &[&str],
         has_defaults: bool,
         deadline: Option<Instant>,
     ) -> Result<Vec<Tensor>> {
-        if let Some(batcher) = &self.batcher {
-            pace::has_run(|| false);
-            return batcher.run(inputs, outputs, has_defaults, deadline);
+        let Some(batcher) = &self.batcher else {
+            return self.run_alone(&inputs, outputs, deadline);
+        };
+        match rows(&inputs, has_defaults)? {
+            0 => {
+                on_own_thread().await;
+                self.run_alone(&inputs, outputs, deadline)
+            }
+            rows => {
+                pace::has_run(|| Manner::Batched);
+                batcher.run(inputs, rows, outputs, deadline).await
+            }
         }
+    }
+
+    fn run_alone(
+        &self,
+        inputs: &[(&str, Tensor)],
+        outputs: &[&str],
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Tensor>> {
         let inputs: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let options = run_options(deadline)?;
         let request =
@@ -118,7 +137,10 @@ impl Servable {
         };
         pace::has_run(|| {
             let names: Vec<&str> = inputs.iter().map(|&(name, _)| name).collect();
-            self.group.is_straight(&names, outputs)
+            match self.batcher.is_none() && self.group.is_straight(&names, outputs) {
+                true => Manner::Straight,
+                false => Manner::Other,
+            }
         });
         answer
     }

@@ -53,7 +53,7 @@ pub fn serve(flags: Flags) -> Result<()> {
     let rest = Lane::new("REST", for_rest, most_waiting);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cpus)
-        // 8 of them load models; the others compute answers.
+        // One for each request that computes, and some for answers whose batch is done.
         .max_blocking_threads(grpc.most() + rest.most() + 8)
         .thread_name("server")
         .enable_all()

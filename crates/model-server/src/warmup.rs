@@ -17,6 +17,7 @@ use crate::predict::{ResponseFormat, predict};
 use crate::proto::serving::PredictionLog;
 use crate::proto::serving::prediction_log::LogType;
 use crate::servable::Servable;
+use crate::turns::at_once;
 
 /// Where they are, in a version's folder.
 const FILE: &str = "assets.extra/tf_serving_warmup_requests";
@@ -72,7 +73,7 @@ pub fn warm_up(
 pub fn ask(servable: &Servable) -> Result<()> {
     let (name, version) = (&servable.name, servable.version);
     match made_up(servable)
-        .and_then(|(inputs, outputs)| servable.run(inputs, &outputs, false, None))
+        .and_then(|(inputs, outputs)| at_once(servable.run(inputs, &outputs, false, None)))
     {
         Ok(_) => info!("model {name} version {version}: answers a request of zeros"),
         Err(error) if lacking(&error).is_some() => return Err(error),
@@ -104,13 +105,13 @@ fn made_up(servable: &Servable) -> Result<FeedsAndFetches<'_>> {
 fn run(servable: &Servable, log: PredictionLog, format: ResponseFormat) -> Result<()> {
     match log.log_type {
         Some(LogType::PredictLog(log)) => {
-            predict(servable, log.request.unwrap_or_default(), None, format).map(drop)
+            at_once(predict(servable, log.request.unwrap_or_default(), None, format)).map(drop)
         }
         Some(LogType::ClassifyLog(log)) => {
-            classify(servable, log.request.unwrap_or_default(), None, format).map(drop)
+            at_once(classify(servable, log.request.unwrap_or_default(), None, format)).map(drop)
         }
         Some(LogType::RegressLog(log)) => {
-            regress(servable, log.request.unwrap_or_default(), None, format).map(drop)
+            at_once(regress(servable, log.request.unwrap_or_default(), None, format)).map(drop)
         }
         Some(LogType::MultiInferenceLog(log)) => {
             // They may be of a model of another name.
@@ -118,7 +119,7 @@ fn run(servable: &Servable, log: PredictionLog, format: ResponseFormat) -> Resul
             for task in &mut request.tasks {
                 task.model_spec.get_or_insert_default().name = servable.name.clone();
             }
-            multi_inference(servable, request, None, format).map(drop)
+            at_once(multi_inference(servable, request, None, format)).map(drop)
         }
         Some(LogType::SessionRunLog(_)) => unsupported("session_run_log"),
         Some(LogType::PredictStreamedLog(_)) => unsupported("predict_streamed_log"),

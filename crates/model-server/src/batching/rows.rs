@@ -5,8 +5,17 @@ use session_group::{Error, Result};
 
 use crate::tensor;
 
+/// How many rows a request is in a batch. 0 is one that is to be computed alone: it has no rows, or it `has_defaults`,
+/// which the client can't give as many rows as its own inputs, and they have others.
+pub fn rows(inputs: &[(&str, Tensor)], has_defaults: bool) -> Result<usize> {
+    match same_rows(inputs.iter().map(|(_, tensor)| tensor)) {
+        Err(_) if has_defaults => Ok(0),
+        rows => rows,
+    }
+}
+
 /// The size of the first dimension, which must be the same for all inputs.
-pub fn rows<'a>(inputs: impl Iterator<Item = &'a Tensor>) -> Result<usize> {
+fn same_rows<'a>(inputs: impl Iterator<Item = &'a Tensor>) -> Result<usize> {
     let mut rows = None;
     for tensor in inputs {
         let dims = tensor.dims();
@@ -28,7 +37,7 @@ pub fn in_size<'a>(
     inputs: &[(&'a str, &Tensor)],
     size: usize,
 ) -> Result<Option<Vec<(&'a str, Tensor)>>> {
-    let own = match rows(inputs.iter().map(|(_, tensor)| *tensor)) {
+    let own = match same_rows(inputs.iter().map(|(_, tensor)| *tensor)) {
         Ok(own @ 1..) => own,
         _ => return Ok(None),
     };

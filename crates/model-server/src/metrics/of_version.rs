@@ -29,7 +29,7 @@ pub(super) struct Versions {
 /// Those of one.
 pub struct OfVersion {
     all: Arc<Versions>,
-    model: String,
+    pub model: String,
     pub version: i64,
     /// As labels have it.
     version_text: String,

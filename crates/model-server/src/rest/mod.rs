@@ -23,6 +23,7 @@ use crate::examples::{classify_serialised, regress_serialised};
 use crate::json::write::error_body;
 use crate::lane::Lane;
 use crate::proto::serving::{ModelSpec, SignatureDefMap};
+use crate::servable::Servable;
 use crate::v2::http::{self, path as v2, path::Target as V2Target};
 use crate::{predict as predicting, proto};
 use packing::Packing;
@@ -95,9 +96,9 @@ async fn route(rest: &Rest, request: Request) -> Response<Body> {
         _ => {
             let Target { endpoint, spec } = target;
             let (api, of) = (name(endpoint), spec.clone());
-            let work = move |core: &Core, found: &Found, body: Result<Bytes>, deadline| {
+            let work = move |core: Arc<Core>, found: Arc<Found>, body: Result<Bytes>, deadline| async move {
                 // As TensorFlow Serving has it, what can't be unpacked is no document.
-                compute(core, endpoint, spec, &body.unwrap_or_default(), deadline, found)
+                compute(&core, endpoint, spec, &body.unwrap_or_default(), deadline, &found).await
             };
             rest.compute(api, of, &head, body, begun, work).await
         }
@@ -134,14 +135,14 @@ impl Rest {
     }
 
     /// Reads a body, and works with it on a thread of the lane.
-    async fn compute<T: Send + 'static>(
+    async fn compute<T: Send + 'static, W: Future<Output = Result<T>> + Send>(
         &self,
         api: &'static str,
         spec: ModelSpec,
         head: &Parts,
         body: Body,
         begun: Instant,
-        work: impl FnOnce(&Core, &Found, Result<Bytes>, Option<Instant>) -> Result<T> + Send + 'static,
+        work: impl FnOnce(Arc<Core>, Arc<Found>, Result<Bytes>, Option<Instant>) -> W + Send + 'static,
     ) -> Result<T> {
         let arrival = arrival(head);
         let deadline = arrival.deadline;
@@ -153,8 +154,8 @@ impl Rest {
         };
         let call = Call { api, model: spec.name, arrival, begun, is_counted: true, kind };
         let most = self.most_bytes;
-        let work = move |core: &Core, found: &Found| {
-            work(core, found, packing.unpacked(body, most), deadline)
+        let work = move |core: Arc<Core>, found: Arc<Found>| async move {
+            work(core, found, packing.unpacked(body, most), deadline).await
         };
         self.core.answer(&self.lane, call, work).await
     }
@@ -172,8 +173,9 @@ impl Rest {
         let json = http::json_size(&head.headers)?;
         let spec = http::spec(&name, &version);
         let of = spec.clone();
-        let work = move |core: &Core, found: &Found, body: Result<Bytes>, deadline| {
-            http::compute(core, &spec, &body?, json, http::Times { begun, deadline }, found)
+        let work = move |core: Arc<Core>, found: Arc<Found>, body: Result<Bytes>, deadline| async move {
+            let times = http::Times { begun, deadline };
+            http::compute(&core, &spec, &body?, json, times, &found).await
         };
         let answer = self.compute("infer", of, head, body, begun, work).await?;
         Ok(match answer.head {
@@ -208,7 +210,7 @@ fn name(endpoint: Endpoint) -> &'static str {
     }
 }
 
-fn compute(
+async fn compute(
     core: &Core,
     endpoint: Endpoint,
     spec: ModelSpec,
@@ -217,40 +219,43 @@ fn compute(
     found: &Found,
 ) -> Result<Vec<u8>> {
     if !matches!(endpoint, Endpoint::Classify | Endpoint::Regress) {
-        return predict(core, &spec, body, deadline, found);
+        return predict(core, &spec, body, deadline, found).await;
     }
-    let (signature, examples) = examples::parse(body, name(endpoint))?;
+    let (signature, examples) = &examples::parse(body, name(endpoint))?;
     if endpoint == Endpoint::Classify {
-        let answer = core.compute("Classify", Some(&spec), &signature, found, |servable| {
-            classify_serialised(servable, &signature, &examples, deadline, core.format)
-        })?;
+        let compute = |servable: Arc<Servable>| async move {
+            classify_serialised(&servable, signature, examples, deadline, core.format).await
+        };
+        let answer = core.compute("Classify", Some(&spec), signature, found, compute).await?;
         return Ok(examples::classes(&answer.result.unwrap_or_default()));
     }
-    let answer = core.compute("Regress", Some(&spec), &signature, found, |servable| {
-        regress_serialised(servable, &signature, &examples, deadline, core.format)
-    })?;
+    let compute = |servable: Arc<Servable>| async move {
+        regress_serialised(&servable, signature, examples, deadline, core.format).await
+    };
+    let answer = core.compute("Regress", Some(&spec), signature, found, compute).await?;
     Ok(examples::values(&answer.result.unwrap_or_default()))
 }
 
-fn predict(
+async fn predict(
     core: &Core,
     spec: &ModelSpec,
     body: &[u8],
     deadline: Option<Instant>,
     found: &Found,
 ) -> Result<Vec<u8>> {
-    let request = predict::Request::parse(body)?;
-    core.compute("Predict", Some(spec), &request.signature_name, found, |servable| {
+    let request = &predict::Request::parse(body)?;
+    let compute = |servable: Arc<Servable>| async move {
         let (name, signature) = servable.signature(&request.signature_name);
         let signature = signature.ok_or_else(|| {
             let message = format!("Serving signature name: \"{name}\" not found in signature def");
             Error::invalid(message)
         })?;
         let (format, tensors) = request.tensors(signature)?;
-        let step = predicting::step(servable, name, tensors, Ok, &[], core.format)?;
-        let outputs: Vec<_> = step.run(servable, deadline)?.collect();
+        let step = predicting::step(&servable, name, tensors, Ok, &[], core.format)?;
+        let outputs: Vec<_> = step.run(&servable, deadline).await?.collect();
         predict::answer(&outputs, format)
-    })
+    };
+    core.compute("Predict", Some(spec), &request.signature_name, found, compute).await
 }
 
 fn statuses(core: &Core, spec: &ModelSpec) -> Result<Vec<u8>> {

@@ -25,6 +25,7 @@ use crate::proto::inference::{
     RepositoryIndexRequest, RepositoryIndexResponse, ServerLiveRequest, ServerLiveResponse,
     ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
+use crate::servable::Servable;
 
 const INFER: &str = "ModelInfer";
 
@@ -57,15 +58,15 @@ impl Service {
             self.core.kind(INFER, Some(&spec), &asked.signature_name, &outputs, bytes)
         });
         let call = Call { api: INFER, model, arrival, begun, is_counted: true, kind };
-        let work = move |core: &Core, found: &Found| {
+        let work = move |core: Arc<Core>, found: Arc<Found>| async move {
             let asked = asked?;
-            core.compute(INFER, Some(&spec), &asked.signature_name, found, |servable| {
+            let (name, format) = (&asked.signature_name, core.format);
+            let compute = |servable: Arc<Servable>| async move {
                 let outputs = outputs(&mut request)?;
                 let take = std::mem::take::<String>;
                 let (model_name, id) = (take(&mut request.model_name), take(&mut request.id));
                 let inputs = inputs(request)?;
-                let name = &asked.signature_name;
-                let tensors = infer(servable, name, inputs, &outputs, deadline, core.format)?;
+                let tensors = infer(&servable, name, inputs, &outputs, deadline, format).await?;
                 let mut answer = ModelInferResponse {
                     model_name,
                     model_version: servable.version.to_string(),
@@ -82,7 +83,8 @@ impl Service {
                     answer.raw_output_contents.push(raw::bytes(&tensor)?.into());
                 }
                 Ok(answer)
-            })
+            };
+            core.compute(INFER, Some(&spec), name, &found, compute).await
         };
         self.core.answer(&self.lane, call, work).await
     }

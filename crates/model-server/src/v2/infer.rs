@@ -80,7 +80,7 @@ impl<'b> Inputs<'b> {
 }
 
 /// Outputs, each with its name, of the signature's or of those that are named.
-pub fn infer<'a>(
+pub async fn infer<'a>(
     servable: &'a Servable,
     signature_name: &'a str,
     inputs: Inputs<'_>,
@@ -109,7 +109,7 @@ pub fn infer<'a>(
         }
     }
     let step = step(servable, signature_name, inputs.0, Input::tensor, outputs, format)?;
-    Ok(step.run(servable, deadline)?.collect())
+    Ok(step.run(servable, deadline).await?.collect())
 }
 
 /// The datatype of an output.

@@ -4,6 +4,7 @@ mod answer;
 pub mod path;
 mod request;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::http::{HeaderMap, HeaderName};
@@ -17,6 +18,7 @@ use crate::catalog::Catalog;
 use crate::core::{Core, Found};
 use crate::json::read::{Kind, parse};
 use crate::proto::serving::ModelSpec;
+use crate::servable::Servable;
 pub use answer::Answer;
 use path::Target;
 use request::Request;
@@ -71,7 +73,7 @@ pub struct Times {
 
 /// Computes what a body asks for of a model. `head` is how much of the body is JSON, if it is
 /// not all.
-pub fn compute(
+pub async fn compute(
     core: &Core,
     spec: &ModelSpec,
     body: &Bytes,
@@ -83,13 +85,15 @@ pub fn compute(
     let deadline = request.asked.deadline(begun, deadline);
     let Request { id, asked, inputs, outputs } = request;
     let signature = &asked.signature_name;
-    core.compute("ModelInfer", Some(spec), signature, found, |servable| {
+    let (asked, outputs) = (&asked, &outputs);
+    let compute = |servable: Arc<Servable>| async move {
         let names: Vec<_> = outputs.iter().map(|output| output.name.clone()).collect();
-        let tensors = infer(servable, signature, inputs, &names, deadline, core.format)?;
+        let tensors = infer(&servable, signature, inputs, &names, deadline, core.format).await?;
         let is_binary = |name: &str| {
             let output = outputs.iter().find(|output| output.name == name);
             output.and_then(|output| output.is_binary).unwrap_or(asked.binary_output)
         };
-        Answer::new(servable, id.as_deref(), &tensors, is_binary)
-    })
+        Answer::new(&servable, id.as_deref(), &tensors, is_binary)
+    };
+    core.compute("ModelInfer", Some(spec), signature, found, compute).await
 }
