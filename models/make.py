@@ -17,6 +17,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
 
 tf1 = tf.compat.v1
 
@@ -922,6 +923,11 @@ def malformed(path, *nodes):
     for name, op, *inputs in nodes:
         node = graph.node.add(name=name, op=op, input=inputs)
         node.attr["T"].type = tf.float32.as_datatype_enum
+        if op == "VariableV2":
+            node.attr["dtype"].type = tf.float32.as_datatype_enum
+            node.attr["shape"].shape.unknown_rank = True
+        if op == "ScatterAdd":
+            node.attr["Tindices"].type = tf.int32.as_datatype_enum
     with open(path, "wb") as file:
         file.write(graph.SerializeToString())
 
@@ -940,6 +946,43 @@ def malformed_twice(path):
 
 def malformed_inputs(path):
     malformed(path, ("a", "MatMul", "p", "p", "c"), ("b", "MatMul", "c"))
+
+
+def malformed_references(path):
+    """Operations on a reference variable that lack inputs, or have a name twice."""
+    malformed(
+        path,
+        ("v", "VariableV2"),
+        ("a", "Assign", "v"),
+        ("b", "AssignAdd", "v", "p"),
+        ("b", "AssignAdd", "b", "p"),
+        ("b", "AssignAdd", "b", "b"),
+        ("d", "ScatterAdd", "v", "d"),
+        ("e", "RefSwitch", "v"),
+        ("e", "RefSwitch", "e:7", "e"),
+        ("f", "Assign", "^v", "v"),
+    )
+
+
+def stripped(path):
+    """A plain GraphDef of TensorFlow 1 without attributes that have their default value, as exporters strip them.
+
+    x: float [2]. y: float [2], a reference variable and x; `initialize` sets it, `add` adds x to it.
+    """
+    with tf.Graph().as_default() as graph:
+        x = tf1.placeholder(tf.float32, [2], name="x")
+        v = tf1.Variable([1.0, 2.0], name="v", use_resource=False)
+        tf.add(v, x, name="y")
+        tf1.assign_add(v, x, name="add")
+        tf.group(v.initializer, name="initialize")
+    graph_def = graph.as_graph_def()
+    for node in graph_def.node:
+        if op_def := op_def_registry.get(node.op):
+            for attr in op_def.attr:
+                has_default = attr.HasField("default_value")
+                if has_default and node.attr[attr.name] == attr.default_value:
+                    del node.attr[attr.name]
+    pathlib.Path(path).write_bytes(graph_def.SerializeToString())
 
 
 OUTPUTS = 11  # of partly_missing
@@ -1039,6 +1082,8 @@ GRAPH_DEFS = [
     malformed_loop,
     malformed_twice,
     malformed_inputs,
+    malformed_references,
+    stripped,
     writes,
     if_write,
     replaced,

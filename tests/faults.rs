@@ -673,7 +673,13 @@ fn failures() {
 /// Their large constants are looked at before TensorFlow looks at the graph.
 #[test]
 fn malformed_graphs_with_large_constants_are_refused() {
-    for name in ["malformed_cycle", "malformed_loop", "malformed_twice", "malformed_inputs"] {
+    for name in [
+        "malformed_cycle",
+        "malformed_loop",
+        "malformed_twice",
+        "malformed_inputs",
+        "malformed_references",
+    ] {
         let group = SessionGroup::new(&common::one_thread(), &options(2)).unwrap();
         let error = group.create(&common::graph_def(name)).err().unwrap();
         assert_eq!(error.code, Code::InvalidArgument, "{name}: {error}");

@@ -81,6 +81,19 @@ fn a_variable_that_is_written_where_it_lies_is_seen_by_all() {
 }
 
 #[test]
+fn a_reference_variable_without_attributes_of_default_values_is_shared() {
+    let group = create("stripped", &options(2));
+    run_on(&group, 0, &[], &[], &["initialize"]).unwrap();
+    let x = Tensor::from_slice(&[2], &[1f32, 10.]).unwrap();
+    for (session, before) in [(1, [1f32, 2.]), (0, [2., 12.])] {
+        let read = run_on(&group, 1 - session, &[("x", &x)], &["y"], &[]).unwrap();
+        assert_eq!(read[0].to_vec::<f32>().unwrap(), [before[0] + 1., before[1] + 10.]);
+        let after = run_on(&group, session, &[("x", &x)], &["add"], &[]).unwrap();
+        assert_eq!(after[0].to_vec::<f32>().unwrap(), [before[0] + 1., before[1] + 10.]);
+    }
+}
+
+#[test]
 fn groups_with_equal_names_never_see_each_other() {
     let one = create("init_op", &options(2));
     let other = create("init_op", &options(2));

@@ -65,7 +65,7 @@ def test_partitioned_embeddings(strategy: str, parts: int) -> None:
 
 
 def counter() -> None:
-    v = variable("v", np.float32([1, 2, 3]))
+    v = variable("v", np.array([1, 2, 3], np.float32))
     x = tf1.placeholder(tf.float32, name="x")
     tf.multiply(v, 10, name="y")
     tf1.assign(v, x, name="assign")
@@ -104,7 +104,7 @@ def test_another_shape() -> None:
     def build() -> None:
         x = tf1.placeholder(tf.float32, name="x")
         for name, options in {"v": {}, "w": {"validate_shape": False}}.items():
-            v = variable(name, np.float32([1, 2]), **options)
+            v = variable(name, np.array([1, 2], np.float32), **options)
             tf1.assign(v, x, validate_shape=False, name=name + "_any")
             tf1.assign(v, x, name=name + "_same")
 
@@ -147,7 +147,7 @@ def test_scattering(scatter: str) -> None:
 
 def test_reads_after_a_write_of_the_same_request_see_it() -> None:
     def build() -> None:
-        v = variable("v", np.float32([[1, 2], [3, 4]]))
+        v = variable("v", np.array([[1, 2], [3, 4]], np.float32))
         x = tf1.placeholder(tf.float32, name="x")
         written = tf1.assign(v, x, name="assign")
         again = tf1.assign_add(written, [[1, 1], [1, 1]], name="again")
@@ -175,7 +175,7 @@ def test_reads_after_a_write_of_the_same_request_see_it() -> None:
 
 def test_branches_that_read_and_write() -> None:
     def build() -> None:
-        v = variable("v", np.float32([1, 2]))
+        v = variable("v", np.array([1, 2], np.float32))
         w = variable("w", v.initialized_value() * 2)
         which = tf1.placeholder(tf.bool, name="which")
         tf1.cond(
@@ -213,9 +213,9 @@ def test_a_graph_that_grows() -> None:
         with tf.control_dependencies([old]):
             tf.add(v._ref(), 1000, name="after_old")
         tf1.raw_ops.AssignSub(
-            ref=old.outputs[0], value=np.float32([3, 3, 3]), name="on_the_old"
+            ref=old.outputs[0], value=np.array([3, 3, 3], np.float32), name="on_the_old"
         )
-        variable("w", np.float32([5]))
+        variable("w", np.array([5], np.float32))
         pair.run("w/Assign")
         pair.run("new_assign:0", {"x:0": [1, 2, 3]})
         for fetch in [
@@ -250,8 +250,8 @@ def test_a_graph_that_grows_by_what_needs_a_reference() -> None:
 
 def test_what_needs_a_reference_keeps_it() -> None:
     def build() -> None:
-        v = variable("v", np.float32([1, 2]))
-        other = variable("other", np.float32([3]))
+        v = variable("v", np.array([1, 2], np.float32))
+        other = variable("other", np.array([3], np.float32))
         tf.identity(other, "z")
         loss = tf.reduce_sum(v * v)
         tf1.train.GradientDescentOptimizer(0.1).minimize(

@@ -88,8 +88,8 @@ bool HasStatelessKernel(const std::string& op) {
   return names->count(op) > 0;
 }
 
-// Whether it draws random numbers that nobody can foresee, so that it does not matter who else draws
-// from the same kernel.
+// Whether it draws random numbers that nobody can foresee, so that it does not matter who else
+// draws from the same kernel.
 bool DrawsWithoutSeed(const tensorflow::NodeDef& node, const tensorflow::OpDef& op) {
   const auto is_value = [](const tensorflow::OpDef::ArgDef& arg) {
     return !arg.is_ref() && arg.type() != tensorflow::DT_RESOURCE &&
@@ -105,8 +105,7 @@ bool DrawsWithoutSeed(const tensorflow::NodeDef& node, const tensorflow::OpDef& 
   };
   // FractionalMaxPool keeps what it has drawn.
   const auto keeps = node.attr().find("deterministic");
-  return has_no("seed") && has_no("seed2") &&
-         (keeps == node.attr().end() || !keeps->second.b());
+  return has_no("seed") && has_no("seed2") && (keeps == node.attr().end() || !keeps->second.b());
 }
 
 void Add(const tensorflow::NodeDef& node, const tensorflow::OpDef& op, Effects* effects) {

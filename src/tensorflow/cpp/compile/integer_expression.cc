@@ -79,15 +79,16 @@ std::optional<IntegerExpression::Kind> IntegerExpression::KindOf(const std::stri
 
 std::optional<int> IntegerExpression::Add(const Node& node, int input) {
   const Edge* edge;
-  return node.input_edge(input, &edge).ok() ? AddNode(*edge) : std::nullopt;
+  return node.input_edge(input, &edge).ok() ? AddNode(*edge, 0) : std::nullopt;
 }
 
-std::optional<int> IntegerExpression::AddNode(const Edge& edge) {
+std::optional<int> IntegerExpression::AddNode(const Edge& edge, int depth) {
   const Node& node = *edge.src();
   const auto known = registers_.find({&node, edge.src_output()});
   if (known != registers_.end()) return known->second;
+  if (depth > kMostOperations || operations_.size() > kMostOperations) return std::nullopt;
   if (const std::optional<int64_t> constant = ConstantInteger(node)) {
-    return registers_[{&node, 0}] = Push({kConstant, 0, *constant, 0, 0});
+    return registers_[{&node, 0}] = Push({kConstant, 0, *constant, 0, 0}, false);
   }
   const std::optional<Kind> kind = KindOf(node.type_string());
   if (!kind.has_value()) return AddElement(edge);
@@ -102,14 +103,18 @@ std::optional<int> IntegerExpression::AddNode(const Edge& edge) {
   }
   Operation operation = {*kind, node.output_type(0) == tensorflow::DT_INT32, 0, 0, 0};
   int64_t* const operands[] = {&operation.a, &operation.b, &operation.c};
+  bool is_of_element = false;
   for (int i = 0; i < node.num_inputs(); ++i) {
-    const std::optional<int> operand = Add(node, i);
+    const Edge* in;
+    if (!node.input_edge(i, &in).ok()) return std::nullopt;
+    const std::optional<int> operand = AddNode(*in, depth + 1);
     if (!operand.has_value()) return std::nullopt;
     *operands[i] = *operand;
+    is_of_element |= IsOfElement(*operand);
   }
   const bool divides = *kind == kFloorDivide || *kind == kFloorModulo;
   if (divides && !IsPositiveConstant(static_cast<int>(operation.b))) return std::nullopt;
-  return registers_[{&node, 0}] = Push(operation);
+  return registers_[{&node, 0}] = Push(operation, is_of_element);
 }
 
 std::optional<int> IntegerExpression::AddElement(const Edge& edge) {
@@ -119,8 +124,9 @@ std::optional<int> IntegerExpression::AddElement(const Edge& edge) {
   return is_same ? std::optional<int>(0) : std::nullopt;
 }
 
-int IntegerExpression::Push(Operation operation) {
+int IntegerExpression::Push(Operation operation, bool is_of_element) {
   operations_.push_back(operation);
+  is_of_element_.push_back(is_of_element);
   return static_cast<int>(operations_.size());
 }
 

@@ -24,12 +24,15 @@ class IntegerExpression {
 
   // Adds what a node's input is computed from, down to one tensor that is not arithmetic: the same
   // for all inputs that are added. Gives the register, or nothing if something else than arithmetic
-  // with constants is in between.
+  // with constants is in between, or more of it than kMostOperations.
   std::optional<int> Add(const tensorflow::Node& node, int input);
+  static constexpr int kMostOperations = 32;
 
   // Whether it can do the work of a node.
   static bool CanDo(const tensorflow::Node& node) { return KindOf(node.type_string()).has_value(); }
 
+  // Whether a register has a value for each element, not one for all.
+  bool IsOfElement(int number) const { return is_of_element_[number]; }
   // The tensor that the expression is of; NULL if it is of constants alone.
   const tensorflow::Edge* element() const { return element_; }
 
@@ -71,14 +74,16 @@ class IntegerExpression {
   };
 
   static std::optional<Kind> KindOf(const std::string& op);
-  std::optional<int> AddNode(const tensorflow::Edge& edge);
+  // `depth` is that of the recursion.
+  std::optional<int> AddNode(const tensorflow::Edge& edge, int depth);
   std::optional<int> AddElement(const tensorflow::Edge& edge);
-  int Push(Operation operation);
+  int Push(Operation operation, bool is_of_element);
   bool IsPositiveConstant(int number) const;
 
   const tensorflow::Edge* element_ = nullptr;
   std::map<std::pair<const tensorflow::Node*, int>, int> registers_;
   std::vector<Operation> operations_;
+  std::vector<bool> is_of_element_ = {true};  // by register
 };
 
 // The value of a constant with one element or none; nothing for any other node, type or shape.

@@ -80,7 +80,8 @@ class Lookup {
     partition_ = expression_.Add(*places_, 1);
     row_ = expression_.Add(*rows_, 0);
     return AreSame(InputOf(*places_, 1), InputOf(*rows_, 1)) && partition_.has_value() &&
-           row_.has_value() && expression_.element() != nullptr && CountsElements();
+           row_.has_value() && expression_.IsOfElement(*partition_) &&
+           expression_.IsOfElement(*row_) && CountsElements();
   }
 
   void Replace(Graph* graph) {

@@ -55,7 +55,7 @@ class PartitionedGather final : public tensorflow::OpKernel {
     shape.InsertDim(0, ids.dim_size(0));
     Tensor* output;
     absl::Status allocated = context->allocate_output(0, shape, &output);
-    if (!allocated.ok() || output->NumElements() == 0) return allocated;
+    if (!allocated.ok() || ids.dim_size(0) == 0) return allocated;
     const size_t row_bytes = output->TotalBytes() / ids.dim_size(0);
     char* const to = static_cast<char*>(output->data());
     return ids.dtype() == tensorflow::DT_INT32
@@ -111,6 +111,7 @@ class PartitionedGather final : public tensorflow::OpKernel {
           __builtin_prefetch(rows[i] + line);
         }
       }
+      if (row_bytes == 0) continue;
       for (int i = 0; i < count; ++i, to += row_bytes) std::memcpy(to, rows[i], row_bytes);
     }
     return absl::OkStatus();

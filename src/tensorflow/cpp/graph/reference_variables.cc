@@ -51,9 +51,9 @@ class Conversion {
     auto& attrs = *made->mutable_attr();
     attrs["dtype"].set_type(variable.dtype);
     *attrs["shape"].mutable_shape() = variable.shape;
-    attrs["container"] = node->attr().at("container");
-    attrs["shared_name"] = node->attr().at("shared_name");
-    if (attrs["shared_name"].s().empty()) attrs["shared_name"].set_s(node->name());
+    const auto [container, shared_name] = ResourceOf(*node);
+    attrs["container"].set_s(container);
+    attrs["shared_name"].set_s(shared_name);
     const std::vector<std::string> controls(node->input().begin(), node->input().end());
     MakeRead(handle, variable.dtype, node);
     for (const std::string& control : controls) node->add_input(control);

@@ -1,5 +1,6 @@
 #include "graph/references.h"
 
+#include <unordered_set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,9 +17,6 @@ using tensorflow::GraphDef;
 using tensorflow::NodeDef;
 using tensorflow::TensorId;
 
-// The memory of a variable: its container and name in it.
-using Key = std::pair<std::string, std::string>;
-
 bool IsReferenceVariable(const NodeDef& node) {
   return node.op() == "VariableV2" || node.op() == "Variable";
 }
@@ -28,22 +26,16 @@ std::string Text(const NodeDef& node, const char* attr) {
   return found == node.attr().end() ? std::string() : found->second.s();
 }
 
-Key KeyOf(const NodeDef& variable) {
-  std::string shared_name = Text(variable, "shared_name");
-  return {Text(variable, "container"), shared_name.empty() ? variable.name() : shared_name};
-}
-
-bool IsReference(const NodeDef& node, int input) {
+// The types of a node's inputs; none if it calls a function, or if inputs are missing.
+tensorflow::DataTypeVector InputTypes(const NodeDef& node) {
   const tensorflow::OpDef* op = nullptr;
   tensorflow::DataTypeVector types;
-  return tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok() &&
-         tensorflow::InputTypesForNode(node, *op, &types).ok() &&
-         input < static_cast<int>(types.size()) && tensorflow::IsRefType(types[input]);
-}
-
-bool CallsFunction(const NodeDef& node) {
-  const tensorflow::OpDef* op = nullptr;
-  return !tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok();
+  if (!tensorflow::OpRegistry::Global()->LookUpOpDef(node.op(), &op).ok() ||
+      !tensorflow::InputTypesForNode(node, *op, &types).ok() ||
+      static_cast<int>(types.size()) > node.input_size()) {
+    return {};
+  }
+  return types;
 }
 
 // Operations of functions have names of their own, but the same memory.
@@ -83,6 +75,11 @@ bool WritesReference(absl::string_view op) {
   return op != "IsVariableInitialized" && op != "RefSwitch";
 }
 
+ResourceName ResourceOf(const NodeDef& variable) {
+  std::string shared_name = Text(variable, "shared_name");
+  return {Text(variable, "container"), shared_name.empty() ? variable.name() : shared_name};
+}
+
 bool ValidatesShape(const NodeDef& assign) {
   const auto validates = assign.attr().find("validate_shape");
   return validates == assign.attr().end() || validates->second.b();
@@ -97,9 +94,9 @@ struct References::Earlier {
         absl::string_view name = node.name();
         if (node.op() == "VarHandleOp" && absl::ConsumeSuffix(&name, kHandle)) {
           handles.emplace(std::string(name), &node);
-          converted.emplace(KeyOf(node), std::string(name));
+          converted.emplace(ResourceOf(node), std::string(name));
         } else if (node.op() == "VarHandleOp" || IsReferenceVariable(node)) {
-          kept.emplace(KeyOf(node), node.name());
+          kept.emplace(ResourceOf(node), node.name());
         } else if (absl::ConsumeSuffix(&name, kWrite) && node.input_size() > 0) {
           absl::string_view variable = node.input(0);
           if (absl::ConsumeSuffix(&variable, kHandle)) {
@@ -113,8 +110,8 @@ struct References::Earlier {
   bool in_functions = false;
   std::unordered_map<std::string, const NodeDef*> handles;
   std::unordered_map<std::string, std::vector<std::string>> writes;
-  std::map<Key, std::string> converted;
-  std::map<Key, std::string> kept;
+  std::map<ResourceName, std::string> converted;
+  std::map<ResourceName, std::string> kept;
 };
 
 References::References(const std::vector<const GraphDef*>& earlier, const GraphDef& graph)
@@ -148,6 +145,7 @@ void References::FindVariables(const Earlier& earlier) {
     }
     if (in_functions) variable.obstacle = "functions have reference variables, too";
   }
+  if (variables_.empty() && earlier.handles.empty()) return;
   for (int i = 0; i < graph_.node_size(); ++i) {
     const NodeDef& node = graph_.node(i);
     for (int input = 0; input < node.input_size(); ++input) {
@@ -184,6 +182,7 @@ void References::Follow(const std::string& from, ReferenceVariable* variable) {
     std::string node;
     std::string handle;  // empty if each of its outputs is one
   };
+  std::unordered_set<int> seen;
   std::vector<Source> sources = {{from, absl::StrCat(variable->name, kHandle)}};
   while (!sources.empty()) {
     const auto [source, handle] = std::move(sources.back());
@@ -196,11 +195,14 @@ void References::Follow(const std::string& from, ReferenceVariable* variable) {
       const bool is_switched = handle.empty();
       const ReferenceVariable::Use use = {place, input, source,
                                           is_switched ? node.input(input) : handle, is_switched};
-      if (CallsFunction(node)) {
-        variable->obstacle = absl::StrCat("node ", node.name(), " calls a function with it");
-      } else if (!IsReference(node, input)) {
+      const tensorflow::DataTypeVector types = InputTypes(node);
+      if (input >= static_cast<int>(types.size())) {
+        variable->obstacle = absl::StrCat("node ", node.name(), " (", node.op(), ") may write it");
+      } else if (!tensorflow::IsRefType(types[input])) {
         variable->reads.push_back(use);
       } else if (input == 0 && OnResource(node.op()) != nullptr) {
+        // Of nodes with the same name, TensorFlow says what is wrong.
+        if (!seen.insert(place).second) continue;
         variable->operations.push_back(use);
         if (node.op() == "Assign" && !ValidatesShape(node)) {
           variable->shape.clear_dim();
@@ -220,24 +222,24 @@ void References::Follow(const std::string& from, ReferenceVariable* variable) {
 }
 
 void References::KeepWhatSharesMemory(const Earlier& earlier) {
-  std::map<Key, std::string> obstacles;
+  std::map<ResourceName, std::string> obstacles;
   for (const auto& [name, variable] : variables_) {
     if (variable.node < 0) continue;
-    std::string& obstacle = obstacles[KeyOf(graph_.node(variable.node))];
+    std::string& obstacle = obstacles[ResourceOf(graph_.node(variable.node))];
     if (obstacle.empty()) obstacle = variable.obstacle;
   }
-  const auto shares = [&](const Key& key, const std::string& other) {
+  const auto shares = [&](const ResourceName& key, const std::string& other) {
     const auto found = obstacles.find(key);
     if (found == obstacles.end() || !found->second.empty()) return;
     found->second = absl::StrCat("node ", other, " has the same name in the resource manager");
   };
   for (const NodeDef& node : graph_.node()) {
-    if (node.op() == "VarHandleOp") shares(KeyOf(node), node.name());
+    if (node.op() == "VarHandleOp") shares(ResourceOf(node), node.name());
   }
   for (const auto& [key, name] : earlier.kept) shares(key, name);
   for (auto& [name, variable] : variables_) {
     if (variable.node < 0) continue;
-    const Key key = KeyOf(graph_.node(variable.node));
+    const ResourceName key = ResourceOf(graph_.node(variable.node));
     variable.obstacle = obstacles[key];
     const auto converted = earlier.converted.find(key);
     if (variable.obstacle.empty() || converted == earlier.converted.end()) continue;

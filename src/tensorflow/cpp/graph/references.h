@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -20,6 +21,10 @@ bool WritesReference(absl::string_view op);
 
 // Whether an Assign refuses another shape than the variable has.
 bool ValidatesShape(const tensorflow::NodeDef& assign);
+
+// The container of a variable and its name in it, by which sessions share it.
+using ResourceName = std::pair<std::string, std::string>;
+ResourceName ResourceOf(const tensorflow::NodeDef& variable);
 
 // A variable, and what uses it. Nodes are places in the graph.
 struct ReferenceVariable {
