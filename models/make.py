@@ -254,15 +254,22 @@ def tf1_saved_model(path):
 
 
 def noisy(path):
-    """x: float [batch]. y: x and a random number for each, which a kernel with a state draws."""
+    """x: float [batch]. y: x and a random number for each, from a kernel that counts how many it has drawn
+    (serving_default, with a seed) or that nobody can foresee (unseeded)."""
+    signature = [tf.TensorSpec([None], tf.float32, name="x")]
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-    def serve(x):
+    @tf.function(input_signature=signature)
+    def seeded(x):
+        return {"y": x + tf.random.normal(tf.shape(x), seed=7, name="noise")}
+
+    @tf.function(input_signature=signature)
+    def unseeded(x):
         return {"y": x + tf.random.normal(tf.shape(x), name="noise")}
 
     module = tf.Module()
-    module.serve = serve
-    tf.saved_model.save(module, path, signatures=serve)
+    module.seeded, module.unseeded = seeded, unseeded
+    signatures = {"serving_default": seeded, "unseeded": unseeded}
+    tf.saved_model.save(module, path, signatures=signatures)
 
 
 def half_plus(path, bias=2.0):

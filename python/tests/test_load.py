@@ -227,6 +227,14 @@ def test_explain() -> None:
         assert session_group.explain_all() == [explained]
 
 
+def test_random_numbers_without_a_seed_are_no_state() -> None:
+    with session_group.load(MODELS / "noisy", 2) as model:
+        drawn = [model.signatures["unseeded"](x=np.zeros(8))["y"] for _ in range(4)]
+        assert len({y.tobytes() for y in drawn}) == 4
+        [signature] = model.explain()["signatures"]
+        assert signature["runs_as"] == "program"
+
+
 def test_memory_stats() -> None:
     with session_group.load(MODELS / "convolutions", 1) as model:
         for _ in range(4):
