@@ -29,8 +29,8 @@ pub enum Optimization {
     /// Large constants of a graph live once in the group, as variables do, instead of in each
     /// session's graphs and kernels.
     SharedConstants,
-    /// TensorFlow 1's reference variables (`VariableV2`) are kept as resource variables, which programs
-    /// can read, unless a graph has operations on them that only take references.
+    /// TensorFlow 1's reference variables (`VariableV2`) that a graph only assigns are kept as resource
+    /// variables, which programs can read.
     ResourceVariables,
     /// Checkpoints are read by a thread for each CPU that the process may use, instead of by the one
     /// that runs the restore operation. What these can't read, TensorFlow's own kernel does.

@@ -48,7 +48,7 @@ std::optional<int64_t> ConstantInteger(const Node& node) {
   const tensorflow::TensorProto* proto;
   tensorflow::Tensor value;
   if (!node.IsConstant() || !tensorflow::GetNodeAttr(node.attrs(), "value", &proto).ok() ||
-      !IsInteger(proto->dtype()) || proto->tensor_shape().dim_size() > 1 ||
+      !IsInteger(proto->dtype()) || proto->tensor_shape().dim_size() > 0 ||
       !value.FromProto(*proto) || value.NumElements() != 1) {
     return std::nullopt;
   }

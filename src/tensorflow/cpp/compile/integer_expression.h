@@ -86,7 +86,7 @@ class IntegerExpression {
   std::vector<bool> is_of_element_ = {true};  // by register
 };
 
-// The value of a constant with one element or none; nothing for any other node, type or shape.
+// The value of a constant scalar; nothing for any other node, type or shape.
 std::optional<int64_t> ConstantInteger(const tensorflow::Node& node);
 
 }  // namespace session_group

@@ -152,20 +152,18 @@ class Lookup {
   }
 
   // Removes nodes without users, and what only they used.
-  static void RemoveUnused(Graph* graph, std::vector<Node*> nodes) {
+  static void RemoveUnused(Graph* graph, std::set<Node*> nodes) {
     while (!nodes.empty()) {
-      Node* const node = nodes.back();
-      nodes.pop_back();
+      Node* const node = *nodes.begin();
+      nodes.erase(nodes.begin());
       const std::string& op = node->type_string();
       const bool is_part = op == "DynamicPartition" || op == "Range" || op == "Size" ||
                            IntegerExpression::CanDo(*node);
       if (!is_part || NumUsers(*node) > 0) continue;
-      std::set<Node*> inputs;
       for (const Edge* edge : node->in_edges()) {
-        if (!edge->src()->IsSource()) inputs.insert(edge->src());
+        if (!edge->src()->IsSource()) nodes.insert(edge->src());
       }
       graph->RemoveNode(node);
-      nodes.insert(nodes.end(), inputs.begin(), inputs.end());
     }
   }
 

@@ -10,6 +10,7 @@
 
 #include "compile/kernel_choice.h"
 #include "execute/lookups.h"
+#include "execute/small_operation.h"
 #include "tensorflow/core/framework/allocator.h"
 #include "tensorflow/core/framework/function.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -45,6 +46,7 @@ struct Layout {
     tensorflow::AsyncOpKernel* async = nullptr;  // the same kernel, if it is asynchronous
     tensorflow::OpKernel* other = nullptr;       // computes the same, or NULL
     KernelChoice* choice = nullptr;              // between `kernel` and `other`
+    const SmallOperation* small = nullptr;       // does the same as `kernel` where it can, or NULL
     // An index of `lookups`, `merges`, `loops` or the tables; of kBranch, the first literal.
     int number = 0;
     int next = 0;         // the next step; of kLoop, the one after the loop
@@ -104,6 +106,7 @@ struct Layout {
   };
 
   std::vector<std::shared_ptr<tensorflow::OpKernel>> kernels;
+  std::vector<std::unique_ptr<SmallOperation>> small_operations;
   std::vector<tensorflow::Tensor> constants;
   std::vector<tensorflow::Tensor> constant_guards;  // keep kernels from writing into constants
   std::vector<tensorflow::DataType> feed_types;

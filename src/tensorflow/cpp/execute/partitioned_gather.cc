@@ -42,25 +42,29 @@ class PartitionedGather final : public tensorflow::OpKernel {
 
   absl::Status Gather(OpKernelContext* context) const {
     const Tensor& ids = context->input(0);
-    // Of another shape, the graph's operations would not go together, either.
-    if (ids.dims() != 1) {
-      return absl::InvalidArgumentError(absl::StrCat("ids of a partitioned lookup have the shape ",
-                                                     ids.shape().DebugString(),
-                                                     ", but they must be a vector"));
-    }
+    const int64_t n = ids.NumElements();
     std::vector<Table> tables;
     tensorflow::TensorShape shape;
     absl::Status fit = FindTables(context, &tables, &shape);
     if (!fit.ok()) return fit;
-    shape.InsertDim(0, ids.dim_size(0));
+    if (ids.dims() == 0 && shape.dims() > 0 && shape.dim_size(0) == 1) {
+      // That is how the operations in the graph take a single id.
+      shape.RemoveDim(0);
+    } else if (ids.dims() != 1) {
+      // Nor would those take it.
+      return absl::InvalidArgumentError(absl::StrCat("ids of a partitioned lookup have the shape ",
+                                                     ids.shape().DebugString(),
+                                                     ", but they must be a vector"));
+    }
+    shape.InsertDim(0, n);
     Tensor* output;
     absl::Status allocated = context->allocate_output(0, shape, &output);
-    if (!allocated.ok() || ids.dim_size(0) == 0) return allocated;
-    const size_t row_bytes = output->TotalBytes() / ids.dim_size(0);
+    if (!allocated.ok() || n == 0) return allocated;
+    const size_t row_bytes = output->TotalBytes() / n;
     char* const to = static_cast<char*>(output->data());
     return ids.dtype() == tensorflow::DT_INT32
-               ? Copy(ids.flat<int32_t>().data(), ids.dim_size(0), tables, row_bytes, to)
-               : Copy(ids.flat<int64_t>().data(), ids.dim_size(0), tables, row_bytes, to);
+               ? Copy(ids.flat<int32_t>().data(), n, tables, row_bytes, to)
+               : Copy(ids.flat<int64_t>().data(), n, tables, row_bytes, to);
   }
 
   // The shape is that of a row.

@@ -1,6 +1,7 @@
 #include "execute/step_builder.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -94,6 +95,12 @@ absl::Status StepBuilder::AddKernel(const Node& node, OpKernel* kernel,
   if (options_.choose_kernels && step.async == nullptr) {
     step.other = kernels_.MakeOther(node, *kernel);
     if (step.other != nullptr) step.choice = program_->choice(node);
+  }
+  if (step.kind == Step::kKernel && step.other == nullptr && step.num_outputs == 1) {
+    if (std::unique_ptr<SmallOperation> small = SmallOperation::Make(node)) {
+      step.small = small.get();
+      l_->small_operations.push_back(std::move(small));
+    }
   }
   for (int i = 0; i < step.num_outputs; ++i) {
     values_->Set(node, i, {Value::kSlot, step.first_output + i});

@@ -95,6 +95,11 @@ absl::Status SerialExecutor::RunSteps(int begin, int end, Frame* frame, Outcome*
 absl::Status SerialExecutor::RunStep(const Step& step, Frame* frame, Outcome* outcome) {
   switch (step.kind) {
     case Step::kKernel:
+      if (step.small != nullptr &&
+          step.small->Run(frame->inputs.data() + step.first_input, step.num_inputs, host_,
+                          &frame->slots[step.first_output])) {
+        return absl::OkStatus();
+      }
       return step.other == nullptr ? RunKernel(step, step.kernel, frame) : RunChosen(step, frame);
     case Step::kLookups:
       return RunLookups(step, frame, outcome);

@@ -1,12 +1,11 @@
 #include "graph/reference_variables.h"
 
 #include <iterator>
-#include <string>
-#include <unordered_set>
-#include <utility>
+#include <unordered_map>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "graph/references.h"
 #include "tensorflow/core/graph/tensor_id.h"
 
@@ -15,84 +14,74 @@ namespace {
 
 using tensorflow::GraphDef;
 using tensorflow::NodeDef;
-using tensorflow::TensorId;
-using Use = ReferenceVariable::Use;
+
+constexpr char kPrefix[] = "session_group_reference/";
 
 class Conversion {
  public:
-  explicit Conversion(GraphDef* graph) : graph_(*graph) {}
-
-  // A read that may come after a write of the same request has to see it: it reads by itself, once
-  // all is there that its node waits for. A Merge waits for the first of its values alone.
-  void SeparateRead(const ReferenceVariable& variable, const Use& read) {
-    NodeDef* const node = graph_.mutable_node(read.node);
-    NodeDef* const value = Add(absl::StrCat(node->name(), "/session_group_read_", read.input),
-                               "ReadVariableOp", DeviceOf(variable, *node));
-    MakeRead(read.handle, variable.dtype, value);
-    const bool waits = node->op() != "Merge";
-    std::unordered_set<std::string> producers;
-    for (const std::string& input : node->input()) {
-      const TensorId id = tensorflow::ParseTensorName(input);
-      const std::string producer(id.node());
-      const bool is_control = id.index() < 0;
-      if (producer == variable.name && !is_control) continue;
-      if ((is_control || waits) && producers.insert(producer).second) {
-        value->add_input(absl::StrCat("^", producer));
-      }
-    }
-    node->set_input(read.input, value->name());
+  explicit Conversion(GraphDef* graph) : graph_(*graph) {
+    for (const NodeDef& node : graph->node()) ops_.emplace(node.name(), node.op());
   }
 
-  // The variable's node reads, once in a request.
-  void ConvertVariable(const ReferenceVariable& variable) {
-    NodeDef* const node = graph_.mutable_node(variable.node);
-    const std::string handle = absl::StrCat(variable.name, kHandle);
-    NodeDef* const made = Add(handle, "VarHandleOp", *node);
-    auto& attrs = *made->mutable_attr();
-    attrs["dtype"].set_type(variable.dtype);
-    *attrs["shape"].mutable_shape() = variable.shape;
-    const auto [container, shared_name] = ResourceOf(*node);
-    attrs["container"].set_s(container);
-    attrs["shared_name"].set_s(shared_name);
-    const std::vector<std::string> controls(node->input().begin(), node->input().end());
-    MakeRead(handle, variable.dtype, node);
-    for (const std::string& control : controls) node->add_input(control);
-  }
-
-  // A write is done by a node of its own; the operation's node then reads.
-  void ConvertOperation(const ReferenceVariable& variable, const Use& use) {
-    NodeDef* const node = graph_.mutable_node(use.node);
-    const std::string op = node->op();
-    const bool follows_write = use.source != variable.name && !use.is_switched;
-    const std::string after = follows_write ? absl::StrCat("^", use.source) : "";
-    if (!WritesReference(op)) {
-      node->set_op(OnResource(op));
-      node->set_input(0, use.handle);
-      if (!after.empty()) node->add_input(after);
-      if (op == "RefSwitch") (*node->mutable_attr())["T"].set_type(tensorflow::DT_RESOURCE);
-      if (op == "IsVariableInitialized") node->mutable_attr()->erase("dtype");
-      return;
-    }
-    NodeDef* const write =
-        Add(absl::StrCat(node->name(), kWrite), OnResource(op), DeviceOf(variable, *node));
-    write->add_input(use.handle);
-    for (int input = 1; input < node->input_size(); ++input) write->add_input(node->input(input));
-    if (!after.empty()) write->add_input(after);
-    auto& attrs = *write->mutable_attr();
-    const bool is_nd = absl::StartsWith(write->op(), "ResourceScatterNd");
-    attrs[is_nd ? "T" : "dtype"].set_type(variable.dtype);
-    if (const auto indices = node->attr().find("Tindices"); indices != node->attr().end()) {
-      attrs["Tindices"] = indices->second;
-    }
-    if (op == "Assign") CheckShape(*node, variable, write);
-    MakeRead(use.handle, variable.dtype, node);
-    node->add_input(absl::StrCat("^", write->name()));
+  void Convert(const ReferenceVariable& variable) {
+    if (variable.node >= 0) ConvertNode(variable);
+    for (const int place : variable.operations) ConvertOperation(variable, place);
   }
 
  private:
-  // A resource is read and written where it is.
-  const NodeDef& DeviceOf(const ReferenceVariable& variable, const NodeDef& user) const {
-    return variable.node < 0 ? user : graph_.node(variable.node);
+  // The variable's node reads, once in a request.
+  void ConvertNode(const ReferenceVariable& variable) {
+    NodeDef* const node = graph_.mutable_node(variable.node);
+    const auto [container, shared_name] = ResourceOf(*node);
+    NodeDef* const handle = Add(absl::StrCat(variable.name, kHandle), "VarHandleOp", *node);
+    auto& attrs = *handle->mutable_attr();
+    attrs["dtype"].set_type(variable.dtype);
+    *attrs["shape"].mutable_shape() = variable.shape;
+    attrs["container"].set_s(container);
+    attrs["shared_name"].set_s(absl::StrCat(kPrefix, shared_name));
+    MakeRead(variable, node);
+  }
+
+  // An assignment is done by a node of its own; the operation's node then reads.
+  void ConvertOperation(const ReferenceVariable& variable, int place) {
+    NodeDef* const node = graph_.mutable_node(place);
+    const std::string handle = absl::StrCat(variable.name, kHandle);
+    if (node->op() == "IsVariableInitialized") {
+      node->set_op(OnResource(node->op()));
+      node->set_input(0, handle);
+      node->mutable_attr()->erase("dtype");
+      return;
+    }
+    // Where the variable is, if it is in this graph.
+    const NodeDef& beside = variable.node < 0 ? *node : graph_.node(variable.node);
+    NodeDef* const write = Add(absl::StrCat(node->name(), kWrite), OnResource(node->op()), beside);
+    write->add_input(handle);
+    write->add_input(Checked(variable, *node, beside));
+    for (int input = 2; input < node->input_size(); ++input) write->add_input(node->input(input));
+    auto& attrs = *write->mutable_attr();
+    attrs["dtype"].set_type(variable.dtype);
+    attrs["validate_shape"].set_b(true);
+    MakeRead(variable, node);
+    node->add_input(absl::StrCat("^", write->name()));
+  }
+
+  // The value of an assignment if it has the shape that the variable was declared with, in memory
+  // of its own: a resource variable keeps what it is given, be it a constant or what was fed.
+  std::string Checked(const ReferenceVariable& variable, const NodeDef& assign,
+                      const NodeDef& beside) {
+    NodeDef* const value = Add(absl::StrCat(assign.name(), kValue), "EnsureShape", beside);
+    value->add_input(assign.input(1));
+    (*value->mutable_attr())["T"].set_type(variable.dtype);
+    *(*value->mutable_attr())["shape"].mutable_shape() = variable.shape;
+    const auto producer =
+        ops_.find(std::string(tensorflow::ParseTensorName(assign.input(1)).node()));
+    if (producer != ops_.end() && absl::StartsWith(producer->second, "Restore")) {
+      return value->name();
+    }
+    NodeDef* const copy = Add(absl::StrCat(assign.name(), kCopy), "DeepCopy", beside);
+    copy->add_input(value->name());
+    (*copy->mutable_attr())["T"].set_type(variable.dtype);
+    return copy->name();
   }
 
   NodeDef* Add(const std::string& name, const char* op, const NodeDef& beside) {
@@ -104,32 +93,20 @@ class Conversion {
     return node;
   }
 
-  static void MakeRead(const std::string& handle, tensorflow::DataType dtype, NodeDef* node) {
+  static void MakeRead(const ReferenceVariable& variable, NodeDef* node) {
     node->set_op("ReadVariableOp");
     node->clear_input();
-    node->add_input(handle);
+    node->add_input(absl::StrCat(variable.name, kHandle));
     auto& attrs = *node->mutable_attr();
     for (auto attr = attrs.begin(); attr != attrs.end();) {
       // Those that any operation may have stay.
       attr = attr->first.empty() || attr->first[0] != '_' ? attrs.erase(attr) : std::next(attr);
     }
-    attrs["dtype"].set_type(dtype);
-  }
-
-  // An assignment checks the shape that the variable was declared with.
-  void CheckShape(const NodeDef& assign, const ReferenceVariable& variable, NodeDef* write) {
-    const bool is_checked = ValidatesShape(assign);
-    (*write->mutable_attr())["validate_shape"].set_b(is_checked);
-    if (!is_checked || variable.shape.unknown_rank()) return;
-    NodeDef* const value =
-        Add(absl::StrCat(assign.name(), "/session_group_value"), "EnsureShape", *write);
-    value->add_input(write->input(1));
-    (*value->mutable_attr())["T"].set_type(variable.dtype);
-    *(*value->mutable_attr())["shape"].mutable_shape() = variable.shape;
-    write->set_input(1, value->name());
+    attrs["dtype"].set_type(variable.dtype);
   }
 
   GraphDef& graph_;
+  std::unordered_map<std::string, std::string> ops_;  // by the node's name
 };
 
 }  // namespace
@@ -137,35 +114,22 @@ class Conversion {
 absl::Status ConvertReferenceVariables(const std::vector<const GraphDef*>& earlier,
                                        GraphDef* graph) {
   const References references(earlier, *graph);
-  std::vector<const ReferenceVariable*> variables;
   for (const auto& [name, variable] : references.variables()) {
-    if (variable.obstacle.empty()) {
-      variables.push_back(&variable);
-    } else if (variable.node < 0) {
-      return absl::UnimplementedError(absl::StrCat(
-          "variable ", name, " is kept as a resource variable, but ", variable.obstacle,
-          ": add that to the graph that has the variable, or switch off the optimisation "
-          "resource_variables"));
-    }
-  }
-  // What follows what is only known of the graph as it came.
-  std::vector<std::pair<const ReferenceVariable*, const Use*>> separate;
-  for (const ReferenceVariable* variable : variables) {
-    for (const Use& read : variable->reads) {
-      if (read.is_switched || references.MayFollowWrite(*variable, read)) {
-        separate.emplace_back(variable, &read);
-      }
-    }
+    if (variable.obstacle.empty() || variable.node >= 0) continue;
+    return absl::UnimplementedError(
+        absl::StrCat("variable ", name, " is kept as a resource variable, but ", variable.obstacle,
+                     ": add that together with the variable, or switch off the optimisation "
+                     "resource_variables"));
   }
   Conversion conversion(graph);
-  for (const auto& [variable, read] : separate) conversion.SeparateRead(*variable, *read);
-  for (const ReferenceVariable* variable : variables) {
-    if (variable->node >= 0) conversion.ConvertVariable(*variable);
-  }
-  for (const ReferenceVariable* variable : variables) {
-    for (const Use& use : variable->operations) conversion.ConvertOperation(*variable, use);
+  for (const auto& [name, variable] : references.variables()) {
+    if (variable.obstacle.empty()) conversion.Convert(variable);
   }
   return absl::OkStatus();
+}
+
+std::string OldName(const std::string& shared_name) {
+  return std::string(absl::StripPrefix(shared_name, kPrefix));
 }
 
 }  // namespace session_group

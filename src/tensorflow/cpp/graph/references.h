@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -16,40 +17,22 @@ namespace session_group {
 // What an operation on a reference is for a resource variable, or null.
 const char* OnResource(absl::string_view op);
 
-// Whether an operation that there is for resource variables, too, writes the variable.
-bool WritesReference(absl::string_view op);
-
-// Whether an Assign refuses another shape than the variable has.
-bool ValidatesShape(const tensorflow::NodeDef& assign);
-
 // The container of a variable and its name in it, by which sessions share it.
 using ResourceName = std::pair<std::string, std::string>;
 ResourceName ResourceOf(const tensorflow::NodeDef& variable);
 
-// A variable, and what uses it. Nodes are places in the graph.
-struct ReferenceVariable {
-  // An input that takes a value or a reference.
-  struct Use {
-    int node;
-    int input;
-    // The node whose output it takes: the variable itself, or an operation on it, which hands its
-    // reference on.
-    std::string source;
-    // The output that gives the resource in place of the reference.
-    std::string handle;
-    // Whether the source is a RefSwitch, which gives no value that could be read.
-    bool is_switched;
-  };
+// What an attribute says; empty without it.
+std::string TextOf(const tensorflow::NodeDef& node, const char* attr);
 
+// A variable that a graph has, or one of an earlier graph that it uses.
+struct ReferenceVariable {
   std::string name;
   tensorflow::DataType dtype = tensorflow::DT_INVALID;
-  // As it was declared; unknown if an assignment may change it.
   tensorflow::TensorShapeProto shape;
-  // -1 in an earlier graph.
+  // Its place in the graph; -1 in an earlier one.
   int node = -1;
-  std::vector<Use> reads;
-  // In an order in which each comes after its source.
-  std::vector<Use> operations;
+  // The places of the operations that take a reference to it.
+  std::vector<int> operations;
   // Why it has to stay a reference variable; empty if it need not.
   std::string obstacle;
 };
@@ -60,34 +43,35 @@ class References {
   References(const std::vector<const tensorflow::GraphDef*>& earlier,
              const tensorflow::GraphDef& graph);
 
-  // Those of earlier graphs included that the graph uses, by their nodes' names.
+  // By their nodes' names, in an order that is the same each time.
   const std::map<std::string, ReferenceVariable>& variables() const { return variables_; }
 
-  // Whether a read may come after a write of the same request, other than its source.
-  bool MayFollowWrite(const ReferenceVariable& variable, const ReferenceVariable::Use& read) const;
-
  private:
-  struct Earlier;
+  // An input of a node, by the node's place; -1 of an earlier graph.
   struct Consumer {
-    int node;
-    int input;
+    const tensorflow::NodeDef* node;
+    int place;
+    int input;  // -1 for a control input
   };
 
-  void FindVariables(const Earlier& earlier);
-  void FindUses(const Earlier& earlier);
-  // Finds what takes the output of a node: the variable, or an operation that hands it on.
-  void Follow(const std::string& node, ReferenceVariable* variable);
-  void KeepWhatSharesMemory(const Earlier& earlier);
-  std::vector<int> Writes(const ReferenceVariable& variable, absl::string_view except) const;
-  std::vector<bool> After(std::vector<int> nodes) const;
+  void FindVariables();
+  void FindConsumers(const tensorflow::GraphDef& graph, bool is_earlier);
+  const std::vector<Consumer>& ConsumersOf(const std::string& node) const;
+  void FindUses(ReferenceVariable* variable);
+  void KeepWhatSharesMemory();
+  // What runs after writes, whatever they write.
+  void FindWhatFollowsWrites();
+  static bool TakesReference(const Consumer& consumer);
+  // Why a use needs a reference; empty if it does not.
+  std::string ObstacleOf(const Consumer& consumer) const;
 
+  const std::vector<const tensorflow::GraphDef*>& earlier_;
   const tensorflow::GraphDef& graph_;
-  std::unordered_map<std::string, int> places_;
-  // By the name of a node, which may be one of an earlier graph.
+  std::unordered_set<std::string> names_;
+  // By the name of the node whose output they take.
   std::unordered_map<std::string, std::vector<Consumer>> consumers_;
-  // In an order that is the same each time.
+  std::unordered_set<const tensorflow::NodeDef*> follows_writes_;
   std::map<std::string, ReferenceVariable> variables_;
-  std::vector<bool> after_any_write_;
 };
 
 }  // namespace session_group
