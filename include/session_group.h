@@ -350,9 +350,9 @@ void SessionGroupOptions_SetKernels(SessionGroupOptions *options,
 // - "shared_constants": constants of 64 KiB and more are stored once in the group, as variables are.
 //   If TensorFlow's session runs a request by its names, it can't fold them into other constants, so
 //   results may be rounded differently;
-// - "resource_variables": TensorFlow 1's reference variables (VariableV2) are kept as resource
-//   variables, which programs can read, under all their old names. Those with operations that only take
-//   references, as optimisers have them, stay as they are;
+// - "resource_variables": TensorFlow 1's reference variables (VariableV2) that a graph only assigns are kept
+//   as resource variables, which programs can read, under all their old names. Those that it updates in
+//   another way, as optimisers do, stay as they are;
 // - "parallel_restore": one thread for each CPU that the process may use reads checkpoints, straight
 //   into the memory of the variables. Damaged files, and anything else that these threads can't read,
 //   are left to TensorFlow's own kernel;
