@@ -639,7 +639,7 @@ class Writers:
         for attr in node.attr.values():
             called += [f.name for f in attr.list.func]
             called += [attr.func.name] if attr.HasField("func") else []
-        writes = node.op.startswith(("Assign", "ResourceScatter", "Scatter"))
+        writes = node.op.startswith(("Assign", "ResourceScatter"))
         return writes or any(self.of_function(name) for name in called)
 
     def of(self, tensor: tf.Tensor) -> bool:
@@ -656,14 +656,6 @@ class Writers:
         return False
 
 
-def scatter(table: Any, what: str, row: tf.Tensor, values: tf.Tensor) -> Any:
-    if hasattr(table, "handle"):
-        operation = getattr(tf.raw_ops, f"ResourceScatter{what}")
-        return operation(resource=table.handle, indices=row, updates=values)
-    operation = getattr(tf.raw_ops, f"Scatter{what}")
-    return operation(ref=table._ref(), indices=row, updates=values)
-
-
 def add_writes(b: Builder) -> None:
     case = b.case
     amount = tf1.placeholder(tf.float32, [])
@@ -673,15 +665,16 @@ def add_writes(b: Builder) -> None:
         (row, lambda r: np.array([r.randrange(ROWS)], np.int32)),
     ]
     for table in b.tables:
-        one = tf.zeros([1, table.shape[1]]) + amount
-        case.writes += [
-            op if isinstance(op, tf.Operation) else op.op
-            for op in (
-                table.assign(tf.zeros(table.shape) + amount, read_value=False),
-                table.assign_add(tf.zeros(table.shape) + amount, read_value=False),
-                scatter(table, "Update", row, one),
-                scatter(table, "Add", row, one),
-            )
-        ]
+        value = tf.zeros(table.shape) + amount
+        made = [table.assign(value, read_value=False)]
+        # A reference variable that is updated in another way stays one, and its graph is no program.
+        if hasattr(table, "handle"):
+            row_of = {"resource": table.handle, "indices": row, "updates": value[:1]}
+            made += [
+                table.assign_add(value, read_value=False),
+                tf.raw_ops.ResourceScatterUpdate(**row_of),
+                tf.raw_ops.ResourceScatterAdd(**row_of),
+            ]
+        case.writes += [op if isinstance(op, tf.Operation) else op.op for op in made]
         case.reads.append(table.read_value())
     case.reads += [counter.read_value() for counter in b.counters]

@@ -112,6 +112,11 @@ std::optional<int> IntegerExpression::AddNode(const Edge& edge, int depth) {
     *operands[i] = *operand;
     is_of_element |= IsOfElement(*operand);
   }
+  // Other than SelectV2, it takes no scalars for vectors.
+  if (node.type_string() == "Select" && is_of_element &&
+      !(IsOfElement(static_cast<int>(operation.b)) && IsOfElement(static_cast<int>(operation.c)))) {
+    return std::nullopt;
+  }
   const bool divides = *kind == kFloorDivide || *kind == kFloorModulo;
   if (divides && !IsPositiveConstant(static_cast<int>(operation.b))) return std::nullopt;
   return registers_[{&node, 0}] = Push(operation, is_of_element);

@@ -57,14 +57,10 @@ bool IsPlainGather(const Node& node) {
 // One lookup.
 class Lookup {
  public:
-  // Whether the node puts together what such a lookup has gathered.
+  // Whether a DynamicStitch puts together what such a lookup has gathered.
   bool Find(Node* stitch) {
     stitch_ = stitch;
-    if ((stitch->type_string() != "DynamicStitch" &&
-         stitch->type_string() != "ParallelDynamicStitch") ||
-        WaitsForOthers(*stitch)) {
-      return false;
-    }
+    if (WaitsForOthers(*stitch)) return false;
     const int n = stitch->num_inputs() / 2;
     places_ = Partition(*stitch, 0, n);
     if (places_ == nullptr || NumUsers(*places_) != static_cast<size_t>(n)) return false;
@@ -179,12 +175,15 @@ class Lookup {
 }  // namespace
 
 void FusePartitionedLookups(Graph* graph) {
-  std::vector<Node*> nodes(graph->op_nodes().begin(), graph->op_nodes().end());
-  for (Node* node : nodes) {
+  // Other nodes may be gone when it is their turn.
+  std::vector<Node*> stitches;
+  for (Node* node : graph->op_nodes()) {
     const std::string& op = node->type_string();
-    if (op != "DynamicStitch" && op != "ParallelDynamicStitch") continue;
+    if (op == "DynamicStitch" || op == "ParallelDynamicStitch") stitches.push_back(node);
+  }
+  for (Node* stitch : stitches) {
     Lookup lookup;
-    if (lookup.Find(node)) lookup.Replace(graph);
+    if (lookup.Find(stitch)) lookup.Replace(graph);
   }
 }
 

@@ -106,11 +106,13 @@ class PartitionedGather final : public tensorflow::OpKernel {
                                                          tables.size(), ")"));
         }
         const Table& table = tables[partition[i]];
-        if (static_cast<uint64_t>(row[i]) >= static_cast<uint64_t>(table.num_rows)) {
+        // Nobody looks for rows of nothing.
+        if (row_bytes > 0 &&
+            static_cast<uint64_t>(row[i]) >= static_cast<uint64_t>(table.num_rows)) {
           return absl::InvalidArgumentError(absl::StrCat("indices[", begin + i, "] = ", row[i],
                                                          " is not in [0, ", table.num_rows, ")"));
         }
-        rows[i] = table.rows + row[i] * row_bytes;
+        rows[i] = table.rows + (row_bytes > 0 ? row[i] * row_bytes : 0);
         for (size_t line = 0; line < row_bytes; line += kCacheLine) {
           __builtin_prefetch(rows[i] + line);
         }

@@ -51,20 +51,44 @@ bool HasReferenceVariable(const tensorflow::FunctionDefLibrary& library) {
   return false;
 }
 
+// Whether there are kernels for resource variables of a type, as there are for reference variables.
+bool IsNumber(tensorflow::DataType type) {
+  switch (type) {
+    case tensorflow::DT_BOOL:
+    case tensorflow::DT_INT8:
+    case tensorflow::DT_INT16:
+    case tensorflow::DT_INT32:
+    case tensorflow::DT_INT64:
+    case tensorflow::DT_UINT8:
+    case tensorflow::DT_UINT16:
+    case tensorflow::DT_UINT32:
+    case tensorflow::DT_UINT64:
+    case tensorflow::DT_HALF:
+    case tensorflow::DT_BFLOAT16:
+    case tensorflow::DT_FLOAT:
+    case tensorflow::DT_DOUBLE:
+    case tensorflow::DT_COMPLEX64:
+    case tensorflow::DT_COMPLEX128:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // Why a variable has to stay one, whoever uses it; empty if nothing of its own says so.
 std::string OwnObstacle(const NodeDef& node, const ReferenceVariable& variable) {
   // Those of a loop or a branch are there only where that runs.
   if (node.input_size() > 0) return "its node waits for others";
   tensorflow::PartialTensorShape shape;
   const bool is_old = node.op() == "Variable" && variable.shape.dim_size() == 0;
-  if (is_old ||
+  if (is_old || !node.attr().at("shape").has_shape() ||
       !tensorflow::PartialTensorShape::BuildPartialTensorShape(variable.shape, &shape).ok() ||
       !shape.IsFullyDefined()) {
     return "its shape is not known";
   }
   // These need not be initialised.
   if (shape.num_elements() == 0) return "it has no elements";
-  return tensorflow::DataTypeCanUseMemcpy(variable.dtype) ? "" : "of its type";
+  return IsNumber(variable.dtype) ? "" : "of its type";
 }
 
 }  // namespace
@@ -128,7 +152,7 @@ void References::FindConsumers(const GraphDef& graph, bool is_earlier) {
     for (int input = 0; input < node.input_size(); ++input) {
       const TensorId id = tensorflow::ParseTensorName(node.input(input));
       consumers_[std::string(id.node())].push_back(
-          {&node, is_earlier ? -1 : i, id.index() < 0 ? -1 : input});
+          {&node, is_earlier ? -1 : i, id.index() < 0 ? -1 : input, id.index()});
     }
   }
 }
@@ -171,8 +195,13 @@ void References::FindUses(ReferenceVariable* variable) {
     }
   }
   for (const Consumer& consumer : ConsumersOf(variable->name)) {
-    if (consumer.place < 0 || consumer.input < 0) continue;
-    const std::string obstacle = ObstacleOf(consumer);
+    if (consumer.place < 0) continue;
+    if (consumer.input < 0) {
+      // Its node reads, which fails before there is a value.
+      if (variable->node >= 0) variable->obstacle = "other nodes wait for its own";
+      continue;
+    }
+    const std::string obstacle = ObstacleOf(*variable, consumer);
     if (!obstacle.empty()) variable->obstacle = obstacle;
     if (consumer.input == 0 && OnResource(consumer.node->op()) != nullptr) {
       variable->operations.push_back(consumer.place);
@@ -186,11 +215,17 @@ bool References::TakesReference(const Consumer& consumer) {
          tensorflow::IsRefType(types[consumer.input]);
 }
 
-std::string References::ObstacleOf(const Consumer& consumer) const {
+std::string References::ObstacleOf(const ReferenceVariable& variable,
+                                   const Consumer& consumer) const {
   const NodeDef& node = *consumer.node;
   const std::string who = absl::StrCat("node ", node.name(), " (", node.op(), ")");
-  if (InputTypes(node).size() <= static_cast<size_t>(consumer.input)) {
+  const std::vector<tensorflow::DataType> types = InputTypes(node);
+  if (types.size() <= static_cast<size_t>(consumer.input)) {
     return absl::StrCat(who, " may write it");
+  }
+  // TensorFlow says what is wrong with that.
+  if (consumer.output > 0 || tensorflow::BaseType(types[consumer.input]) != variable.dtype) {
+    return absl::StrCat(who, " takes something else");
   }
   if (!TakesReference(consumer)) {
     // The variable's node reads it once in a request, when that begins.

@@ -51,7 +51,8 @@ class References {
   struct Consumer {
     const tensorflow::NodeDef* node;
     int place;
-    int input;  // -1 for a control input
+    int input;   // -1 for a control input
+    int output;  // that it takes
   };
 
   void FindVariables();
@@ -63,7 +64,7 @@ class References {
   void FindWhatFollowsWrites();
   static bool TakesReference(const Consumer& consumer);
   // Why a use needs a reference; empty if it does not.
-  std::string ObstacleOf(const Consumer& consumer) const;
+  std::string ObstacleOf(const ReferenceVariable& variable, const Consumer& consumer) const;
 
   const std::vector<const tensorflow::GraphDef*>& earlier_;
   const tensorflow::GraphDef& graph_;
