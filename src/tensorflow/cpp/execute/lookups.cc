@@ -3,13 +3,14 @@
 #include <cstdint>
 #include <cstring>
 
+#include "execute/prefetch.h"
+
 namespace session_group {
 namespace {
 
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-constexpr size_t kCacheLine = 64;
 // More rows than this would not fit into the first-level cache, and evict the first ones.
 constexpr int64_t kMostPrefetched = 2048;
 
@@ -36,10 +37,7 @@ void Prefetch(const Rows& rows) {
   const Index* index = static_cast<const Index*>(rows.indices->data());
   const int64_t n = rows.indices->NumElements();
   for (int64_t i = 0; i < n; ++i) {
-    const char* row = rows.base + index[i] * rows.row_bytes;
-    for (size_t line = 0; line < rows.row_bytes; line += kCacheLine) {
-      __builtin_prefetch(row + line);
-    }
+    PrefetchRow(rows.base + index[i] * rows.row_bytes, rows.row_bytes);
   }
 }
 

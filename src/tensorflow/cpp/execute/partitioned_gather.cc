@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "compile/integer_expression.h"
+#include "execute/prefetch.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -19,8 +20,6 @@ using tensorflow::Tensor;
 
 // Its address identifies this copy of the library.
 const char key = 0;
-
-constexpr size_t kCacheLine = 64;
 
 class PartitionedGather final : public tensorflow::OpKernel {
  public:
@@ -113,9 +112,7 @@ class PartitionedGather final : public tensorflow::OpKernel {
                                                          " is not in [0, ", table.num_rows, ")"));
         }
         rows[i] = table.rows + (row_bytes > 0 ? row[i] * row_bytes : 0);
-        for (size_t line = 0; line < row_bytes; line += kCacheLine) {
-          __builtin_prefetch(rows[i] + line);
-        }
+        PrefetchRow(rows[i], row_bytes);
       }
       if (row_bytes == 0) continue;
       for (int i = 0; i < count; ++i, to += row_bytes) std::memcpy(to, rows[i], row_bytes);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <unordered_map>
 
@@ -31,6 +30,13 @@ bool AreSmall(const Tensor& tensor) {
 }
 
 bool IsSmallVector(const Tensor& tensor) { return tensor.dims() == 1 && AreSmall(tensor); }
+
+// Vectors of one integer each.
+bool AreOfOne(const TensorValue* inputs, int n) {
+  return std::all_of(inputs, inputs + n, [](const TensorValue& input) {
+    return IsSmallVector(*input.tensor) && input.tensor->NumElements() == 1;
+  });
+}
 
 int64_t At(const Tensor& integers, int64_t i) {
   return integers.dtype() == tensorflow::DT_INT32 ? static_cast<const int32_t*>(integers.data())[i]
@@ -134,9 +140,7 @@ class StridedSlice final : public SmallOperation {
   bool Run(const TensorValue* inputs, int, Allocator* allocator, Tensor* output) const override {
     const Tensor& vector = *inputs[0].tensor;
     if (!IsSmallVector(vector)) return false;
-    for (int i = 1; i < 4; ++i) {
-      if (!IsSmallVector(*inputs[i].tensor) || inputs[i].tensor->NumElements() != 1) return false;
-    }
+    if (!AreOfOne(inputs + 1, 3)) return false;
     const int64_t n = vector.NumElements();
     if (At(*inputs[3].tensor, 0) != 1) return false;
     const auto place = [n](int64_t i) { return i < 0 ? i + n : i; };
@@ -169,9 +173,7 @@ class Slice final : public SmallOperation {
   bool Run(const TensorValue* inputs, int, Allocator* allocator, Tensor* output) const override {
     const Tensor& vector = *inputs[0].tensor;
     if (!IsSmallVector(vector)) return false;
-    for (int i = 1; i < 3; ++i) {
-      if (!IsSmallVector(*inputs[i].tensor) || inputs[i].tensor->NumElements() != 1) return false;
-    }
+    if (!AreOfOne(inputs + 1, 2)) return false;
     const int64_t n = vector.NumElements();
     const int64_t begin = At(*inputs[1].tensor, 0);
     if (begin < 0 || begin > n) return false;

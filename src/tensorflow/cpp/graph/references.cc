@@ -20,6 +20,12 @@ bool IsReferenceVariable(const NodeDef& node) {
   return node.op() == "VariableV2" || node.op() == "Variable";
 }
 
+// What an attribute says; empty without it.
+std::string TextOf(const NodeDef& node, const char* attr) {
+  const auto found = node.attr().find(attr);
+  return found == node.attr().end() ? std::string() : found->second.s();
+}
+
 // The types of a node's inputs; none if it calls a function, or if inputs are missing.
 std::vector<tensorflow::DataType> InputTypes(const NodeDef& node) {
   const tensorflow::OpDef* op = nullptr;
@@ -97,11 +103,6 @@ const char* OnResource(absl::string_view op) {
   if (op == "Assign") return "AssignVariableOp";
   if (op == "IsVariableInitialized") return "VarIsInitializedOp";
   return nullptr;
-}
-
-std::string TextOf(const NodeDef& node, const char* attr) {
-  const auto found = node.attr().find(attr);
-  return found == node.attr().end() ? std::string() : found->second.s();
 }
 
 ResourceName ResourceOf(const NodeDef& variable) {
@@ -227,7 +228,7 @@ std::string References::ObstacleOf(const ReferenceVariable& variable,
   if (consumer.output > 0 || tensorflow::BaseType(types[consumer.input]) != variable.dtype) {
     return absl::StrCat(who, " takes something else");
   }
-  if (!TakesReference(consumer)) {
+  if (!tensorflow::IsRefType(types[consumer.input])) {
     // The variable's node reads it once in a request, when that begins.
     return follows_writes_.count(&node) == 0 ? "" : absl::StrCat(who, " reads it after a write");
   }

@@ -21,9 +21,6 @@ const char* OnResource(absl::string_view op);
 using ResourceName = std::pair<std::string, std::string>;
 ResourceName ResourceOf(const tensorflow::NodeDef& variable);
 
-// What an attribute says; empty without it.
-std::string TextOf(const tensorflow::NodeDef& node, const char* attr);
-
 // A variable that a graph has, or one of an earlier graph that it uses.
 struct ReferenceVariable {
   std::string name;
